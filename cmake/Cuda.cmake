@@ -1,0 +1,17 @@
+# Sets QSHARD_HAS_CUDA. Without a toolkit the project still configures, builds and tests everything on the CPU.
+set(QSHARD_CUDA_ARCHITECTURES "80-real;86-real;89-real;90a-real;120-real" CACHE STRING
+    "GPU architectures that optimized/ is compiled for")
+set(QSHARD_HAS_CUDA OFF)
+if(NOT QSHARD_CUDA STREQUAL "OFF")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_ARCHITECTURES ${QSHARD_CUDA_ARCHITECTURES})
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(QSHARD_HAS_CUDA ON)
+  elseif(QSHARD_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "QSHARD_CUDA=ON, but no CUDA compiler was found. Put nvcc on the PATH or set CUDACXX.")
+  endif()
+endif()
+message(STATUS "optimized/ (CUDA): ${QSHARD_HAS_CUDA}")

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <optional>
+
+#include "core/weight4bit.h"
+#include "reference/reciprocal.h"
+
+namespace qshard::reference {
+
+struct QuantizeOptions {
+  QuantType quant_type = QuantType::nf4;
+  int blocksize = 64;
+  bool double_quant = false;
+  DType storage = DType::u8;
+  Reciprocal reciprocal = Reciprocal::gpu;
+  std::optional<float> offset;  // nested: given, or computed as the mean of absmax
+};
+
+/// Quantizes a floating tensor (f32, f16, bf16; any rank, flattened row-major) to 4 bits, equal to the bit to what
+/// bitsandbytes' CUDA kernels store. Per block of `blocksize` elements: absmax = max |x|; code = the codebook interval
+/// that x * reciprocal(absmax) falls into; two codes a byte, the first in the high nibble. Subnormal operands and
+/// products count as zero, NaN is ignored by absmax and gets code 0. With double_quant absmax is quantized in turn.
+/// Throws Error(bad_input), naming `name`, for an empty or non-floating tensor, an unsupported block size, or a size
+/// that options.storage cannot hold whole. Deterministic on any number of threads.
+Weight4bit quantize(const TensorView& weight, const QuantizeOptions& options, std::string_view name);
+
+}  // namespace qshard::reference
