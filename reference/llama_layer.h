@@ -1,0 +1,90 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "core/llama_config.h"
+#include "core/token_batch.h"
+#include "core/weight4bit.h"
+#include "reference/matrix.h"
+#include "reference/rope.h"
+
+namespace qshard::reference {
+
+/// The seven linear layers of a decoder layer, in the order in which they are stored, sharded and applied.
+enum class Projection : std::uint8_t { q, k, v, o, gate, up, down };
+inline constexpr std::size_t kProjections = 7;
+
+/// "self_attn.q_proj", ..., "mlp.down_proj": the module name within model.layers.N.
+std::string_view module_name(Projection projection);
+
+/// A low-rank adapter: y += scaling * B A dropout(x). a is [r, in], b is [out, r].
+template <typename T>
+struct Lora {
+  Matrix<T> a;
+  Matrix<T> b;
+};
+
+/// A linear layer: a frozen 4-bit or dense weight [out, in], and an adapter where it is a target.
+template <typename T>
+struct LinearWeights {
+  std::optional<Weight4bitView> quantized;
+  TensorView dense;  // used when `quantized` is empty
+  std::optional<Lora<T>> lora;
+};
+
+template <typename T>
+struct LayerWeights {
+  Vector<T> input_norm;
+  Vector<T> post_attention_norm;
+  std::array<LinearWeights<T>, kProjections> projections;
+};
+
+/// Gradients of the adapters, zero-filled or to be added to; empty matrices where a projection has no adapter.
+template <typename T>
+using LayerGradients = std::array<Lora<T>, kProjections>;
+
+/// What a layer needs besides its weights and input.
+template <typename T>
+struct LayerContext {
+  const LlamaConfig* config = nullptr;
+  const RopeTable<T>* rope = nullptr;
+  const TokenBatch* batch = nullptr;  // row boundaries and ids
+  DType compute_dtype = DType::f32;   // each operation's result is rounded to it
+  double lora_scaling = 1.0;          // alpha / r
+  double lora_dropout = 0.0;          // 0 in evaluation
+  std::uint64_t dropout_seed = 0;     // with step, layer, projection, row id and position: the counter of the mask
+  std::uint64_t step = 0;
+  std::uint32_t layer = 0;
+};
+
+/// What the backward pass needs of a forward pass; without recomputation kept from it, with recomputation made again.
+template <typename T>
+struct LayerActivations {
+  Matrix<T> attention_input;   // after input_norm                       [tokens, hidden]
+  Matrix<T> query;             // after RoPE                             [tokens, heads * head_dim]
+  Matrix<T> key;               // after RoPE                             [tokens, kv_heads * head_dim]
+  Matrix<T> value;             //                                        [tokens, kv_heads * head_dim]
+  Matrix<T> attention_output;  // before o_proj                          [tokens, heads * head_dim]
+  Matrix<T> mlp_residual;      // x + attention                          [tokens, hidden]
+  Matrix<T> mlp_input;         // after post_attention_norm              [tokens, hidden]
+  Matrix<T> gate;              //                                        [tokens, intermediate]
+  Matrix<T> up;                //                                        [tokens, intermediate]
+
+  [[nodiscard]] std::int64_t bytes() const;
+};
+
+/// y = layer(x), x [tokens, hidden]; fills `activations` where given. Deterministic on any number of threads.
+template <typename T>
+Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
+                        LayerActivations<T>* activations);
+
+/// Returns dx for the layer's input x, given dy and the activations of a forward pass over the same x, and adds the
+/// adapters' gradients to `gradients`. The gradient of x goes through the dequantized weights; frozen weights get none.
+template <typename T>
+Matrix<T> layer_backward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
+                         const LayerActivations<T>& activations, const Matrix<T>& dy, LayerGradients<T>& gradients);
+
+}  // namespace qshard::reference
