@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/codebook.h"
@@ -53,6 +54,10 @@ struct Weight4bit {
 
   [[nodiscard]] Weight4bitView view() const { return {&info, codes, absmax, absmax_codes, nested_absmax}; }
 };
+
+/// Checks that the parts of a weight fit each other: a supported block size, a non-empty shape, and for each part the
+/// number of values that shape, block size and nesting ask for. Throws Error(bad_input) naming `name` and the part.
+void check_consistent(const Weight4bitView& weight, std::string_view name);
 
 /// The shape [packed bytes / size_of(storage), 1] in which the packed bytes are stored as `storage`. A size that the
 /// storage dtype cannot hold whole is an Error(bad_input) naming `name` (bitsandbytes writes past the end there).
