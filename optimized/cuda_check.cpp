@@ -1,0 +1,50 @@
+#include "optimized/cuda_check.h"
+
+#include <cstdint>
+
+#include "core/error.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+ExitCode exit_code_of(cudaError_t status) {
+  switch (status) {
+    case cudaErrorMemoryAllocation:
+      return ExitCode::out_of_resources;
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorNoDevice:
+      return ExitCode::bad_input;
+    default:
+      return ExitCode::rank_failed;
+  }
+}
+
+const char* advice(cudaError_t status) {
+  switch (status) {
+    case cudaErrorNoKernelImageForDevice:
+      return "; this GPU is not among QSHARD_CUDA_ARCHITECTURES (8.0 is the oldest supported): build for it";
+    case cudaErrorInsufficientDriver:
+      return "; update the NVIDIA driver";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+void check_cuda(cudaError_t status, const char* statement, const char* file, int line) {
+  if (status == cudaSuccess) return;
+  fail(exit_code_of(status), "{} ({}){}: {} at {}:{}", cudaGetErrorString(status), cudaGetErrorName(status),
+       advice(status), statement, file, line);
+}
+
+void check_pointer(const void* pointer, std::size_t alignment, const char* what) {
+  if (pointer == nullptr) fail_input("{} is a null pointer", what);
+  if (reinterpret_cast<std::uintptr_t>(pointer) % alignment != 0) {
+    fail_input("{} ({}) is not aligned to {} bytes", what, pointer, alignment);
+  }
+}
+
+}  // namespace qshard::optimized
