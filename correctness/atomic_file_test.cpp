@@ -1,0 +1,144 @@
+#include "core/atomic_file.h"
+
+#include <csignal>
+#include <set>
+#include <string>
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "correctness/expect_error.h"
+#include "correctness/temporary_directory.h"
+
+namespace qshard {
+namespace {
+
+std::set<std::string> names_in(const std::filesystem::path& directory) {
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) names.insert(entry.path().filename());
+  return names;
+}
+
+/// Files of this process end after `bytes`, as on a full disk, until this is destroyed.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  sighandler_t handler_ = SIG_DFL;
+};
+
+TEST(AtomicFile, ReplacesOnlyAtCommit) {
+  const TemporaryDirectory directory;
+  write_file(directory / "a", "old");
+  AtomicFile file(directory / "a");
+  file.write("new");
+  EXPECT_EQ(read_file(directory / "a"), "old");
+  file.commit();
+  EXPECT_EQ(read_file(directory / "a"), "new");
+  EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"a"});
+}
+
+TEST(AtomicFile, WithoutCommitNothingChanges) {
+  const TemporaryDirectory directory;
+  write_file(directory / "a", "old");
+  { AtomicFile(directory / "a").write("new"); }
+  EXPECT_EQ(read_file(directory / "a"), "old");
+  EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"a"});
+}
+
+TEST(AtomicFile, AFullDiskIsOutOfResourcesAndLosesNothing) {
+  const TemporaryDirectory directory;
+  write_file(directory / "a", "old");
+  {
+    const FileSizeLimit limit(1000);
+    expect_error(ExitCode::out_of_resources, {(directory / "a").string(), "too large"},
+                 [&] { write_file(directory / "a", std::string(2000, 'x')); });
+  }
+  EXPECT_EQ(read_file(directory / "a"), "old");
+  EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"a"});
+}
+
+TEST(AtomicFile, APlaceThatCannotBeWrittenIsBadInput) {
+  const TemporaryDirectory directory;
+  const std::string path = (directory / "missing/a").string();
+  expect_bad_input({path, "No such file"}, [&] { write_file(path, ""); });
+  write_file(directory / "file", "");
+  expect_bad_input({"file/a", "Not a directory"}, [&] { write_file(directory / "file/a", ""); });
+  expect_bad_input({"file/a", "Not a directory"}, [&] { AtomicDirectory(directory / "file/a"); });
+}
+
+TEST(AtomicDirectory, AppearsWholeAtCommit) {
+  const TemporaryDirectory directory;
+  {
+    AtomicDirectory made(directory / "parent/out/");
+    write_file(made.path() / "a", "text");
+    EXPECT_FALSE(std::filesystem::exists(directory / "parent/out"));
+    made.commit();
+  }
+  EXPECT_EQ(read_file(directory / "parent/out/a"), "text");
+  EXPECT_EQ(names_in(directory / "parent"), std::set<std::string>{"out"});
+}
+
+TEST(AtomicDirectory, ReplacesAnOlderOne) {
+  const TemporaryDirectory directory;
+  make_directories(directory / "out");
+  write_file(directory / "out/old", "");
+  {
+    AtomicDirectory made(directory / "out");
+    write_file(made.path() / "new", "");
+    made.commit();
+  }
+  EXPECT_EQ(names_in(directory / "out"), std::set<std::string>{"new"});
+  EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"out"});
+}
+
+TEST(AtomicDirectory, WithoutCommitNothingChanges) {
+  const TemporaryDirectory directory;
+  make_directories(directory / "out");
+  write_file(directory / "out/old", "");
+  {
+    const AtomicDirectory made(directory / "out");
+    write_file(made.path() / "new", "");
+  }
+  EXPECT_EQ(names_in(directory / "out"), std::set<std::string>{"old"});
+  EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"out"});
+}
+
+TEST(AtomicFile, LeftoversOfKilledProcessesAreRemovedAndOthersStay) {
+  const TemporaryDirectory directory;
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    AtomicFile file(directory / "a");
+    const AtomicDirectory made(directory / "b");
+    write_file(made.path() / "inside", "");
+    ::kill(::getpid(), SIGKILL);
+  }
+  ::waitpid(child, nullptr, 0);
+  EXPECT_EQ(names_in(directory.path()).size(), 2U);
+  const AtomicFile own(directory / "c");
+  write_file(directory / "d.tmp-", "");
+  write_file(directory / "e.tmp-12x", "");
+  remove_leftovers(directory.path());
+  EXPECT_EQ(names_in(directory.path()),
+            (std::set<std::string>{"c.tmp-" + std::to_string(::getpid()), "d.tmp-", "e.tmp-12x"}));
+  remove_leftovers(directory / "missing");
+}
+
+}  // namespace
+}  // namespace qshard
