@@ -1,0 +1,65 @@
+#include "reference/matrix_product.h"
+
+#include "reference/parallel.h"
+
+namespace qshard::reference {
+namespace {
+
+constexpr std::int64_t kFeaturesPerPiece = 64;
+
+}  // namespace
+
+template <typename T>
+Matrix<T> times_transposed(const Matrix<T>& x, const Matrix<T>& w, DType compute) {
+  Matrix<T> y(x.rows(), w.rows());
+  parallel_for(x.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
+    auto piece = y.middleRows(begin, end - begin);
+    piece.noalias() = x.middleRows(begin, end - begin) * w.transpose();
+    round_to(compute, piece);
+  });
+  return y;
+}
+
+template <typename T>
+Matrix<T> times(const Matrix<T>& dy, const Matrix<T>& w, DType compute) {
+  Matrix<T> dx(dy.rows(), w.cols());
+  parallel_for(dy.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
+    auto piece = dx.middleRows(begin, end - begin);
+    piece.noalias() = dy.middleRows(begin, end - begin) * w;
+    round_to(compute, piece);
+  });
+  return dx;
+}
+
+template <typename T>
+void add_transposed_times(const Matrix<T>& dy, const Matrix<T>& x, Matrix<T>& sum) {
+  if (dy.cols() > x.cols()) {
+    parallel_for(dy.cols(), kFeaturesPerPiece, [&](std::int64_t begin, std::int64_t end) {
+      sum.middleRows(begin, end - begin).noalias() += dy.middleCols(begin, end - begin).transpose() * x;
+    });
+  } else {
+    parallel_for(x.cols(), kFeaturesPerPiece, [&](std::int64_t begin, std::int64_t end) {
+      sum.middleCols(begin, end - begin).noalias() += dy.transpose() * x.middleCols(begin, end - begin);
+    });
+  }
+}
+
+template <typename T>
+void add_rounded(const Matrix<T>& addend, DType compute, Matrix<T>& values) {
+  parallel_for(values.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
+    auto piece = values.middleRows(begin, end - begin);
+    piece += addend.middleRows(begin, end - begin);
+    round_to(compute, piece);
+  });
+}
+
+template Matrix<float> times_transposed(const Matrix<float>&, const Matrix<float>&, DType);
+template Matrix<double> times_transposed(const Matrix<double>&, const Matrix<double>&, DType);
+template Matrix<float> times(const Matrix<float>&, const Matrix<float>&, DType);
+template Matrix<double> times(const Matrix<double>&, const Matrix<double>&, DType);
+template void add_transposed_times(const Matrix<float>&, const Matrix<float>&, Matrix<float>&);
+template void add_transposed_times(const Matrix<double>&, const Matrix<double>&, Matrix<double>&);
+template void add_rounded(const Matrix<float>&, DType, Matrix<float>&);
+template void add_rounded(const Matrix<double>&, DType, Matrix<double>&);
+
+}  // namespace qshard::reference

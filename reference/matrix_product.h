@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#include "reference/matrix.h"
+
+namespace qshard::reference {
+
+/// Tokens that one task of a parallel loop covers; a constant, so that the pieces and with them the bits of a result
+/// never depend on the number of threads.
+inline constexpr std::int64_t kTokensPerPiece = 128;
+
+/// The three matrix products of a linear layer y = x w^T with x [tokens, in], w [out, in]. The first two round every
+/// element of their result to `compute`; all sums are in T. 2 * tokens * in * out operations each. Deterministic on any
+/// number of threads: the first two are split by tokens, the third by features, never along a sum.
+
+/// x w^T, [tokens, out].
+template <typename T>
+Matrix<T> times_transposed(const Matrix<T>& x, const Matrix<T>& w, DType compute);
+
+/// dy w, [tokens, in], with dy [tokens, out].
+template <typename T>
+Matrix<T> times(const Matrix<T>& dy, const Matrix<T>& w, DType compute);
+
+/// sum += dy^T x, a sum over all tokens; dy [tokens, out], x [tokens, in], sum [out, in]. Not rounded.
+template <typename T>
+void add_transposed_times(const Matrix<T>& dy, const Matrix<T>& x, Matrix<T>& sum);
+
+/// values += addend, every element of the result rounded to `compute`. Same shapes.
+template <typename T>
+void add_rounded(const Matrix<T>& addend, DType compute, Matrix<T>& values);
+
+}  // namespace qshard::reference
