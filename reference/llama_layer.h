@@ -2,12 +2,11 @@
 
 #include <array>
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 #include "core/llama_config.h"
 #include "core/token_batch.h"
-#include "core/weight4bit.h"
+#include "reference/linear4bit.h"
 #include "reference/matrix.h"
 #include "reference/rope.h"
 
@@ -19,21 +18,6 @@ inline constexpr std::size_t kProjections = 7;
 
 /// "self_attn.q_proj", ..., "mlp.down_proj": the module name within model.layers.N.
 std::string_view module_name(Projection projection);
-
-/// A low-rank adapter: y += scaling * B A dropout(x). a is [r, in], b is [out, r].
-template <typename T>
-struct Lora {
-  Matrix<T> a;
-  Matrix<T> b;
-};
-
-/// A linear layer: a frozen 4-bit or dense weight [out, in], and an adapter where it is a target.
-template <typename T>
-struct LinearWeights {
-  std::optional<Weight4bitView> quantized;
-  TensorView dense;  // used when `quantized` is empty
-  std::optional<Lora<T>> lora;
-};
 
 template <typename T>
 struct LayerWeights {

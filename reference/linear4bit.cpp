@@ -1,0 +1,45 @@
+#include "reference/linear4bit.h"
+
+#include "core/error.h"
+#include "reference/dequantize.h"
+#include "reference/matrix_product.h"
+
+namespace qshard::reference {
+
+template <typename T>
+Matrix<T> to_matrix(const TensorView& tensor, DType compute) {
+  if (tensor.shape.size() != 2) {
+    fail_input("a weight of shape {} stands where one of two dimensions is needed", to_string(tensor.shape));
+  }
+  const std::vector<float> values = to_floats(tensor);
+  Matrix<T> matrix = Eigen::Map<const Matrix<float>>(values.data(), tensor.shape[0], tensor.shape[1]).cast<T>();
+  round_to(compute, matrix);
+  return matrix;
+}
+
+template <typename T>
+Matrix<T> frozen_weight(const LinearWeights<T>& weights, DType compute) {
+  if (!weights.quantized) return to_matrix<T>(weights.dense, compute);
+  return to_matrix<T>(dequantize(*weights.quantized, compute).view(), compute);
+}
+
+template <typename T>
+Matrix<T> linear4bit_forward(const LinearWeights<T>& weights, DType compute, const Matrix<T>& x) {
+  return times_transposed(x, frozen_weight(weights, compute), compute);
+}
+
+template <typename T>
+Matrix<T> linear4bit_backward(const LinearWeights<T>& weights, DType compute, const Matrix<T>& dy) {
+  return times(dy, frozen_weight(weights, compute), compute);
+}
+
+template Matrix<float> to_matrix(const TensorView&, DType);
+template Matrix<double> to_matrix(const TensorView&, DType);
+template Matrix<float> frozen_weight(const LinearWeights<float>&, DType);
+template Matrix<double> frozen_weight(const LinearWeights<double>&, DType);
+template Matrix<float> linear4bit_forward(const LinearWeights<float>&, DType, const Matrix<float>&);
+template Matrix<double> linear4bit_forward(const LinearWeights<double>&, DType, const Matrix<double>&);
+template Matrix<float> linear4bit_backward(const LinearWeights<float>&, DType, const Matrix<float>&);
+template Matrix<double> linear4bit_backward(const LinearWeights<double>&, DType, const Matrix<double>&);
+
+}  // namespace qshard::reference
