@@ -11,7 +11,7 @@ namespace qshard::reference {
 template <typename Body>
 void parallel_for(std::int64_t count, std::int64_t grain, const Body& body) {
   const std::int64_t pieces = (count + grain - 1) / grain;
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) if (pieces > 1)
   for (std::int64_t piece = 0; piece < pieces; ++piece) {
     body(piece * grain, std::min(count, (piece + 1) * grain));
   }
