@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/error.h"
+#include "core/weight4bit.h"
 
 namespace qshard::optimized {
 
@@ -45,6 +46,20 @@ void check_pointer(const void* pointer, std::size_t alignment, const char* what)
   if (reinterpret_cast<std::uintptr_t>(pointer) % alignment != 0) {
     fail_input("{} ({}) is not aligned to {} bytes", what, pointer, alignment);
   }
+}
+
+void check_floating(DType dtype, const char* what) {
+  if (!is_floating(dtype)) fail_input("{} cannot be {}: use float32, float16 or bfloat16", what, torch_name(dtype));
+}
+
+void check_blocksize(std::int64_t blocksize) {
+  if (!is_supported_blocksize(blocksize)) {
+    fail_input("block size {} is not supported: use 32, 64, 128, 256, 512, 1024, 2048 or 4096", blocksize);
+  }
+}
+
+void check_at_least(std::int64_t value, std::int64_t least, const char* what) {
+  if (value < least) fail_input("{} is {}, but must be at least {}", what, value, least);
 }
 
 }  // namespace qshard::optimized

@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include <cuda_runtime_api.h>
+
+#include "core/dtype.h"
 
 namespace qshard::optimized {
 
@@ -13,6 +16,15 @@ void check_cuda(cudaError_t status, const char* statement, const char* file, int
 
 /// Throws Error(bad_input), naming `what`, when `pointer` is null or not a multiple of `alignment` bytes.
 void check_pointer(const void* pointer, std::size_t alignment, const char* what);
+
+/// Throws Error(bad_input), naming `what`, unless `dtype` is f32, f16 or bf16.
+void check_floating(DType dtype, const char* what);
+
+/// Throws Error(bad_input) unless is_supported_blocksize(blocksize).
+void check_blocksize(std::int64_t blocksize);
+
+/// Throws Error(bad_input), naming `what`, when `value` is less than `least`.
+void check_at_least(std::int64_t value, std::int64_t least, const char* what);
 
 }  // namespace qshard::optimized
 
