@@ -1,8 +1,7 @@
-#include "optimized/dequantize.h"
-
 #include <bit>
 
 #include "optimized/cuda_check.h"
+#include "optimized/dequantize.h"
 #include "optimized/device_math.cuh"
 
 namespace qshard::optimized {
@@ -39,9 +38,8 @@ __device__ __forceinline__ void store(float* out, const float (&values)[4]) {
 
 template <typename T>
 __device__ __forceinline__ void store(T* out, const float (&values)[8]) {
-  *reinterpret_cast<uint4*>(out) =
-      make_uint4(round_pair<T>(values[0], values[1]), round_pair<T>(values[2], values[3]),
-                 round_pair<T>(values[4], values[5]), round_pair<T>(values[6], values[7]));
+  *reinterpret_cast<uint4*>(out) = make_uint4(round_pair<T>(values[0], values[1]), round_pair<T>(values[2], values[3]),
+                                              round_pair<T>(values[4], values[5]), round_pair<T>(values[6], values[7]));
 }
 
 __device__ __forceinline__ void store_one(float* out, float value) {
@@ -61,8 +59,7 @@ __global__ void __launch_bounds__(kThreads)
                       std::int64_t elements, T* out) {
   constexpr int kRun = kVector<T>;
   const float entry = codebook.value[threadIdx.x % 16];
-  const std::int64_t first =
-      static_cast<std::int64_t>(blockIdx.x) * (kThreads * kRun * kChunks) + threadIdx.x * kRun;
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * (kThreads * kRun * kChunks) + threadIdx.x * kRun;
 
   std::uint32_t word[kChunks] = {};
   float scale[kChunks] = {};

@@ -83,8 +83,8 @@ struct BlockScales {
   /// absmax of a block; nested: two roundings, the product's and the sum's, as bitsandbytes' dequantize_4bit.
   __device__ __forceinline__ float operator[](std::int64_t block) const {
     if (absmax != nullptr) return __ldg(absmax + block);
-    const float product = multiply_ftz(__ldg(nested_map + __ldg(absmax_codes + block)),
-                                       __ldg(nested_absmax + block / kNestedBlocksize));
+    const float product =
+        multiply_ftz(__ldg(nested_map + __ldg(absmax_codes + block)), __ldg(nested_absmax + block / kNestedBlocksize));
     return __fadd_rn(product, __ldg(offset));
   }
 };

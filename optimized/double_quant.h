@@ -33,7 +33,8 @@ void nest_absmax(const float* absmax, std::int64_t blocks, const float* nested_m
 
 /// quantize() of quantize.h followed by nest_absmax(), reading the weight once: the absmax values go through the
 /// workspace, nested_workspace_bytes(ceil(elements / blocksize)), which the L2 cache holds, and are summed on the way.
-/// Two launches. The contracts of both hold; a computed offset has the same bits as nest_absmax() gives.
+/// Two launches. The contracts of both hold, but for the order in which a computed offset is summed: it
+/// depends on `elements` and `blocksize` alone.
 void quantize_nested(const void* weight, DType dtype, std::int64_t elements, QuantType quant_type, int blocksize,
                      std::uint8_t* codes, const float* nested_map, const float* given_offset,
                      const NestedOutput& output, void* workspace, std::size_t workspace_bytes, cudaStream_t stream);

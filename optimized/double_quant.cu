@@ -1,0 +1,184 @@
+#include <algorithm>
+#include <cfloat>
+
+#include "core/weight4bit.h"
+#include "optimized/cuda_check.h"
+#include "optimized/device_math.cuh"
+#include "optimized/double_quant.h"
+#include "optimized/quantize_tiles.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+constexpr unsigned kAllLanes = 0xFFFFFFFFU;
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / 32;
+constexpr int kLargestGrid = 264;  // two thread blocks on each of the H200's 132 multiprocessors
+constexpr int kSumTile = 1024;     // absmax values a partial sum, where quantize_tiles has not made them
+constexpr int kPerLane = kNestedBlocksize / 32;
+
+/// The map as the search walks it: node 1 is the middle entry, 2n and 2n + 1 are below and above n. Each of the
+/// search's first levels lies in memory banks of its own. Levels 0 to 6 are the odd entries, level 7 the even ones.
+struct SearchTree {
+  float node[256];
+  float neighbour[129];  // entries 0, 1, 3, 5, ..., 255: those around each even entry
+};
+
+/// Index in the map for `x`: seven comparisons, then the nearer of the entry found and its neighbour on the side of x;
+/// a tie stays with the entry found, an even one. NaN gives 0.
+__device__ __forceinline__ std::uint32_t nearest_code(const SearchTree& tree, float x) {
+  int n = 1;
+#pragma unroll
+  for (int level = 0; level < 7; ++level) n = 2 * n + (x > tree.node[n] ? 1 : 0);
+  const int place = n - 128;
+  const float value = tree.node[n];
+  const bool above = x > value;
+  const float middle = multiply_ftz(add_ftz(tree.neighbour[place + (above ? 1 : 0)], value), 0.5F);
+  const int code = 2 * place;
+  if (above) return x > middle ? code + 1 : code;
+  return x < middle && code > 0 ? code - 1 : code;
+}
+
+__device__ __forceinline__ void build_tree(SearchTree& tree, const float* map) {
+  for (int n = static_cast<int>(threadIdx.x); n < 256; n += kThreads) {
+    const int level = 31 - __clz(max(n, 1));
+    const int entry = ((2 * (n - (1 << level)) + 1) << (7 - level)) - 1;
+    if (n > 0) tree.node[n] = add_ftz(map[entry], 0.0F);
+    if (n <= 128) tree.neighbour[n] = add_ftz(map[n == 0 ? 0 : 2 * n - 1], 0.0F);
+  }
+}
+
+/// The mean from partial sums, by every thread block for itself; the order of summation depends on `count` alone.
+__device__ __forceinline__ float mean_of_sums(const float* sums, std::int64_t count, std::int64_t values) {
+  __shared__ double warp_sums[kWarps];
+  double sum = 0.0;
+#pragma unroll 8
+  for (std::int64_t i = threadIdx.x; i < count; i += kThreads) sum += __ldg(sums + i);
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
+  if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  sum = 0.0;
+  for (const double part : warp_sums) sum += part;
+  return static_cast<float>(sum / static_cast<double>(values));
+}
+
+__global__ void __launch_bounds__(kThreads) sum_kernel(const float* absmax, std::int64_t blocks, float* sums) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kSumTile + threadIdx.x;
+  float sum = 0.0F;
+  for (int i = 0; i < kSumTile; i += kThreads) {
+    if (first + i < blocks) sum += absmax[first + i];
+  }
+  __shared__ float warp_sums[kWarps];
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
+  if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  sum = 0.0F;
+  for (const float part : warp_sums) sum += part;
+  sums[blockIdx.x] = sum;
+}
+
+/// One warp a nested block of 256 absmax values, eight consecutive ones a lane.
+__global__ void __launch_bounds__(kThreads)
+    nest_kernel(const float* absmax, std::int64_t blocks, const float* sums, std::int64_t sum_count, const float* map,
+                const float* given_offset, NestedOutput output) {
+  __shared__ SearchTree tree;
+  build_tree(tree, map);
+  __syncthreads();
+  const float offset = given_offset != nullptr ? *given_offset : mean_of_sums(sums, sum_count, blocks);
+  if (blockIdx.x == 0 && threadIdx.x == 0) *output.offset = offset;
+
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const std::int64_t nested_blocks = (blocks + kNestedBlocksize - 1) / kNestedBlocksize;
+  for (std::int64_t nested = blockIdx.x * kWarps + threadIdx.x / 32; nested < nested_blocks;
+       nested += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+    const std::int64_t first = nested * kNestedBlocksize + lane * kPerLane;
+    float values[kPerLane] = {};
+    float largest = -FLT_MAX;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if (first + i < blocks) values[i] = __fsub_rn(absmax[first + i], offset);
+      largest = max_ftz(largest, fabsf(values[i]));
+    }
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+      largest = max_ftz(largest, __shfl_xor_sync(kAllLanes, largest, lanes));
+    }
+    if (lane == 0) output.nested_absmax[nested] = largest;
+    const float reciprocal = reciprocal_ftz(largest);
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      if (first + i >= blocks) break;
+      output.absmax_codes[first + i] =
+          static_cast<std::uint8_t>(nearest_code(tree, multiply_ftz(values[i], reciprocal)));
+    }
+  }
+}
+
+/// The workspace: partial sums behind the absmax values that quantize_nested() keeps there.
+struct Workspace {
+  float* absmax;
+  float* sums;
+
+  Workspace(void* memory, std::int64_t blocks)
+      : absmax(static_cast<float*>(memory)), sums(absmax + (blocks + 3) / 4 * 4) {}
+};
+
+void check_nested(std::int64_t blocks, const float* nested_map, const NestedOutput& output, const void* workspace,
+                  std::size_t workspace_bytes) {
+  check_at_least(blocks, 1, "the number of absmax values to quantize");
+  check_pointer(nested_map, alignof(float), "the nested map");
+  check_pointer(output.absmax_codes, 1, "the output for absmax codes");
+  check_pointer(output.nested_absmax, alignof(float), "the output for nested absmax");
+  check_pointer(output.offset, alignof(float), "the output for the nested offset");
+  check_pointer(workspace, 16, "the workspace of nested quantization");
+  check_at_least(static_cast<std::int64_t>(workspace_bytes), static_cast<std::int64_t>(nested_workspace_bytes(blocks)),
+                 "the workspace of nested quantization, in bytes,");
+}
+
+void launch_nest(const float* absmax, std::int64_t blocks, const float* sums, std::int64_t sum_count,
+                 const float* nested_map, const float* given_offset, const NestedOutput& output, cudaStream_t stream) {
+  const std::int64_t nested_blocks = block_count(blocks, kNestedBlocksize);
+  const auto grid = static_cast<unsigned>(std::min<std::int64_t>(kLargestGrid, block_count(nested_blocks, kWarps)));
+  nest_kernel<<<grid, kThreads, 0, stream>>>(absmax, blocks, sums, sum_count, nested_map, given_offset, output);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+std::size_t nested_workspace_bytes(std::int64_t blocks) {
+  check_at_least(blocks, 1, "the number of absmax values to quantize");
+  // A tile of 8,192 elements has at least two blocks, a sum tile has 1,024: at most one sum for two blocks.
+  return sizeof(float) * static_cast<std::size_t>((blocks + 3) / 4 * 4 + blocks / 2 + 1);
+}
+
+void nest_absmax(const float* absmax, std::int64_t blocks, const float* nested_map, const float* given_offset,
+                 const NestedOutput& output, void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
+  check_nested(blocks, nested_map, output, workspace, workspace_bytes);
+  check_pointer(absmax, alignof(float), "the absmax to quantize");
+  const Workspace parts(workspace, blocks);
+  const std::int64_t sums = block_count(blocks, kSumTile);
+  if (given_offset == nullptr) {
+    sum_kernel<<<static_cast<unsigned>(sums), kThreads, 0, stream>>>(absmax, blocks, parts.sums);
+    QSHARD_CUDA_CHECK(cudaGetLastError());
+  }
+  launch_nest(absmax, blocks, parts.sums, sums, nested_map, given_offset, output, stream);
+}
+
+void quantize_nested(const void* weight, DType dtype, std::int64_t elements, QuantType quant_type, int blocksize,
+                     std::uint8_t* codes, const float* nested_map, const float* given_offset,
+                     const NestedOutput& output, void* workspace, std::size_t workspace_bytes, cudaStream_t stream) {
+  check_blocksize(blocksize);
+  check_at_least(elements, 1, "the number of elements to quantize");
+  const std::int64_t blocks = block_count(elements, blocksize);
+  check_nested(blocks, nested_map, output, workspace, workspace_bytes);
+  const Workspace parts(workspace, blocks);
+  quantize_tiles(weight, dtype, elements, quant_type, blocksize, codes, parts.absmax, parts.sums, stream);
+  launch_nest(parts.absmax, blocks, parts.sums, block_count(elements, kQuantizeTile), nested_map, given_offset, output,
+              stream);
+}
+
+}  // namespace qshard::optimized
