@@ -1,0 +1,54 @@
+"""`python -m reports RESULTS... --output DIR`: see --help."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reports import page
+from reports.errors import ReportError
+from reports.figures import FIGURES
+from reports.loading import load
+from reports.output import write
+from reports.render import render
+
+DESCRIPTION = """\
+Draws what result files hold: one self-contained page (report.html), the same in Markdown (report.md), and below
+figures/ each picture as SVG and PNG with its numbers as CSV.
+
+RESULTS are files, or folders searched for them: Google Benchmark JSON with raw repetitions, the JSON of a gate run,
+metrics.jsonl of a training run, and shard layouts. reports/results/README.md describes them.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    needs = "\n".join(f"  {kind.heading}: {kind.needs}" for kind in FIGURES)
+    arguments = argparse.ArgumentParser(
+        prog="qshard report",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"figures and what each is drawn from:\n{needs}\n\nexit status: 0 done; 2 bad input or usage",
+    )
+    arguments.add_argument("results", metavar="RESULTS", nargs="+", type=Path, help="a result file or a folder of them")
+    arguments.add_argument("--output", metavar="DIR", type=Path, required=True, help="where to write the report")
+    return arguments
+
+
+def main(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        results = load(options.results)
+        gallery = render(results, lambda stem: print(f"drawing {stem}", file=sys.stderr))
+        for picture in gallery.pictures:
+            for extension, content in (("svg", picture.svg), ("png", picture.png), ("csv", picture.csv)):
+                write(options.output / page.PICTURES / f"{picture.stem}.{extension}", content)
+        write(options.output / "report.md", page.markdown(gallery, results))
+        write(options.output / "report.html", page.html(gallery, results))
+    except ReportError as error:
+        print(f"qshard report: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(gallery.pictures)} figures: {options.output / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

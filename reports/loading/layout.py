@@ -1,0 +1,38 @@
+"""A shard layout: the bytes of each part of each rank's memory, as `qshard plan` writes it."""
+
+from pathlib import Path
+
+from reports.errors import ReportError
+from reports.loading.json_file import as_text, member, number
+from reports.model import Context, ShardLayout
+
+
+def load(document: dict, path: Path) -> ShardLayout:
+    """Errors: a missing or negative count, ranks that are not 0..world_size-1 once each."""
+    world_size = member(document, "world_size", int, path)
+    rows = member(document, "ranks", list, path)
+    ranks, parts, capacities = [], [], []
+    for index, row in enumerate(rows):
+        where = f"ranks[{index}]"
+        if not isinstance(row, dict):
+            raise ReportError(path, f"'{where}' is not an object")
+        ranks.append(member(row, "rank", int, path, where))
+        sizes = member(row, "bytes", dict, path, where)
+        parts.append({str(key): _size(sizes, key, path, f"{where}.bytes") for key in sizes})
+        has_capacity = row.get("capacity_bytes") is not None
+        capacities.append(_size(row, "capacity_bytes", path, where) if has_capacity else None)
+    if not ranks or sorted(ranks) != list(range(len(ranks))) or len(ranks) != world_size:
+        raise ReportError(path, f"'ranks' must hold ranks 0 to {world_size} - 1 once each; it holds {len(ranks)}")
+    if not any(sum(sizes.values()) for sizes in parts):
+        raise ReportError(path, "every part of every rank has 0 bytes")
+    context = document.get("context")
+    values = {str(k): as_text(v) for k, v in context.items()} if isinstance(context, dict) else {}
+    name = as_text(document.get("name")) or path.stem
+    return ShardLayout(name, Context(path.name, values), ranks, parts, capacities)
+
+
+def _size(table: dict, key: str, path: Path, where: str) -> float:
+    size = number(table, key, path, where)
+    if size < 0:
+        raise ReportError(path, f"'{where}.{key}' is negative")
+    return size

@@ -1,0 +1,198 @@
+"""Bad input of every kind: exit code 2 and the file's name, never a traceback, and nothing written."""
+
+import json
+import os
+import random
+
+import pytest
+
+from reports.__main__ import main
+from reports.caption import caption
+from reports.errors import ReportError
+from reports.figures import FIGURES
+from reports.loading import load
+from reports.style import Palette, frame
+from reports.tests.conftest import DATA
+
+FILES = ("gpu.json", "cpu.json", "gate.json", "layout.json", "adapter_r16/metrics.jsonl")
+
+
+def report_of(path, folder, capsys) -> tuple[int, str]:
+    """Exit code and standard error; SystemExit is what argparse raises."""
+    status = main([str(path), "--output", str(folder)])
+    return status, capsys.readouterr().err
+
+
+def assert_refused(path, tmp_path, capsys, *words):
+    status, error = report_of(path, tmp_path / "report", capsys)
+    assert status == 2
+    assert str(path) in error and "Traceback" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "report").exists()
+
+
+def test_missing_file(tmp_path, capsys):
+    assert_refused(tmp_path / "nowhere.json", tmp_path, capsys, "No such file")
+
+
+def test_folder_without_results(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert_refused(tmp_path / "empty", tmp_path, capsys, "holds no result file")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"{}",
+        b'{"a": 1}',
+        b"\xff\xfe\x00",
+        b"\x00" * 64,
+        b"[" * 100000,
+        b"1" * 5000,
+        b'{"context": {}, "benchmarks": {}}',
+        b'{"context": [], "benchmarks": []}',
+        b'{"context": {}, "benchmarks": [1]}',
+        b'{"context": {}, "benchmarks": [{"name": 1}]}',
+        b'{"context": {}, "benchmarks": [{"name": "a"}]}',
+        b'{"context": {}, "benchmarks": [{"name": "a", "real_time": NaN}]}',
+        b'{"context": {}, "benchmarks": [{"name": "a", "real_time": -1}]}',
+        b'{"context": {}, "benchmarks": [{"name": "a", "real_time": 1e999}]}',
+        b'{"context": {}, "benchmarks": [{"name": "a", "real_time": true}]}',
+        b'{"context": {}, "benchmarks": [{"name": "a", "real_time": 1, "time_unit": "weeks"}]}',
+        b'{"context": {}, "benchmarks": [{"name": "a", "real_time": 1, "time_unit": []}]}',
+        b'{"schema": "gate/2", "verdict": "PASS", "rows": []}',
+        b'{"schema": "gate/1"}',
+        b'{"schema": "gate/1", "verdict": "PASS", "rows": [{"name": "a", "outcome": "PASS", "estimate": {"low": 0}}]}',
+        b'{"world_size": 2, "ranks": [{"rank": 0, "bytes": {"codes": 1}}]}',
+        b'{"world_size": 1, "ranks": [{"rank": 0}]}',
+        b'{"world_size": 1, "ranks": [{"rank": 0, "bytes": {"codes": -1}}]}',
+        b'{"world_size": 1, "ranks": [{"rank": 0, "bytes": {}}]}',
+    ],
+)
+def test_malformed_document(content, tmp_path, capsys):
+    path = tmp_path / "result.json"
+    path.write_bytes(content)
+    assert_refused(path, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "\n", "{", "[]", '{"step": 1}', '{"loss": 1}', '{"step": 1, "loss": "low"}', '{"step": null, "loss": 1}'],
+)
+def test_malformed_metrics(content, tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(content)
+    assert_refused(path, tmp_path, capsys)
+
+
+def test_error_names_the_line_of_metrics(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert_refused(path, tmp_path, capsys, "line 2")
+
+
+def test_one_bad_file_among_good_ones_is_named(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text("{")
+    status = main([str(DATA / "cpu.json"), str(tmp_path / "bad.json"), "--output", str(tmp_path / "report")])
+    assert status == 2 and str(tmp_path / "bad.json") in capsys.readouterr().err
+
+
+def test_other_json_in_a_folder_is_listed_not_refused(tmp_path, capsys):
+    (tmp_path / "adapter_config.json").write_text('{"r": 16}')
+    (tmp_path / "layout.json").write_text((DATA / "layout.json").read_text())
+    status, _ = report_of(tmp_path, tmp_path / "report", capsys)
+    assert status == 0
+    assert "not a result file" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_output_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    status, error = report_of(DATA / "layout.json", tmp_path / "file", capsys)
+    assert status == 2 and str(tmp_path / "file") in error
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(tmp_path, capsys):
+    path = tmp_path / "secret.json"
+    path.write_text("{}")
+    path.chmod(0)
+    assert_refused(path, tmp_path, capsys)
+
+
+def load_only(path) -> None:
+    """Loads `path`; nothing but ReportError may be raised."""
+    try:
+        load([path])
+    except ReportError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_truncated_files(name, tmp_path):
+    """Cut at 200 places; a cut metrics.jsonl may still be whole lines, and is then read."""
+    content = (DATA / name).read_bytes()
+    path = tmp_path / name.replace("/", "_")
+    for step in range(200):
+        path.write_bytes(content[: len(content) * step // 200])
+        load_only(path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_bytes(name, tmp_path):
+    """A few bytes changed at random, 300 times; the seed is fixed, so a failure repeats."""
+    content = (DATA / name).read_bytes()[:20000] if name.endswith("l") else (DATA / name).read_bytes()
+    path = tmp_path / name.replace("/", "_")
+    chance = random.Random(11)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(damaged))] = chance.choice(b'"{}[]:,0-9eE.\\\xff\x00n')
+        path.write_bytes(damaged)
+        load_only(path)
+
+
+VALUES = [None, True, -1, 0, 1, 1e-300, 1e300, 10**400, float("nan"), "", "text", "\ud800", [], {}, [[]], {"a": {}}]
+
+
+def nodes(value, found: list):
+    """Every (container, key) of a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found.append((value, key))
+        nodes(item, found)
+    return found
+
+
+@pytest.mark.parametrize("name", ["cpu.json", "gate.json", "layout.json"])
+def test_valid_json_with_surprising_values(name, tmp_path):
+    """Any two members replaced by any values: refused with the file's name, or every figure is drawn."""
+    text = (DATA / name).read_text()
+    path = tmp_path / name
+    chance = random.Random(13)
+    for _ in range(25):
+        document = json.loads(text)
+        for container, key in chance.sample(nodes(document, []), 2):
+            container[key] = chance.choice(VALUES)
+        path.write_text(json.dumps(document))
+        try:
+            draw_all(load([path]))
+        except ReportError as error:
+            assert str(path) in str(error)
+
+
+def draw_all(results) -> None:
+    """Draws what depends on the results, without the time that writing PNG takes."""
+    palette = Palette(results.providers())
+    for kind in FIGURES:
+        for subject in kind.subjects(results) if not kind.needs.startswith("nothing") else ():
+            drawing = kind.draw(subject, palette)
+            if drawing:
+                frame(drawing.figure, drawing.title, caption(drawing.contexts))
+                drawing.figure.draw_without_rendering()
