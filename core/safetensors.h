@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/file.h"
-#include "core/tensor.h"
+#include "core/tensor_source.h"
 
 namespace qshard {
 
@@ -34,18 +34,16 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, std::string_view where);
 
 /// A safetensors file, mapped: a tensor's pages are read when they are touched.
-class SafetensorsFile {
+class SafetensorsFile : public TensorSource {
  public:
   /// Throws Error(bad_input) for a file that cannot be read or is not valid.
   static SafetensorsFile open(const std::filesystem::path& path);
 
-  /// Valid as long as this object. Throws Error(bad_input) for a name that is not there and for a dtype that DType
-  /// lacks.
-  [[nodiscard]] TensorView tensor(std::string_view name) const;
-  [[nodiscard]] bool contains(std::string_view name) const { return header_.entries.contains(name); }
+  [[nodiscard]] TensorView tensor(std::string_view name) const override;
+  [[nodiscard]] bool contains(std::string_view name) const override { return header_.entries.contains(name); }
+  [[nodiscard]] const std::vector<std::string>& names() const override { return header_.names; }
+  [[nodiscard]] const std::filesystem::path& file_of(std::string_view /*name*/) const override { return path_; }
 
-  /// In the order of their bytes in the file.
-  [[nodiscard]] const std::vector<std::string>& names() const { return header_.names; }
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
