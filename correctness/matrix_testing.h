@@ -64,6 +64,27 @@ void expect_near(const Matrix<T>& expected, const Matrix<U>& actual, double boun
   }
 }
 
+/// Sets the number of threads of parallel loops, and back at the end of its life.
+class ThreadCount {
+ public:
+#ifdef _OPENMP
+  explicit ThreadCount(int threads) : before_(omp_get_max_threads()) {
+    omp_set_num_threads(threads);
+  }
+  ~ThreadCount() {
+    omp_set_num_threads(before_);
+  }
+#else
+  explicit ThreadCount(int) {}
+  ~ThreadCount() = default;
+#endif
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
+
+ private:
+  [[maybe_unused]] int before_ = 1;
+};
+
 /// Holds `gradient` to central differences (f(x + h) - f(x - h)) / 2h of f() in every element of x, with h = 2^-17.
 /// The error of a difference is h^2 / 6 = 1e-11 times the third derivative, plus the rounding of f, eps |f| / h = 3e-11
 /// |f|, with eps grown by the length of f's sums. The bound 1e-7 (1 + |f| + greatest gradient) leaves three orders for
@@ -72,6 +93,7 @@ template <typename Function>
 void expect_gradient(const Function& f, Matrix<double>& x, const Matrix<double>& gradient, const char* what) {
   ASSERT_EQ(x.rows(), gradient.rows()) << what;
   ASSERT_EQ(x.cols(), gradient.cols()) << what;
+  const ThreadCount one(1);  // many small evaluations: waking threads would cost more than they do
   constexpr double kStep = 0x1p-17;
   const double bound = 1e-7 * (1 + std::abs(f()) + gradient.cwiseAbs().maxCoeff());
   for (Eigen::Index i = 0; i < x.size(); ++i) {
@@ -94,14 +116,9 @@ template <typename Function>
 auto with_thread_counts(const Function& f) {
   std::vector<decltype(f())> results;
   for (int threads = 1; threads <= 3; ++threads) {
-#ifdef _OPENMP
-    omp_set_num_threads(threads);
-#endif
+    const ThreadCount count(threads);
     results.push_back(f());
   }
-#ifdef _OPENMP
-  omp_set_num_threads(omp_get_num_procs());
-#endif
   return results;
 }
 
