@@ -1,0 +1,147 @@
+#include "reference/llama_layer.h"
+
+#include "correctness/small_llama.h"
+
+namespace qshard::reference {
+namespace {
+
+const char* const kParts[] = {"attention_input", "query",     "key",  "value", "attention_output",
+                              "mlp_residual",    "mlp_input", "gate", "up"};
+
+template <typename T>
+std::vector<const Matrix<T>*> parts(const LayerActivations<T>& kept) {
+  return {&kept.attention_input, &kept.query,     &kept.key,  &kept.value, &kept.attention_output,
+          &kept.mlp_residual,    &kept.mlp_input, &kept.gate, &kept.up};
+}
+
+TEST(LlamaLayer, NamesItsModules) {
+  EXPECT_EQ(module_name(Projection::q), "self_attn.q_proj");
+  EXPECT_EQ(module_name(Projection::o), "self_attn.o_proj");
+  EXPECT_EQ(module_name(Projection::gate), "mlp.gate_proj");
+  EXPECT_EQ(module_name(Projection::down), "mlp.down_proj");
+}
+
+TEST(LlamaLayer, GradientsEqualCentralDifferences) {
+  for (const double probability : {0.0, 0.3}) {
+    SCOPED_TRACE(probability);
+    SmallLlama<double> model(DType::f32, probability);
+    LayerWeights<double>& weights = model.layers[1];
+    Matrix<double> x = random_matrix<double>(model.batch.tokens(), 16, 5);
+    const Matrix<double> dy = random_matrix<double>(x.rows(), x.cols(), 6);
+    const LayerContext<double> context = model.layer_context(1);
+    const auto f = [&] { return layer_forward<double>(context, weights, x, nullptr).cwiseProduct(dy).sum(); };
+
+    LayerActivations<double> kept;
+    layer_forward(context, weights, x, &kept);
+    auto gradients = SmallLlama<double>::zero_gradients(weights);
+    const Matrix<double> dx = layer_backward(context, weights, x, kept, dy, gradients);
+    expect_gradient(f, x, dx, "x");
+    for (std::size_t i = 0; i < kProjections; ++i) {
+      SCOPED_TRACE(module_name(static_cast<Projection>(i)));
+      auto& lora = weights.projections[i].lora;
+      if (!lora) {
+        EXPECT_EQ(gradients[i].a.size() + gradients[i].b.size(), 0);
+        continue;
+      }
+      expect_gradient(f, lora->a, gradients[i].a, "A");
+      expect_gradient(f, lora->b, gradients[i].b, "B");
+    }
+  }
+}
+
+TEST(LlamaLayer, TwoLayerModelsLoraGradientsEqualCentralDifferences) {
+  SmallLlama<double> model(DType::f32, 0.2);
+  const double scale = 1.0 / static_cast<double>(count_loss_tokens(model.batch));
+  const auto gradients = model.gradients(scale);
+  const auto f = [&] { return model.loss() * scale; };
+  for (std::size_t layer = 0; layer < 2; ++layer) {
+    for (std::size_t i = 0; i < kProjections; ++i) {
+      SCOPED_TRACE(module_name(static_cast<Projection>(i)));
+      auto& lora = model.layers[layer].projections[i].lora;
+      if (!lora) continue;
+      expect_gradient(f, lora->a, gradients[layer][i].a, "A");
+      expect_gradient(f, lora->b, gradients[layer][i].b, "B");
+    }
+  }
+}
+
+TEST(LlamaLayer, ZeroBGivesTheBaseModelAndNoGradientOfA) {
+  SmallLlama<float> model(DType::f32, 0.1);
+  for (auto& layer : model.layers) {
+    for (auto& linear : layer.projections) {
+      if (linear.lora) linear.lora->b.setZero();
+    }
+  }
+  const double with_adapter = model.loss();
+  const auto gradients = model.gradients(1);
+  for (const auto& layer : gradients) {
+    for (const auto& gradient : layer) {
+      EXPECT_TRUE((gradient.a.array() == 0).all());
+      EXPECT_TRUE(gradient.b.size() == 0 || (gradient.b.array() != 0).any());
+    }
+  }
+  for (auto& layer : model.layers) {
+    for (auto& linear : layer.projections) linear.lora.reset();
+  }
+  EXPECT_EQ(with_adapter, model.loss());
+}
+
+TEST(LlamaLayer, RunningAgainGivesTheSameBits) {
+  for (const DType compute : {DType::f32, DType::bf16, DType::f16}) {
+    const SmallLlama<float> model(compute, 0.1);
+    const Matrix<float> x = embed(model.ends, model.batch);
+    LayerActivations<float> first, second;
+    const Matrix<float> y = layer_forward(model.layer_context(0), model.layers[0], x, &first);
+    expect_same_bits(y, layer_forward(model.layer_context(0), model.layers[0], x, &second), "y");
+    expect_same_bits(y, layer_forward<float>(model.layer_context(0), model.layers[0], x, nullptr), "y, nothing kept");
+    for (std::size_t i = 0; i < parts(first).size(); ++i) {
+      expect_same_bits(*parts(first)[i], *parts(second)[i], kParts[i]);
+    }
+    const std::int64_t tokens = model.batch.tokens();
+    EXPECT_EQ(first.bytes(), 4 * tokens * (3 * 16 + 2 * 24 + 2 * 12 + 2 * 20));
+  }
+}
+
+TEST(LlamaLayer, DoesNotDependOnTheNumberOfThreads) {
+  SmallLlama<float> model(DType::f32, 0.1);
+  model.batch = random_batch({150, 1, 130, 40}, SmallLlama<float>::kVocabulary, 8);
+  model.rope = make_rope_table<float>(model.config, 150, DType::f32);
+  const auto losses = with_thread_counts([&] { return model.loss(); });
+  const auto gradients = with_thread_counts([&] { return model.gradients(0.01); });
+  for (std::size_t run = 1; run < losses.size(); ++run) {
+    EXPECT_EQ(losses[0], losses[run]);
+    for (std::size_t layer = 0; layer < 2; ++layer) {
+      for (std::size_t i = 0; i < kProjections; ++i) {
+        expect_same_bits(gradients[0][layer][i].a, gradients[run][layer][i].a, "A");
+        expect_same_bits(gradients[0][layer][i].b, gradients[run][layer][i].b, "B");
+      }
+    }
+  }
+}
+
+TEST(LlamaLayer, EveryValueOfA16BitComputeDtypeIsRoundedToIt) {
+  for (const DType compute : {DType::bf16, DType::f16}) {
+    const SmallLlama<float> model(compute, 0.1), exact(DType::f32, 0.1);
+    const Matrix<float> x = embed(model.ends, model.batch);
+    LayerActivations<float> kept, exact_kept;
+    const Matrix<float> y = layer_forward(model.layer_context(0), model.layers[0], x, &kept);
+    const Matrix<float> exact_y = layer_forward(exact.layer_context(0), exact.layers[0], x, &exact_kept);
+    auto gradients = SmallLlama<float>::zero_gradients(model.layers[0]);
+    const Matrix<float> dx = layer_backward(model.layer_context(0), model.layers[0], x, kept, y, gradients);
+    std::vector<const Matrix<float>*> all = parts(kept);
+    all.push_back(&y);
+    all.push_back(&dx);
+    for (const Matrix<float>* part : all) {
+      Matrix<float> rounded = *part;
+      round_to(compute, rounded);
+      expect_same_bits(rounded, *part, "rounded again");
+    }
+    EXPECT_NE(y, exact_y);
+    // Some thirty roundings of 2^-9 (bf16), 2^-12 (f16) lie between x and y; not all point the same way.
+    const double step = compute == DType::bf16 ? 0x1p-9 : 0x1p-12;
+    expect_near(exact_y, y, 30 * step * exact_y.cwiseAbs().maxCoeff(), "y");
+  }
+}
+
+}  // namespace
+}  // namespace qshard::reference

@@ -1,0 +1,147 @@
+#include "reference/llama_layer.h"
+
+#include "reference/attention.h"
+#include "reference/dropout.h"
+#include "reference/matrix_product.h"
+#include "reference/rmsnorm.h"
+#include "reference/swiglu.h"
+
+namespace qshard::reference {
+namespace {
+
+AttentionShape attention_shape(const LlamaConfig& config) {
+  return {config.num_attention_heads, config.num_key_value_heads, config.head_dim};
+}
+
+template <typename T>
+void drop(const LayerContext<T>& context, Projection projection, Matrix<T>& values) {
+  const DropoutPlace place{context.dropout_seed, context.step, context.layer, static_cast<std::uint32_t>(projection)};
+  dropout(place, context.lora_dropout, *context.batch, context.compute_dtype, values);
+}
+
+/// y = W x + scaling * B A dropout(x) for one of the seven linear layers.
+template <typename T>
+Matrix<T> project(const LayerContext<T>& context, const LayerWeights<T>& weights, Projection projection,
+                  const Matrix<T>& x) {
+  const LinearWeights<T>& linear = weights.projections[static_cast<std::size_t>(projection)];
+  Matrix<T> y = linear4bit_forward(linear, context.compute_dtype, x);
+  if (!linear.lora) return y;
+  if (context.lora_dropout == 0) {
+    lora_forward(*linear.lora, context.lora_scaling, context.compute_dtype, x, y);
+  } else {
+    Matrix<T> dropped = x;
+    drop(context, projection, dropped);
+    lora_forward(*linear.lora, context.lora_scaling, context.compute_dtype, dropped, y);
+  }
+  return y;
+}
+
+/// dx = dy W + mask(scaling * dy B A); adds to the adapter's gradients.
+template <typename T>
+Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>& weights, Projection projection,
+                           const Matrix<T>& x, const Matrix<T>& dy, LayerGradients<T>& gradients) {
+  const auto index = static_cast<std::size_t>(projection);
+  const LinearWeights<T>& linear = weights.projections[index];
+  Matrix<T> dx = linear4bit_backward(linear, context.compute_dtype, dy);
+  if (!linear.lora) return dx;
+  Matrix<T> branch;
+  if (context.lora_dropout == 0) {
+    branch = lora_backward(*linear.lora, context.lora_scaling, context.compute_dtype, x, dy, gradients[index]);
+  } else {
+    Matrix<T> dropped = x;
+    drop(context, projection, dropped);
+    branch = lora_backward(*linear.lora, context.lora_scaling, context.compute_dtype, dropped, dy, gradients[index]);
+    drop(context, projection, branch);
+  }
+  add_rounded(branch, context.compute_dtype, dx);
+  return dx;
+}
+
+}  // namespace
+
+std::string_view module_name(Projection projection) {
+  static constexpr std::array<std::string_view, kProjections> kNames = {
+      "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+      "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
+  return kNames[static_cast<std::size_t>(projection)];
+}
+
+template <typename T>
+std::int64_t LayerActivations<T>::bytes() const {
+  std::int64_t elements = 0;
+  for (const Matrix<T>* kept :
+       {&attention_input, &query, &key, &value, &attention_output, &mlp_residual, &mlp_input, &gate, &up}) {
+    elements += kept->size();
+  }
+  return elements * static_cast<std::int64_t>(sizeof(T));
+}
+
+template <typename T>
+Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
+                        LayerActivations<T>* activations) {
+  const LlamaConfig& config = *context.config;
+  const DType compute = context.compute_dtype;
+  LayerActivations<T> local;
+  LayerActivations<T>& kept = activations != nullptr ? *activations : local;
+
+  kept.attention_input = rmsnorm_forward(x, weights.input_norm, config.rms_norm_eps, compute);
+  kept.query = project(context, weights, Projection::q, kept.attention_input);
+  kept.key = project(context, weights, Projection::k, kept.attention_input);
+  kept.value = project(context, weights, Projection::v, kept.attention_input);
+  rope_forward(*context.batch, *context.rope, compute, kept.query);
+  rope_forward(*context.batch, *context.rope, compute, kept.key);
+  kept.attention_output =
+      attention_forward(*context.batch, attention_shape(config), compute, kept.query, kept.key, kept.value);
+  kept.mlp_residual = project(context, weights, Projection::o, kept.attention_output);
+  add_rounded(x, compute, kept.mlp_residual);
+
+  kept.mlp_input = rmsnorm_forward(kept.mlp_residual, weights.post_attention_norm, config.rms_norm_eps, compute);
+  kept.gate = project(context, weights, Projection::gate, kept.mlp_input);
+  kept.up = project(context, weights, Projection::up, kept.mlp_input);
+  Matrix<T> y = project(context, weights, Projection::down, swiglu_forward(kept.gate, kept.up, compute));
+  add_rounded(kept.mlp_residual, compute, y);
+  return y;
+}
+
+template <typename T>
+Matrix<T> layer_backward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
+                         const LayerActivations<T>& activations, const Matrix<T>& dy, LayerGradients<T>& gradients) {
+  const LlamaConfig& config = *context.config;
+  const DType compute = context.compute_dtype;
+  const auto through = [&](Projection projection, const Matrix<T>& input, const Matrix<T>& gradient) {
+    return project_backward(context, weights, projection, input, gradient, gradients);
+  };
+
+  const Matrix<T> dhidden = through(Projection::down, swiglu_forward(activations.gate, activations.up, compute), dy);
+  const SwigluGradients<T> dswiglu = swiglu_backward(activations.gate, activations.up, compute, dhidden);
+  Matrix<T> dmlp_input = through(Projection::up, activations.mlp_input, dswiglu.up);
+  add_rounded(through(Projection::gate, activations.mlp_input, dswiglu.gate), compute, dmlp_input);
+  Matrix<T> dresidual =
+      rmsnorm_backward(activations.mlp_residual, weights.post_attention_norm, config.rms_norm_eps, compute, dmlp_input);
+  add_rounded(dy, compute, dresidual);
+
+  const Matrix<T> dattention = through(Projection::o, activations.attention_output, dresidual);
+  AttentionGradients<T> dheads = attention_backward(*context.batch, attention_shape(config), compute, activations.query,
+                                                    activations.key, activations.value, dattention);
+  rope_backward(*context.batch, *context.rope, compute, dheads.query);
+  rope_backward(*context.batch, *context.rope, compute, dheads.key);
+  Matrix<T> dattention_input = through(Projection::v, activations.attention_input, dheads.value);
+  add_rounded(through(Projection::k, activations.attention_input, dheads.key), compute, dattention_input);
+  add_rounded(through(Projection::q, activations.attention_input, dheads.query), compute, dattention_input);
+  Matrix<T> dx = rmsnorm_backward(x, weights.input_norm, config.rms_norm_eps, compute, dattention_input);
+  add_rounded(dresidual, compute, dx);
+  return dx;
+}
+
+template struct LayerActivations<float>;
+template struct LayerActivations<double>;
+template Matrix<float> layer_forward(const LayerContext<float>&, const LayerWeights<float>&, const Matrix<float>&,
+                                     LayerActivations<float>*);
+template Matrix<double> layer_forward(const LayerContext<double>&, const LayerWeights<double>&, const Matrix<double>&,
+                                      LayerActivations<double>*);
+template Matrix<float> layer_backward(const LayerContext<float>&, const LayerWeights<float>&, const Matrix<float>&,
+                                      const LayerActivations<float>&, const Matrix<float>&, LayerGradients<float>&);
+template Matrix<double> layer_backward(const LayerContext<double>&, const LayerWeights<double>&, const Matrix<double>&,
+                                       const LayerActivations<double>&, const Matrix<double>&, LayerGradients<double>&);
+
+}  // namespace qshard::reference
