@@ -1,0 +1,115 @@
+#include "core/adapter_config.h"
+
+#include <cmath>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "correctness/expect_error.h"
+
+namespace qshard {
+namespace {
+
+const std::filesystem::path kGolden(QSHARD_GOLDEN_DIR);
+
+AdapterConfig parse_with(const Json& changes) {
+  Json json = {{"peft_type", "LORA"}, {"target_modules", {"q_proj"}}};
+  json.update(changes);
+  return parse_adapter_config(json.dump(), "adapter_config.json");
+}
+
+void expect_refused(const Json& changes, std::initializer_list<std::string_view> texts) {
+  SCOPED_TRACE(changes.dump());
+  expect_bad_input({"adapter_config.json"}, [&] { parse_with(changes); });
+  expect_bad_input(texts, [&] { parse_with(changes); });
+}
+
+TEST(AdapterConfig, TheGoldenConfigurationsComeBackAsTheSameText) {
+  for (const char* name : {"adapter_init", "adapter_final_fp32", "adapter_final_bf16"}) {
+    const std::string text = read_file(kGolden / "llama" / name / "adapter_config.json");
+    const AdapterConfig config = parse_adapter_config(text, "f");
+    EXPECT_EQ(config.r, 8);
+    EXPECT_EQ(config.lora_alpha, 16.0);
+    EXPECT_EQ(config.lora_dropout, 0.0);
+    EXPECT_EQ(config.scaling(), 2.0);
+    EXPECT_EQ(config.target_modules.size(), 14U);
+    EXPECT_EQ(config.base_model_name_or_path, "base");
+    EXPECT_EQ(adapter_config_text(config), text);
+  }
+}
+
+TEST(AdapterConfig, EveryFieldComesBack) {
+  const AdapterConfig config = parse_with({{"r", 3},
+                                           {"lora_alpha", 2.5},
+                                           {"lora_dropout", 0.05},
+                                           {"target_modules", ".*_proj"},
+                                           {"task_type", nullptr},
+                                           {"use_rslora", true},
+                                           {"loftq_config", {{"bits", 4}}},
+                                           {"some_new_key", 1}});
+  EXPECT_EQ(config.scaling(), 2.5 / std::sqrt(3.0));
+  const AdapterConfig back = parse_adapter_config(adapter_config_text(config), "f");
+  EXPECT_EQ(back.r, 3);
+  EXPECT_EQ(back.lora_alpha, 2.5);
+  EXPECT_EQ(back.lora_dropout, 0.05);
+  EXPECT_EQ(back.target_pattern, ".*_proj");
+  EXPECT_EQ(back.task_type, std::nullopt);
+  EXPECT_EQ(back.base_model_name_or_path, std::nullopt);
+  EXPECT_TRUE(back.use_rslora);
+}
+
+TEST(AdapterConfig, WhatIsNotComputedHereIsRefused) {
+  expect_refused({{"peft_type", "LOHA"}}, {"peft_type", "LOHA"});
+  expect_refused({{"bias", "all"}}, {"bias", "all"});
+  expect_refused({{"use_dora", true}}, {"use_dora"});
+  expect_refused({{"modules_to_save", {"lm_head"}}}, {"modules_to_save"});
+  expect_refused({{"rank_pattern", {{"q_proj", 4}}}}, {"rank_pattern"});
+  expect_refused({{"alpha_pattern", {{"q_proj", 4}}}}, {"alpha_pattern"});
+  expect_refused({{"fan_in_fan_out", true}}, {"fan_in_fan_out"});
+  expect_refused({{"layers_to_transform", 0}}, {"layers_to_transform"});
+  expect_refused({{"exclude_modules", "q_proj"}}, {"exclude_modules"});
+}
+
+TEST(AdapterConfig, WrongFieldsAreNamed) {
+  expect_refused({{"r", 0}}, {"r", "at least 1"});
+  expect_refused({{"r", 8.5}}, {"r", "integer"});
+  expect_refused({{"r", 4294967296}}, {"r", "too large"});
+  expect_refused({{"lora_alpha", "16"}}, {"lora_alpha", "number"});
+  expect_refused({{"lora_dropout", 1.0}}, {"lora_dropout", "less than 1"});
+  expect_refused({{"lora_dropout", -0.1}}, {"lora_dropout", "at least 0"});
+  expect_refused({{"target_modules", nullptr}}, {"target_modules", "missing"});
+  expect_refused({{"target_modules", {1}}}, {"target_modules", "strings"});
+  expect_bad_input({"f: peft_type", "missing"}, [] { parse_adapter_config("{}", "f"); });
+  expect_bad_input({"f", "JSON"}, [] { parse_adapter_config("{", "f"); });
+}
+
+// What PEFT's check_target_module_exists answers.
+TEST(AdapterConfig, TargetsAreWhatPeftTakesThemFor) {
+  const std::string q = "model.layers.11.self_attn.q_proj";
+  const auto in_list = [](std::vector<std::string> names, std::string_view module) { return is_target(names, module); };
+  EXPECT_TRUE(in_list({"q_proj"}, q));
+  EXPECT_TRUE(in_list({"k_proj", "self_attn.q_proj"}, q));
+  EXPECT_TRUE(in_list({q}, q));
+  EXPECT_TRUE(in_list({"q_proj"}, "q_proj"));
+  EXPECT_FALSE(in_list({"_proj"}, q));
+  EXPECT_FALSE(in_list({"attn.q_proj"}, q));
+  EXPECT_FALSE(in_list({"model.layers.1.self_attn.q_proj"}, q));
+  EXPECT_FALSE(in_list({"k_proj"}, q));
+  EXPECT_FALSE(in_list({}, q));
+  EXPECT_TRUE(in_list({"all-linear"}, q));
+  EXPECT_FALSE(in_list({"all-linear"}, "lm_head"));
+  EXPECT_TRUE(is_target(parse_with({{"target_modules", "All-Linear"}}), q));
+}
+
+TEST(AdapterConfig, APatternMustMatchTheWholeName) {
+  const std::string q = "model.layers.11.self_attn.q_proj";
+  EXPECT_TRUE(is_target(parse_with({{"target_modules", R"(.*\.(q|v)_proj)"}}), q));
+  EXPECT_TRUE(is_target(parse_with({{"target_modules", R"(model\.layers\.\d+\.self_attn\.[qk]_proj)"}}), q));
+  EXPECT_FALSE(is_target(parse_with({{"target_modules", "q_proj"}}), q));
+  EXPECT_FALSE(is_target(parse_with({{"target_modules", R"(.*\.q)"}}), q));
+  expect_bad_input({"target_modules", "(q"}, [&] { is_target(parse_with({{"target_modules", "(q"}}), q); });
+  const std::string deep(100'000, '(');
+  expect_bad_input({"target_modules", "too long"}, [&] { is_target(parse_with({{"target_modules", deep}}), q); });
+}
+
+}  // namespace
+}  // namespace qshard

@@ -1,0 +1,75 @@
+#include "core/peft_adapter.h"
+
+#include <functional>
+
+#include "core/file.h"
+#include "correctness/expect_error.h"
+#include "correctness/temporary_directory.h"
+
+namespace qshard {
+namespace {
+
+const std::filesystem::path kGolden = std::filesystem::path(QSHARD_GOLDEN_DIR) / "llama";
+const LlamaConfig kModel = read_llama_config(kGolden / "base/config.json");
+constexpr const char* kModule = "model.layers.1.mlp.down_proj";
+
+void expect_refused(const std::function<void(PeftAdapter&)>& change, std::initializer_list<std::string_view> texts) {
+  const TemporaryDirectory directory;
+  PeftAdapter adapter = read_adapter(kGolden / "adapter_init", kModel);
+  change(adapter);
+  write_adapter(directory.path(), adapter.config, adapter.tensors);
+  expect_bad_input({directory.path().string()}, [&] { read_adapter(directory.path(), kModel); });
+  expect_bad_input(texts, [&] { read_adapter(directory.path(), kModel); });
+}
+
+TEST(PeftAdapter, TheGoldenAdaptersComeBackAsTheSameBytes) {
+  for (const char* name : {"adapter_init", "adapter_final_fp32", "adapter_final_bf16"}) {
+    const TemporaryDirectory directory;
+    const PeftAdapter adapter = read_adapter(kGolden / name, kModel);
+    EXPECT_EQ(adapter.tensors.size(), 28U);
+    write_adapter(directory.path(), adapter.config, adapter.tensors);
+    for (const char* file : {"adapter_config.json", "adapter_model.safetensors"}) {
+      EXPECT_TRUE(read_file(directory / file) == read_file(kGolden / name / file)) << name << "/" << file;
+    }
+  }
+}
+
+TEST(PeftAdapter, TensorsHaveTheShapesOfTheirModules) {
+  const PeftAdapter adapter = read_adapter(kGolden / "adapter_final_bf16", kModel);
+  EXPECT_EQ(adapter.tensors.at(lora_a_name(kModule)).shape(), (Shape{8, 688}));
+  EXPECT_EQ(adapter.tensors.at(lora_b_name(kModule)).shape(), (Shape{256, 8}));
+  EXPECT_EQ(adapter.tensors.at(lora_b_name("model.layers.0.self_attn.k_proj")).shape(), (Shape{128, 8}));
+  EXPECT_EQ(adapter.tensors.at(lora_a_name(kModule)).dtype(), DType::bf16);
+}
+
+TEST(PeftAdapter, AnAdapterThatDoesNotFitTheModelIsRefused) {
+  const std::string a = lora_a_name(kModule);
+  const std::string b = lora_b_name(kModule);
+  expect_refused([&](PeftAdapter& x) { x.tensors.erase(a); }, {"adapter_model.safetensors", a, "missing"});
+  expect_refused([&](PeftAdapter& x) { x.tensors.erase(b); }, {"adapter_model.safetensors", b, "missing"});
+  expect_refused([&](PeftAdapter& x) { x.tensors[a] = Tensor(DType::f32, {8, 687}); }, {a, "[8, 687]", "[8, 688]"});
+  expect_refused([&](PeftAdapter& x) { x.tensors[b] = Tensor(DType::f32, {8, 256}); }, {b, "[8, 256]", "[256, 8]"});
+  expect_refused([&](PeftAdapter& x) { x.tensors[b] = Tensor(DType::i32, {256, 8}); }, {b, "int32"});
+  expect_refused([&](PeftAdapter& x) { x.config.r = 4; }, {"adapter_model.safetensors", "[8, 256]", "[4, 256]"});
+  const std::string foreign = lora_a_name("model.layers.2.mlp.down_proj");
+  expect_refused([&](PeftAdapter& x) { x.tensors[foreign] = Tensor(DType::f32, {8, 688}); }, {foreign, "no linear"});
+  expect_refused([](PeftAdapter& x) { x.config.target_modules = {"q_proj"}; }, {"no linear", "mlp.down_proj.lora_A"});
+  expect_refused(
+      [](PeftAdapter& x) {
+        x.config.target_modules = {"lm_head"};
+        x.tensors.clear();
+      },
+      {"adapter_config.json", "target_modules"});
+}
+
+TEST(PeftAdapter, MissingFilesAreNamed) {
+  const TemporaryDirectory directory;
+  expect_bad_input({(directory / "adapter_config.json").string(), "No such file"},
+                   [&] { read_adapter(directory.path(), kModel); });
+  std::filesystem::copy(kGolden / "adapter_init/adapter_config.json", directory.path());
+  expect_bad_input({(directory / "adapter_model.safetensors").string(), "No such file"},
+                   [&] { read_adapter(directory.path(), kModel); });
+}
+
+}  // namespace
+}  // namespace qshard
