@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <span>
+
+namespace qshard {
+
+struct SamplingOptions {
+  double temperature = 0;  // 0: greedy
+  std::int64_t top_k = 0;  // 0: all tokens
+  std::uint64_t seed = 0;
+};
+
+/// Chooses the next token from logits: the largest (greedy; the first of equal ones), or one drawn from
+/// softmax(logits / temperature) over the top_k largest, in double. The same seed and logits give the same tokens.
+class Sampler {
+ public:
+  explicit Sampler(const SamplingOptions& options) : options_(options), generator_(options.seed) {}
+
+  /// Throws Error(check_failed) for NaN or infinite logits.
+  std::int32_t next(std::span<const float> logits);
+
+ private:
+  SamplingOptions options_;
+  std::mt19937_64 generator_;
+};
+
+}  // namespace qshard
