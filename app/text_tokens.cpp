@@ -15,12 +15,17 @@ std::string python() {
 
 std::string_view format_name(DatasetFormat format) {
   switch (format) {
-    case DatasetFormat::alpaca: return "alpaca";
-    case DatasetFormat::prompt_completion: return "prompt_completion";
-    case DatasetFormat::messages: return "messages";
-    case DatasetFormat::text: return "text";
+    case DatasetFormat::alpaca:
+      return "alpaca";
+    case DatasetFormat::prompt_completion:
+      return "prompt_completion";
+    case DatasetFormat::messages:
+      return "messages";
+    case DatasetFormat::text:
+      return "text";
     case DatasetFormat::automatic:
-    case DatasetFormat::prepared: break;
+    case DatasetFormat::prepared:
+      break;
   }
   return "auto";
 }

@@ -20,7 +20,7 @@ class TextTokens {
 
   struct Prompts {
     std::vector<std::vector<std::int32_t>> ids;
-    std::vector<std::string> texts;       // as they were rendered
+    std::vector<std::string> texts;      // as they were rendered
     std::vector<std::int32_t> stop_ids;  // tokens that end a text
   };
   /// Each request is {"prompt"} or {"instruction", "input"}.

@@ -1,0 +1,113 @@
+#include "app/convert_weights.h"
+
+#include <array>
+#include <filesystem>
+#include <map>
+
+#include "core/atomic_file.h"
+#include "core/bnb_checkpoint.h"
+#include "core/error.h"
+#include "core/json.h"
+#include "core/safetensors.h"
+
+namespace qshard {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, 6> kPartSuffixes{".absmax",
+                                                        ".quant_map",
+                                                        ".nested_absmax",
+                                                        ".nested_quant_map",
+                                                        ".quant_state.bitsandbytes__nf4",
+                                                        ".quant_state.bitsandbytes__fp4"};
+
+/// Counts tensors on the live line.
+class TensorCounter {
+ public:
+  TensorCounter(Progress& progress, std::size_t total) : progress_(progress), total_(total) {}
+
+  void next(const std::string& name) { progress_.show(fmt::format("{} of {} tensors: {}", ++done_, total_, name)); }
+
+ private:
+  Progress& progress_;
+  std::size_t total_;
+  std::size_t done_ = 0;
+};
+
+ConvertedTensors convert_all(const TensorSource& source, const std::vector<std::string>& names,
+                             const ConvertTensor& convert, TensorCounter& counter) {
+  ConvertedTensors converted;
+  for (const std::string& name : names) {
+    counter.next(name);
+    convert(source, name, converted);
+  }
+  return converted;
+}
+
+std::map<fs::path, std::vector<std::string>> names_by_file(const HfCheckpoint& checkpoint) {
+  std::map<fs::path, std::vector<std::string>> files;
+  for (const std::string& name : checkpoint.names()) files[checkpoint.file_of(name).filename()].push_back(name);
+  return files;
+}
+
+bool holds_weights(const fs::path& file) {
+  const std::string name = file.filename().string();
+  return name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pth") ||
+         name.ends_with(".index.json");
+}
+
+void copy_other_files(const fs::path& from, const fs::path& to) {
+  for (const auto& entry : fs::directory_iterator(from)) {
+    const fs::path name = entry.path().filename();
+    if (!entry.is_regular_file() || holds_weights(name) || name == "config.json") continue;
+    AtomicFile copy(to / name);
+    copy.write(MappedFile::open(entry.path()).bytes());
+    copy.commit();
+  }
+}
+
+}  // namespace
+
+bool is_weight4bit_part(const TensorSource& source, std::string_view name) {
+  for (const std::string_view suffix : kPartSuffixes) {
+    if (!name.ends_with(suffix)) continue;
+    const std::string_view weight = name.substr(0, name.size() - suffix.size());
+    if (source.contains(weight) && has_weight4bit(source, weight)) return true;
+  }
+  return false;
+}
+
+void convert_file(const fs::path& input, const fs::path& output, const ConvertTensor& convert, Progress& progress) {
+  const SafetensorsFile file = SafetensorsFile::open(input);
+  TensorCounter counter(progress, file.names().size());
+  const ConvertedTensors converted = convert_all(file, file.names(), convert, counter);
+  write_safetensors(output, converted.tensors, file.metadata());
+}
+
+void convert_model(const HfCheckpoint& checkpoint, const fs::path& output, const std::string& config,
+                   const ConvertTensor& convert, Progress& progress) {
+  if (fs::exists(output)) fail_input("{}: is already there; name a new directory", output.string());
+  AtomicDirectory directory(output);
+  TensorCounter counter(progress, checkpoint.names().size());
+  const auto files = names_by_file(checkpoint);
+  Json weight_map = Json::object();
+  std::size_t total_size = 0;
+  for (const auto& [file, names] : files) {
+    const ConvertedTensors converted = convert_all(checkpoint, names, convert, counter);
+    write_safetensors(directory.path() / file, converted.tensors);
+    for (const auto& [name, view] : converted.tensors) {
+      weight_map[name] = file.string();
+      total_size += view.bytes.size();
+    }
+  }
+  if (files.size() > 1) {
+    const Json index{{"metadata", {{"total_size", total_size}}}, {"weight_map", weight_map}};
+    write_file(directory.path() / "model.safetensors.index.json", python_json(index, 2) + "\n");
+  }
+  write_file(directory.path() / "config.json", config);
+  copy_other_files(checkpoint.directory(), directory.path());
+  directory.commit();
+}
+
+}  // namespace qshard

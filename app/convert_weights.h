@@ -1,0 +1,40 @@
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/hf_checkpoint.h"
+#include "core/progress.h"
+#include "core/tensor_source.h"
+#include "core/weight4bit.h"
+
+namespace qshard {
+
+/// The tensors of a file to be written, and what they look into.
+struct ConvertedTensors {
+  std::vector<std::pair<std::string, TensorView>> tensors;
+  std::vector<Tensor> kept;
+  std::deque<Weight4bit> weights;  // a deque: views into them stay valid
+};
+
+/// Adds to `converted` what becomes of one tensor of `source`.
+using ConvertTensor =
+    std::function<void(const TensorSource& source, const std::string& name, ConvertedTensors& converted)>;
+
+/// True where the tensor is one of the parts that describe a bitsandbytes 4-bit weight (absmax, quant_state, ...).
+bool is_weight4bit_part(const TensorSource& source, std::string_view name);
+
+/// Converts a safetensors file. Throws the errors of reading, converting and writing; `output` then stays as it was.
+void convert_file(const std::filesystem::path& input, const std::filesystem::path& output, const ConvertTensor& convert,
+                  Progress& progress);
+
+/// Converts a model directory file by file (memory: one file's converted tensors) into a new directory, with `config`
+/// as its config.json and everything else that is no weight copied. Throws Error(bad_input) where `output` exists.
+void convert_model(const HfCheckpoint& checkpoint, const std::filesystem::path& output, const std::string& config,
+                   const ConvertTensor& convert, Progress& progress);
+
+}  // namespace qshard

@@ -1,0 +1,112 @@
+#include <cstdio>
+#include <memory>
+#include <regex>
+
+#include "app/commands.h"
+#include "app/convert_weights.h"
+#include "core/bnb_checkpoint.h"
+#include "core/error.h"
+#include "reference/quantize.h"
+
+namespace qshard {
+namespace {
+
+struct QuantizeArguments {
+  std::string input;
+  std::string model;
+  std::string output;
+  std::string quant_type = "nf4";
+  int blocksize = 64;
+  bool double_quant = false;
+  std::string quant_storage = "uint8";
+};
+
+void copy_tensor(const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
+  converted.tensors.emplace_back(name, source.tensor(name));
+}
+
+void quantize_tensor(const TensorSource& source, const std::string& name, const reference::QuantizeOptions& options,
+                     ConvertedTensors& converted) {
+  converted.weights.push_back(reference::quantize(source.tensor(name), options, name));
+  append_weight4bit(name, converted.weights.back().view(), converted.tensors, converted.kept);
+}
+
+/// Data already quantized is never quantized again: 4-bit weights and their parts are copied.
+bool is_quantized(const TensorSource& source, const std::string& name) {
+  return has_weight4bit(source, name) || is_weight4bit_part(source, name);
+}
+
+/// The decoder layers' linear weights; embeddings, norms and the output head stay as they are.
+bool is_linear_weight(const std::string& name) {
+  static const std::regex pattern(R"(model\.layers\.\d+\.(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj\.weight)");
+  return std::regex_match(name, pattern);
+}
+
+reference::QuantizeOptions quantize_options(const QuantizeArguments& arguments) {
+  reference::QuantizeOptions options;
+  options.quant_type = parse_quant_type(arguments.quant_type, "--quant-type");
+  options.blocksize = arguments.blocksize;
+  options.double_quant = arguments.double_quant;
+  options.storage = parse_torch_name(arguments.quant_storage, "--quant-storage");
+  return options;
+}
+
+void quantize_file(const QuantizeArguments& arguments, Progress& progress) {
+  const auto options = quantize_options(arguments);
+  const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
+    if (is_floating(source.tensor(name).dtype) && !is_quantized(source, name)) {
+      quantize_tensor(source, name, options, converted);
+    } else {
+      copy_tensor(source, name, converted);
+    }
+  };
+  convert_file(arguments.input, arguments.output, convert, progress);
+}
+
+void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
+  const auto options = quantize_options(arguments);
+  const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.model);
+  if (checkpoint.config().prequantized_4bit) {
+    fail_input("{}: is already quantized to 4 bits, and is never quantized again", arguments.model);
+  }
+  const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
+    if (is_linear_weight(name)) {
+      quantize_tensor(source, name, options, converted);
+    } else {
+      copy_tensor(source, name, converted);
+    }
+  };
+  const QuantizationConfig quantization{options.quant_type, options.double_quant, options.storage,
+                                        checkpoint.config().dtype.value_or(DType::f32)};
+  convert_model(checkpoint, arguments.output, config_text(checkpoint.config(), quantization), convert, progress);
+}
+
+}  // namespace
+
+void add_quantize_command(CLI::App& app) {
+  auto arguments = std::make_shared<QuantizeArguments>();
+  CLI::App* command = app.add_subcommand(
+      "quantize", "Quantize a safetensors file or a model directory to 4 bits, in bitsandbytes' layout");
+  auto* what = command->add_option_group("what", "Exactly one of");
+  what->add_option("--input", arguments->input, "safetensors file: every floating tensor is quantized");
+  what->add_option("--model", arguments->model, "Hugging Face directory: the decoder layers' linear weights are");
+  what->require_option(1);
+  command->add_option("--output", arguments->output, "File or new directory to write")->required();
+  command->add_option("--quant-type", arguments->quant_type, "nf4 or fp4")->capture_default_str();
+  command->add_option("--blocksize", arguments->blocksize, "Elements that share one absmax: 32, 64, ..., 4096")
+      ->capture_default_str();
+  command->add_flag("--double-quant", arguments->double_quant, "Quantize absmax itself to 8 bits");
+  command->add_option("--quant-storage", arguments->quant_storage, "uint8, bfloat16, float16 or float32")
+      ->capture_default_str();
+  command->callback([arguments] {
+    Progress progress(stdout);
+    if (arguments->model.empty()) {
+      quantize_file(*arguments, progress);
+    } else {
+      quantize_model(*arguments, progress);
+    }
+    progress.print(fmt::format("Wrote {}; peak memory {}", arguments->output, format_bytes(process_peak_bytes())));
+  });
+}
+
+}  // namespace qshard
