@@ -16,6 +16,10 @@ void check_same(std::string_view what, const T& saved, const T& now, std::string
       checkpoint, what, saved, now);
 }
 
+Json optional_number(std::optional<double> value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
 }  // namespace
 
 Json to_json(const TrainerState& state) {
@@ -27,7 +31,8 @@ Json to_json(const TrainerState& state) {
           {"log_history", state.log_history},
           {"qshard",
            {{"last_eval_step", state.last_eval_step},
-            {"first_eval_loss", state.first_eval_loss ? Json(*state.first_eval_loss) : Json(nullptr)},
+            {"first_eval_loss", optional_number(state.first_eval_loss)},
+            {"last_eval_loss", optional_number(state.last_eval_loss)},
             {"rows_per_step", identity.rows_per_step},
             {"seed", identity.seed},
             {"shuffle", identity.shuffle},
@@ -50,6 +55,7 @@ TrainerState parse_trainer_state(std::string_view text, std::string_view where) 
   state.log_history = json["log_history"];
   state.last_eval_step = own.integer_at_least("last_eval_step", -1);
   if (own.has("first_eval_loss")) state.first_eval_loss = own.number("first_eval_loss");
+  if (own.has("last_eval_loss")) state.last_eval_loss = own.number("last_eval_loss");
   state.identity = {own.integer_at_least("rows_per_step", 1), own.integer_at_least("seed", 0), own.boolean("shuffle"),
                     own.boolean("packing"), own.string("dataset_fingerprint")};
   return state;

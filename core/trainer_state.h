@@ -29,6 +29,7 @@ struct TrainerState {
   std::int64_t num_input_tokens_seen = 0;
   std::int64_t last_eval_step = -1;  // -1: none yet
   std::optional<double> first_eval_loss;
+  std::optional<double> last_eval_loss;
   Json log_history = Json::array();
   RunIdentity identity;
 };

@@ -1,0 +1,148 @@
+#include "core/run_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "core/run_options.h"
+
+namespace qshard {
+namespace {
+
+using testing::HasSubstr;
+
+std::string message_of(const std::string& yaml, const Overrides& overrides = {}) {
+  try {
+    check_run_config(parse_run_config(yaml, "train.yaml", overrides));
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::bad_input);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(RunConfig, ReadsEverySectionAndRemembersThePlace) {
+  const RunConfig config = parse_run_config(
+      "model_name_or_path: models/a\n"
+      "dtype: float32\n"
+      "quantization:\n  bnb_4bit_quant_type: fp4\n  blocksize: 128\n"
+      "lora:\n  r: 8\n  target_modules: [q_proj, v_proj]\n"
+      "training:\n  learning_rate: 1e-3\n  eval_strategy: no\n  warmup_steps: 10\n"
+      "fsdp:\n  fsdp_sharding_strategy: SHARD_GRAD_OP\n  world_size: 3\n"
+      "dataset:\n  path: 'a b.jsonl'\n  shuffle: false\n",
+      "train.yaml", {});
+  EXPECT_EQ(config.model_name_or_path, "models/a");
+  EXPECT_EQ(config.dtype, DType::f32);
+  EXPECT_EQ(config.quantization.quant_type, QuantType::fp4);
+  EXPECT_EQ(config.quantization.blocksize, 128);
+  EXPECT_EQ(config.lora.r, 8);
+  EXPECT_EQ(config.lora.target_modules, (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_EQ(config.training.learning_rate, 1e-3);
+  EXPECT_EQ(config.training.eval_strategy, Interval::no);
+  EXPECT_EQ(config.fsdp.fsdp_sharding_strategy, ShardingStrategy::shard_grad_op);
+  EXPECT_EQ(config.rows_per_step(), 8 * 1 * 3);
+  EXPECT_EQ(config.dataset.path, "a b.jsonl");
+  EXPECT_FALSE(config.dataset.shuffle);
+  EXPECT_EQ(config.where("lora.r"), "train.yaml:7: lora.r");
+}
+
+TEST(RunConfig, OverridesWinAndAreNamedInErrors) {
+  const Overrides overrides{{"training.max_steps", "5"}, {"lora.target_modules", "[q_proj, k_proj]"}};
+  const RunConfig config = parse_run_config("training:\n  max_steps: 7\n", "train.yaml", overrides);
+  EXPECT_EQ(config.training.max_steps, 5);
+  EXPECT_EQ(config.lora.target_modules.size(), 2U);
+  EXPECT_THAT(message_of("", {{"training.max_steps", "many"}}), HasSubstr("command line: training.max_steps"));
+}
+
+TEST(RunConfig, EveryOptionsDefaultReadsBackAsItself) {
+  const RunConfig defaults;
+  for (const RunOption& option : run_options()) {
+    const std::string text = option.get(defaults);
+    if (text == "\"\"") continue;
+    const RunConfig config = parse_run_config("", "none", {{std::string(option.key), text}});
+    EXPECT_EQ(option.get(config), text) << option.key;
+    EXPECT_FALSE(option.doc.empty()) << option.key;
+    EXPECT_TRUE(config.has(option.key)) << option.key;
+  }
+}
+
+TEST(RunConfig, NullLeavesTheDefault) {
+  const RunConfig config = parse_run_config("adapter_name_or_path: null\ntraining:\n  seed: ~\nlora:\n", "a", {});
+  EXPECT_EQ(config.adapter_name_or_path, "");
+  EXPECT_EQ(config.training.seed, 42);
+}
+
+struct BadConfig {
+  std::string yaml;
+  std::vector<std::string> expected;
+};
+
+class RunConfigErrors : public testing::TestWithParam<BadConfig> {};
+
+TEST_P(RunConfigErrors, NamePlaceAndRemedy) {
+  const std::string message = message_of(GetParam().yaml);
+  for (const std::string& part : GetParam().expected) EXPECT_THAT(message, HasSubstr(part));
+}
+
+const std::string kModel = "model_name_or_path: m\n";
+
+INSTANTIATE_TEST_SUITE_P(
+    All, RunConfigErrors,
+    testing::Values(
+        BadConfig{kModel + "training:\n  max_step: 5\n", {"train.yaml:3", "max_step", "training.max_steps"}},
+        BadConfig{kModel + "trainings:\n  max_steps: 5\n", {"train.yaml:2", "unknown key"}},
+        BadConfig{kModel + "max_steps: 5\n", {"train.yaml:2", "did you mean \"training.max_steps\""}},
+        BadConfig{kModel + "training:\n  r: 5\n", {"did you mean \"lora.r\""}},
+        BadConfig{kModel + "zzzzzzzzzzzz: 1\n", {"unknown key \"zzzzzzzzzzzz\""}},
+        BadConfig{kModel + "training:\n  max_steps: many\n", {"train.yaml:3", "integer", "many"}},
+        BadConfig{kModel + "training:\n  max_steps: 1.5\n", {"integer", "1.5"}},
+        BadConfig{kModel + "training:\n  max_steps: [1]\n", {"train.yaml:3", "got a list"}},
+        BadConfig{kModel + "training:\n  max_steps: {a: 1}\n", {"train.yaml:3", "got a section"}},
+        BadConfig{kModel + "training:\n  max_steps: 99999999999999999999\n", {"integer"}},
+        BadConfig{kModel + "training: 5\n", {"train.yaml:2", "unknown key \"training\""}},
+        BadConfig{kModel + "training:\n  learning_rate: -1\n", {"learning_rate", "from 0"}},
+        BadConfig{kModel + "training:\n  learning_rate: nan\n", {"learning_rate", "from 0"}},
+        BadConfig{kModel + "training:\n  adam_beta1: 1\n", {"adam_beta1", "below 1"}},
+        BadConfig{kModel + "training:\n  bf16: 1\n", {"true or false"}},
+        BadConfig{kModel + "quantization:\n  blocksize: 48\n", {"48", "32 | 64"}},
+        BadConfig{kModel + "quantization:\n  bnb_4bit_quant_type: int4\n", {"int4", "nf4 | fp4"}},
+        BadConfig{kModel + "lora:\n  r: 0\n", {"train.yaml:3", "1 to 4096"}},
+        BadConfig{kModel + "lora:\n  target_modules: []\n", {"empty"}},
+        BadConfig{kModel + kModel, {"train.yaml:2", "given twice", "train.yaml:1"}},
+        BadConfig{kModel + "a: [1\n", {"train.yaml:", "not valid YAML"}},
+        BadConfig{"- 1\n", {"train.yaml", "expected keys and values"}},
+        BadConfig{"", {"model_name_or_path is missing"}},
+        BadConfig{kModel + "device: cuda\n", {"train.yaml:2: device", "device: cpu"}},
+        BadConfig{kModel + "fsdp:\n  fsdp_offload_params: true\n", {"train.yaml:3", "set it to false"}},
+        BadConfig{kModel + "training:\n  bf16: true\n  fp16: true\n", {"exclude each other"}},
+        BadConfig{kModel + "quantization: {bnb_4bit_compute_dtype: float32}\ntraining: {bf16: true}\n",
+                  {"compute_dtype", "bf16"}},
+        BadConfig{kModel + "training:\n  max_steps: 0\n", {"nothing would be trained"}},
+        BadConfig{kModel + "training: {max_steps: 5, warmup_steps: 6}\n", {"warmup_steps (6)", "max_steps (5)"}},
+        BadConfig{kModel + "training: {eval_strategy: steps}\n", {"dataset.eval_path"}}));
+
+TEST(RunConfig, MissingFileIsNamed) {
+  EXPECT_THROW(
+      {
+        try {
+          load_run_config("/nonexistent/train.yaml", {});
+        } catch (const Error& error) {
+          EXPECT_THAT(error.what(), HasSubstr("/nonexistent/train.yaml"));
+          throw;
+        }
+      },
+      Error);
+}
+
+TEST(RunConfig, EngineOptionsTakeTheCheckpointsDtypeUnlessGiven) {
+  RunConfig config;
+  EXPECT_EQ(engine_options(config, DType::bf16).dtype, DType::bf16);
+  config.dtype = DType::f32;
+  config.training.bf16 = true;
+  const EngineOptions options = engine_options(config, DType::bf16);
+  EXPECT_EQ(options.dtype, DType::f32);
+  EXPECT_EQ(options.compute_dtype, DType::bf16);
+}
+
+}  // namespace
+}  // namespace qshard
