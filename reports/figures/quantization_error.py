@@ -41,8 +41,8 @@ def draw(_: Results, palette: Palette) -> Drawing:
     title = f"NF4 has {less:.0f} % less error than FP4 on normal weights, and small blocks have less"
     reading = (
         f"On normally distributed weights in blocks of 64, NF4's mean error is {errors['NF4'][1]:.4f} standard "
-        f"deviations and FP4's {errors['FP4'][1]:.4f}; from blocks of 32 to 4096 NF4's grows by {growth:.0f} %, because the absmax "
-        f"that scales every step grows with the block."
+        f"deviations and FP4's {errors['FP4'][1]:.4f}; from blocks of 32 to 4096 NF4's grows by {growth:.0f} %, "
+        f"because the absmax that scales every step grows with the block."
     )
     return Drawing(
         figure,

@@ -133,8 +133,8 @@ def _findings(own: str, pairs: dict, left_out: int) -> tuple[str, str]:
     worst, ratio = min(cells, key=lambda cell: cell[1])
     reading = (
         f"Over {len(cells)} shapes of {stem}, {own} runs at {units.times(mean)} the speed of {peer} (geometric mean), "
-        f"at worst {units.times(ratio)} ({describe(worst.without('provider'))}); over all kernels and peers it is slower "
-        f"in {slower} of {total} cells."
+        f"at worst {units.times(ratio)} ({describe(worst.without('provider'))}); over all kernels and peers it is "
+        f"slower in {slower} of {total} cells."
     )
     return title, reading + remainder(left_out, "pair")
 
