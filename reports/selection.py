@@ -39,6 +39,14 @@ def variants(rows: list[Benchmark], *free: str) -> dict[tuple, list[Benchmark]]:
     return groups
 
 
+def short_names(names: list[str]) -> tuple[list[str], str]:
+    """The names without the parts after the stem that all of them have, and those parts joined: what sets names apart
+    stays in sight where there is little room."""
+    parts = [name.split("/") for name in names]
+    common = [part for part in parts[0][1:] if all(part in other[1:] for other in parts)] if len(parts) > 1 else []
+    return ["/".join([p[0], *(part for part in p[1:] if part not in common)]) for p in parts], "/".join(common)
+
+
 def describe(keys: tuple[tuple[str, str], ...]) -> str:
     """Keys and values for people: 'blocksize 64, dtype bf16'."""
     return ", ".join(f"{key} {value}" for key, value in keys)

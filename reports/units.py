@@ -31,7 +31,7 @@ def percent(fraction: float) -> str:
 
 
 def signed_percent(fraction: float) -> str:
-    return f"{100.0 * fraction:+.1f} %"
+    return f"{round(100.0 * fraction, 1) or 0.0:+.1f} %".replace("+0.0", "0.0")
 
 
 def times(ratio: float) -> str:

@@ -3,6 +3,7 @@
 from reports import units
 from reports.figures.drawing import Drawing, FigureKind
 from reports.model import GateRow, GateRun
+from reports.selection import short_names
 from reports.style import FAINT, GREY, INK, VERDICTS, Palette, new_figure, shorten
 
 MOST_ROWS = 40
@@ -20,7 +21,10 @@ def draw(run: GateRun, _: Palette) -> Drawing | None:
     reach = max(max(abs(row.low), abs(row.high), row.floor) for row in shown)
     axes.set_xlim(-1.35 * reach, 1.35 * reach)
     axes.axvline(0.0, color=GREY, linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [shorten(row.name, 62) for row in shown], fontsize=7.5)
+    names, common = short_names([row.name for row in shown])
+    axes.set_yticks(range(len(shown)), [shorten(name, 62) for name in names], fontsize=7.5)
+    if common:
+        axes.set_title(shorten(f"all: {common}", 100), fontsize=8, color=GREY)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(
         "change of time against the base (%)   ← faster   slower →   grey: the floor   whisker: the interval"

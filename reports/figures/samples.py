@@ -5,6 +5,7 @@ import numpy as np
 from reports import units
 from reports.figures.drawing import Drawing, FigureKind
 from reports.model import Benchmark, Session
+from reports.selection import short_names
 from reports.statistics import median, quartiles
 from reports.style import FAINT, GREY, LINES, Palette, new_figure, shorten
 
@@ -22,9 +23,10 @@ def draw(session: Session, _: Palette) -> Drawing | None:
     left, right = panels["left"], panels["right"]
     for row in rows[SHOWN:]:
         _draw(left, right, row, {"color": FAINT, "linewidth": 0.9, "zorder": 1})
+    names, common = short_names([row.name for row in rows])
     for index, row in enumerate(rows[:SHOWN]):
         style = {"color": LINES[index][0], "linestyle": LINES[index][1], "linewidth": 1.5}
-        _draw(left, right, row, {**style, "label": f"{shorten(row.name, 90)}: {_percentages(row)}"})
+        _draw(left, right, row, {**style, "label": f"{shorten(names[index], 90)}: {_percentages(row)}"})
     others = f"; the other {len(rows) - SHOWN} grey" if len(rows) > SHOWN else ""
     left.set(xlabel="time / median − 1 (%)", ylabel="share of repetitions (%)", ylim=(0, 100))
     left.set_title(f"distribution of repetitions (widest {min(SHOWN, len(rows))} in colour{others})", fontsize=8.5)
@@ -32,7 +34,16 @@ def draw(session: Session, _: Palette) -> Drawing | None:
     right.set(xlabel="repetition (in the order they ran)", ylabel="time / median − 1 (%)")
     right.set_title("drift", fontsize=8.5)
     panels["names"].set_axis_off()
-    panels["names"].legend(*left.get_legend_handles_labels(), loc="upper left", fontsize=7.5, borderpad=0)
+    shared = f"all: {shorten(common, 100)}" if common else None
+    panels["names"].legend(
+        *left.get_legend_handles_labels(),
+        loc="upper left",
+        fontsize=7.5,
+        borderpad=0,
+        title=shared,
+        title_fontsize=7.5,
+        alignment="left",
+    )
     title, reading = _findings(rows)
     return Drawing(
         figure,

@@ -71,7 +71,7 @@ def split_name(name: str) -> tuple[str, dict[str, str]]:
     """`stem/key:value/...` as stem and keys; a part without a colon is kept as the key `argument<position>`."""
     stem, *parts = name.split("/")
     keys = {}
-    for position, part in enumerate(parts):
+    for position, part in enumerate(parts, start=1):
         key, colon, value = part.partition(":")
         keys[key if colon else f"argument{position}"] = value if colon else part
     return stem, keys

@@ -111,6 +111,15 @@ def test_other_json_in_a_folder_is_listed_not_refused(tmp_path, capsys):
     assert "not a result file" in (tmp_path / "report" / "report.md").read_text()
 
 
+def test_file_in_which_every_benchmark_failed(tmp_path, capsys):
+    """Nothing can be drawn of it, and the page says why."""
+    row = {"name": "a/provider:b", "error_occurred": True, "error_message": "no device", "real_time": 0}
+    (tmp_path / "failed.json").write_text(json.dumps({"context": {}, "benchmarks": [row]}))
+    status, _ = report_of(tmp_path / "failed.json", tmp_path / "report", capsys)
+    assert status == 0
+    assert "a/provider:b: reported an error: no device" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_output_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     status, error = report_of(DATA / "layout.json", tmp_path / "file", capsys)

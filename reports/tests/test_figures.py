@@ -49,7 +49,7 @@ LABELS = {
         "block size (elements)",
     ),
     "code_usage": ("share (%)", "value of the code, as a fraction of absmax (no unit)", "even use"),
-    "changes": ("FAIL", "UNSURE", "PASS", "+11.2 %"),
+    "changes": ("FAIL", "UNSURE", "PASS", "+11.2 %", "all: provider:qshard/n:4096"),
     "samples": ("share of repetitions (%)", "repetition (in the order they ran)", "time / median − 1 (%)"),
     "losses": ("optimizer step", "loss (nats per token)", "adapter_r16", "evaluation"),
     "memory": ("memory (GiB, 2³⁰ bytes)", "rank 1: 22.8 GiB", "gather buffer"),
