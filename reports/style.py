@@ -14,7 +14,7 @@ KNOWN_PROVIDERS = {
     "qshard": "#0072B2",
     "bitsandbytes": "#D55E00",
     "reference": "#009E73",
-    "cublaslt": "#CC79A7",
+    "cublas": "#CC79A7",
     "copy": "#000000",
 }
 OTHER_PROVIDERS = ["#E69F00", "#56B4E9", "#7F7F7F", "#8C6D1F", "#6A3D9A", "#B2DF8A"]

@@ -1,16 +1,21 @@
 """Google Benchmark's JSON as benchmarks with raw repetitions (reports/results/README.md gives names and counters)."""
 
+import re
 from pathlib import Path
 
 from reports.errors import ReportError
 from reports.loading.json_file import as_text, is_plausible, member, number
 from reports.model import Benchmark, Context, path_name
+from reports.selection import LADDER
 
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 # Parts that Google Benchmark itself appends to a name: how it timed, not what it timed.
 LIBRARY_FLAGS = {"manual_time", "real_time", "process_time"}
 LIBRARY_KEYS = {"iterations", "repeats", "min_time", "min_warmup_time"}
+
+# A step of a teaching ladder that runs as a provider of its kernel: number and version.
+LADDER_PROVIDER = re.compile(r"provider:ladder-([0-9]{1,3})-(.+)")
 
 FITTED_CURVES = ("BigO", "RMS")  # rows that belong to no benchmark
 
@@ -61,9 +66,15 @@ def load(document: dict, path: Path) -> tuple[Context, list[Benchmark], list[str
 
 
 def own_name(name: str) -> str:
-    """The name without the parts that Google Benchmark appends."""
+    """The name without the parts that Google Benchmark appends, and a ladder's step under the ladder's stem."""
     stem, *parts = name.split("/")
-    kept = [p for p in parts if p not in LIBRARY_FLAGS and p.partition(":")[0] not in LIBRARY_KEYS]
+    kept = []
+    for part in parts:
+        if step := LADDER_PROVIDER.fullmatch(part):
+            stem += LADDER
+            kept += ["provider:qshard", f"step:{step[1]}", f"version:{step[2].replace('-', '_')}"]
+        elif part not in LIBRARY_FLAGS and part.partition(":")[0] not in LIBRARY_KEYS:
+            kept.append(part)
     return "/".join([stem, *kept])
 
 
@@ -94,6 +105,8 @@ def _no_sample(row: dict) -> str:
         return f"reported an error: {row.get('error_message') or 'without a message'}"
     if row.get("skipped"):
         return f"was skipped: {row.get('skip_message') or 'without a message'}"
+    if is_plausible(row.get("throttled")) and row["throttled"] > 0:
+        return f"repetition {row.get('repetition_index', '?')} ran while the device was throttled"
     return ""
 
 

@@ -36,7 +36,9 @@ def _step(row: dict, path: Path, line: int) -> float:
 
 
 def _loss(value, key: str, path: Path, line: int) -> float:
-    """A loss may be NaN or infinite (training diverged, and the figure says so), but it must be a number."""
+    """A loss may be NaN, which JSON also writes as null, or infinite: training diverged, and the figure says so."""
+    if value is None:
+        return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ReportError(path, f"line {line}: '{key}' is {describe(value)}, not a number")
     return float(value) if is_plausible(value) else math.nan

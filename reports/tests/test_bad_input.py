@@ -120,6 +120,23 @@ def test_file_in_which_every_benchmark_failed(tmp_path, capsys):
     assert "a/provider:b: reported an error: no device" in (tmp_path / "report" / "report.md").read_text()
 
 
+def test_diverged_training_is_drawn_and_named(tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null}\n{"step": 3, "loss": NaN}\n'
+    )
+    status, _ = report_of(tmp_path / "metrics.jsonl", tmp_path / "report", capsys)
+    assert status == 0
+    assert "diverged: its loss is not a number at step 2" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_throttled_repetitions_are_left_out_and_listed(tmp_path):
+    rows = [{"name": "a", "real_time": 1 + i, "repetition_index": i, "throttled": float(i == 2)} for i in range(3)]
+    (tmp_path / "hot.json").write_text(json.dumps({"context": {}, "benchmarks": rows}))
+    (session,) = load([tmp_path / "hot.json"]).sessions
+    assert session.benchmarks[0].seconds == pytest.approx([1e-9, 2e-9])
+    assert session.omitted == ["a: repetition 2 ran while the device was throttled"]
+
+
 def test_output_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     status, error = report_of(DATA / "layout.json", tmp_path / "file", capsys)

@@ -39,6 +39,11 @@ def test_names_lose_what_the_library_appended():
     assert split_name("BM_old/64/8") == ("BM_old", {"argument1": "64", "argument2": "8"})
 
 
+def test_ladder_steps_that_run_as_providers_join_the_ladder():
+    name = own_name("dequantize/provider:ladder-5-in-flight/n:8192/k:8192/manual_time")
+    assert name == "dequantize_ladder/provider:qshard/step:5/version:in_flight/n:8192/k:8192"
+
+
 def test_short_names_keep_what_differs():
     assert short_names(["a/p:x/n:1", "b/p:x/n:2"]) == (["a/n:1", "b/n:2"], "p:x")
     assert short_names(["a/p:x"]) == (["a/p:x"], "")
