@@ -5,9 +5,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <regex>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -15,6 +12,7 @@
 #include "core/float16.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "correctness/golden_cases.h"
 #include "reference/dequantize.h"
 #include "reference/quantize.h"
 
@@ -22,14 +20,6 @@ namespace qshard::reference {
 namespace {
 
 const std::string kGolden = QSHARD_GOLDEN_DIR;
-
-// The offsets in the text include Infinity and NaN, which JSON has not; the tensors hold them to the bit.
-Json read_cases() {
-  std::ifstream file(kGolden + "/quant_cases.json");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  const std::regex offset(R"("offset": \S+)");
-  return Json::parse(std::regex_replace(text, offset, R"("offset": null)")).at("cases");
-}
 
 float scalar(const TensorView& tensor) {
   return to_floats(tensor).at(0);
@@ -84,7 +74,7 @@ void check_case(const Json& golden, const SafetensorsFile& file) {
 }
 
 TEST(GoldenQuant, AllCasesOfBitsandbytes) {
-  const Json cases = read_cases();
+  const Json cases = read_golden_cases().at("cases");
   const SafetensorsFile file = SafetensorsFile::open(kGolden + "/quant_cases.safetensors");
   ASSERT_EQ(cases.size(), 246U);
   for (const Json& golden : cases) check_case(golden, file);

@@ -2,17 +2,14 @@
 // (golden/quant_cases.json, "thresholds").
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <bit>
-#include <fstream>
-#include <regex>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
+#include "correctness/golden_cases.h"
 #include "reference/parallel.h"
 #include "reference/quantize.h"
 
@@ -37,12 +34,9 @@ struct Change {
 
 // Changes of the code with growing magnitude, for one sign, the code of zero first.
 std::vector<Change> recorded_changes(const std::string& type, int sign) {
-  std::ifstream file(std::string(QSHARD_GOLDEN_DIR) + "/quant_cases.json");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  const nlohmann::json golden =
-      nlohmann::json::parse(std::regex_replace(text, std::regex(R"("offset": \S+)"), R"("offset": null)"));
+  const Json golden = read_golden_cases();
   std::vector<Change> changes;
-  for (const nlohmann::json& threshold : golden.at("thresholds").at(type)) {
+  for (const Json& threshold : golden.at("thresholds").at(type)) {
     if (threshold.at("sign").get<int>() != sign) continue;
     if (changes.empty()) changes.push_back({0, threshold.at("code_before").get<int>()});
     EXPECT_EQ(threshold.at("code_before").get<int>(), changes.back().code);
