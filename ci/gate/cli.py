@@ -1,0 +1,69 @@
+"""The command line: one table of subcommands, errors caught once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from . import (
+    __version__,
+    command_compare,
+    command_instructions,
+    command_run,
+    command_sass,
+    command_selfcheck,
+    command_simulate,
+)
+from .errors import ExitCode, InputError, one_line
+
+COMMANDS = (
+    command_run,
+    command_compare,
+    command_selfcheck,
+    command_simulate,
+    command_instructions,
+    command_sass,
+)
+EPILOG = (
+    "exit codes: 0 pass (UNSURE included unless --strict); 1 regression, missing or errored benchmark; 2 bad usage or input; "
+    "3 a benchmark found its own result wrong; 5 UNSURE under --strict"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; each command module adds its own subparser and a `handle` default."""
+    parser = argparse.ArgumentParser(
+        prog="gate", description="Regression gate for Google Benchmark programs.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code; bad input ends in one line on standard error and code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without ± must not end the gate
+    options = build_parser().parse_args(arguments)
+    handle: Callable[[argparse.Namespace], int] = options.handle
+    try:
+        return int(handle(options))
+    except InputError as error:
+        print(f"gate: error: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except OSError as error:
+        print(f"gate: error: {one_line(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\ngate: interrupted; the results of finished processes are kept", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    return ExitCode.BAD_INPUT
+
+
+def entry() -> None:
+    """Entry point of the installed program."""
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""What the gate concludes about one benchmark and about all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .errors import ExitCode
+from .samples import Series
+
+
+class Outcome(Enum):
+    """PASS, FAIL, UNSURE are verdicts on a measured change; the others say why there is none.
+
+    MISSING: removed, or skipped by the candidate only. ERROR: the benchmark failed to run. WRONG: it computed a
+    wrong result. NEW: the base has not measured it. SKIPPED: both sides skip it, or its absence is allowed.
+    """
+
+    WRONG = "WRONG"
+    ERROR = "ERROR"
+    MISSING = "MISSING"
+    FAIL = "FAIL"
+    UNSURE = "UNSURE"
+    PASS = "PASS"
+    NEW = "NEW"
+    SKIPPED = "SKIPPED"
+
+    @property
+    def fails(self) -> bool:
+        """Whether one such row makes the gate fail."""
+        return self in (Outcome.WRONG, Outcome.ERROR, Outcome.MISSING, Outcome.FAIL)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured change. All of change, low, high, floor are fractions: 0.05 is 5 % slower.
+
+    change: exp(median log ratio) - 1. low, high: ends of its bootstrap interval. p_value: bootstrap probability
+    of a change at or below the floor. base_time, candidate_time: medians over rounds of the round medians, in the row's
+    unit; base_spread, candidate_spread: their relative scatter from round to round.
+    """
+
+    change: float
+    low: float
+    high: float
+    floor: float
+    floor_source: str
+    p_value: float
+    rounds: int
+    base_time: float
+    candidate_time: float
+    base_spread: float
+    candidate_spread: float
+
+
+@dataclass
+class RowResult:
+    """One line of every report."""
+
+    name: str
+    outcome: Outcome
+    reason: str = ""
+    series: Series | None = None
+    estimate: Estimate | None = None
+
+
+@dataclass
+class GateResult:
+    """All that a report shows. rows: worst first. settings: what the verdicts depend on. notes: remarks for people."""
+
+    rows: list[RowResult]
+    settings: dict[str, object]
+    context: dict[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    strict: bool = False
+
+    def count(self, outcome: Outcome) -> int:
+        """Number of rows with this outcome."""
+        return sum(row.outcome is outcome for row in self.rows)
+
+    @property
+    def compared(self) -> list[RowResult]:
+        """Rows with a measured change."""
+        return [row for row in self.rows if row.estimate is not None]
+
+    @property
+    def verdict(self) -> Outcome:
+        """WRONG, FAIL, UNSURE or PASS for the whole run; a run that compared nothing is UNSURE."""
+        if self.count(Outcome.WRONG):
+            return Outcome.WRONG
+        if any(row.outcome.fails for row in self.rows):
+            return Outcome.FAIL
+        if self.count(Outcome.UNSURE) or not self.compared:
+            return Outcome.UNSURE
+        return Outcome.PASS
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The verdict as exit status."""
+        unsure = ExitCode.UNSURE if self.strict else ExitCode.PASS
+        codes = {Outcome.WRONG: ExitCode.WRONG_RESULTS, Outcome.FAIL: ExitCode.REGRESSION, Outcome.UNSURE: unsure}
+        return codes.get(self.verdict, ExitCode.PASS)

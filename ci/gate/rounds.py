@@ -1,0 +1,97 @@
+"""Collects rounds: from fresh processes in random order, with more rounds for what is unsure, or from files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .context import refuse_differences
+from .errors import InputError
+from .google_benchmark import ReadOptions, read_process
+from .launcher import Command, Launcher
+from .outcome import GateResult, Outcome
+from .progress import Progress
+from .samples import Process, Round
+from .verdict import Rules, judge
+
+
+@dataclass(frozen=True)
+class Plan:
+    """first: rounds that every benchmark gets. step, most: further rounds for UNSURE ones, and the cap."""
+
+    first: int
+    step: int
+    most: int
+    seed: int
+
+
+def random_orders(rounds: int, generator: random.Random) -> list[bool]:
+    """Whether the base goes first, for each round: both orders equally often in any two rounds, by coin."""
+    orders: list[bool] = []
+    while len(orders) < rounds:
+        first = generator.random() < 0.5
+        orders += [first, not first]
+    return orders[:rounds]
+
+
+def read_rounds(base: Sequence[str | Path], candidate: Sequence[str | Path], options: ReadOptions) -> list[Round]:
+    """Rounds from files: the k-th base file and the k-th candidate file are round k.
+
+    Errors: InputError for unequal numbers of files, a file given twice or an unreadable file.
+    """
+    if len(base) != len(candidate):
+        what = f"{len(base)} base files and {len(candidate)} candidate files"
+        raise InputError("--base, --candidate", what, "give one file a process and equally many on both sides")
+    for side, files in (("--base", base), ("--candidate", candidate)):
+        repeated = next((path for path in files if list(files).count(path) > 1), None)
+        if repeated is not None:
+            raise InputError(side, f"{repeated} is given twice", "one file is one process, so it counts once")
+    return [Round(read_process(one, options), read_process(other, options)) for one, other in zip(base, candidate)]
+
+
+class Collector:
+    """Runs rounds of two commands until every verdict stands or the cap is reached."""
+
+    def __init__(self, base: Command, candidate: Command, launcher: Launcher, rules: Rules, progress: Progress) -> None:
+        self._commands = {"base": base, "candidate": candidate}
+        self._launcher = launcher
+        self._rules = rules
+        self._progress = progress
+        self._rounds: list[Round] = []
+
+    def collect(self, plan: Plan) -> tuple[list[Round], GateResult]:
+        """All rounds that were run and the verdicts on them. Errors: InputError from the processes or their contexts."""
+        orders = random_orders(plan.most, random.Random(plan.seed))
+        self._progress.start(plan.first, plan.most)
+        while len(self._rounds) < plan.first:
+            self._run(orders[len(self._rounds)], None)
+        result = judge(self._rounds, self._rules)
+        while len(self._rounds) < plan.most and result.count(Outcome.UNSURE):
+            unsure = frozenset(row.name for row in result.rows if row.outcome is Outcome.UNSURE)
+            target = min(len(self._rounds) + plan.step, plan.most)
+            self._progress.extend(target, len(unsure))
+            while len(self._rounds) < target:
+                self._run(orders[len(self._rounds)], unsure)
+            result = judge(self._rounds, self._rules)
+        self._progress.end(len(self._rounds))
+        return self._rounds, result
+
+    def _run(self, base_first: bool, asked: frozenset[str] | None) -> None:
+        number = len(self._rounds) + 1
+        sides = ("base", "candidate") if base_first else ("candidate", "base")
+        done: dict[str, Process] = {}
+        for side in sides:
+            self._progress.show(number, side)
+            done[side] = self._launcher.run(self._commands[side], f"{side}-{number:03d}", self._names_on(side, asked))
+        self._rounds.append(Round(done["base"], done["candidate"]))
+        if number == 1:
+            refuse_differences(self._rounds, self._rules.context)
+
+    def _names_on(self, side: str, asked: frozenset[str] | None) -> frozenset[str] | None:
+        """The names that the candidate knows, as `side` knows them."""
+        if asked is None or side == "candidate":
+            return asked
+        old_names = {new: old for old, new in self._rules.lineup.renamed.items()}
+        return frozenset(old_names.get(name, name) for name in asked)

@@ -1,0 +1,1 @@
+"""Tests of the gate; run them with pytest."""

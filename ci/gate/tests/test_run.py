@@ -1,0 +1,137 @@
+"""`gate run` with real processes: a program with given times."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from gate.launcher import _escape
+from gate.rounds import random_orders
+
+FAKE = shlex.join([sys.executable, str(Path(__file__).with_name("fake_benchmark.py"))])
+
+
+def test_the_same_program_passes_with_progress(run_gate):
+    command = f"{FAKE} --row a=100 --row b=7 --noise 0.002"
+    code, out, err = run_gate("run", "--base", command, "--candidate", command, "--rounds", "8")
+    assert code == 0 and "PASS: 2 PASS" in out
+    assert "round 8/8" in err and "left" in err
+
+
+def test_a_slowdown_fails(run_gate, tmp_path):
+    base, candidate = (f"{FAKE} --row a=100 --row b={time} --noise 0.002" for time in (70, 77))
+    code, out, _ = run_gate(
+        "run", "--base", base, "--candidate", candidate, "--rounds", "8", "--keep", tmp_path / "raw"
+    )
+    assert code == 1 and re.search(r"^b .*FAIL$", out, re.MULTILINE) and re.search(r"^a .*PASS$", out, re.MULTILINE)
+    names = {path.name for path in (tmp_path / "raw").iterdir()}
+    assert names == {f"{side}-{k:03d}.json" for side in ("base", "candidate") for k in range(1, 9)}
+
+
+def test_every_process_is_fresh_and_both_orders_occur(run_gate, tmp_path):
+    log = tmp_path / "log"
+    command = f"{FAKE} --row a=100 --log {log}"
+    run_gate("run", "--base", command, "--candidate", command, "--rounds", "8", "--quiet", "--repetitions", "5")
+    started = [line.split() for line in log.read_text().splitlines()]
+    assert len(started) == 16 and all(words[-1] == "5" for words in started)
+    first = [started[k][0].split("-")[0] for k in range(0, 16, 2)]
+    assert first.count("base") == 4 and first.count("candidate") == 4
+
+
+def test_orders_are_balanced_in_any_two_rounds_and_random():
+    import random
+
+    orders = [random_orders(12, random.Random(seed)) for seed in range(50)]
+    assert all(one[k] != one[k + 1] for one in orders for k in range(0, 12, 2))
+    assert len({tuple(one) for one in orders}) > 20
+
+
+def test_only_unsure_benchmarks_get_more_rounds(run_gate, tmp_path):
+    log = tmp_path / "log"
+    command = f"{FAKE} --row quiet(1)=100 --row a.*b[2]=100 --noise 0 --log {log}"
+    noisy = f"{FAKE} --row quiet(1)=100 --row a.*b[2]=101 --noise 0.01"
+    code, out, err = run_gate(
+        "run",
+        "--base",
+        command.replace("(1)", "_1"),
+        "--candidate",
+        noisy.replace("(1)", "_1"),
+        "--rounds",
+        "8",
+        "--max-rounds",
+        "12",
+    )
+    assert code in (0, 1) and "unsure" in err
+    filters = [line.split(" ")[1] for line in log.read_text().splitlines()]
+    assert len(filters) == 12 and filters[:8] == [""] * 8
+    assert filters[8].startswith("^(") and re.search(filters[8], "a.*b[2]")
+
+
+def test_names_are_escaped_for_a_filter():
+    name = r"BM_x<int, 3>/a.b[2]/(c)|d^e$f\g*h+i?j{1}"
+    assert re.fullmatch(_escape(name), name) and not re.fullmatch(_escape("a.b"), "axb")
+
+
+def test_the_repetitions_of_the_command_are_kept(run_gate, tmp_path):
+    log = tmp_path / "log"
+    command = f"{FAKE} --row a=1 --log {log} --benchmark_repetitions=2"
+    run_gate("run", "--base", command, "--candidate", command, "--rounds", "8", "--quiet")
+    assert {line.split()[-1] for line in log.read_text().splitlines()} == {"2"}
+
+
+def test_a_wrong_result_is_exit_code_3_whatever_status_the_program_ends_with(run_gate):
+    good = f"{FAKE} --row a=100"
+    bad = f"{good} --error 'b=wrong result: 1 of 8' --end 1"
+    code, out, _ = run_gate("run", "--base", good, "--candidate", bad, "--rounds", "8", "--quiet")
+    assert code == 3 and "wrong result: 1 of 8" in out
+
+
+@pytest.mark.parametrize(
+    "candidate, said",
+    [
+        ("/nowhere/bench", "cannot start '/nowhere/bench'"),
+        ("'unclosed", "cannot be split into words"),
+        ("", "is empty"),
+        (f"{FAKE} --row a=1 --crash", "ended by signal 11"),
+        (f"{FAKE} --row a=1 --end 7", "ended with status 7"),
+        (f"{FAKE} --row a=1 --silent", "without a usable result"),
+        (f"{FAKE} --row a=1 --hang", "did not finish in 0.5 s"),
+        (f"{FAKE}", "holds no benchmark"),
+    ],
+)
+def test_a_program_that_cannot_be_judged_is_exit_code_2(run_gate, candidate, said):
+    arguments = ("--rounds", "8", "--quiet", "--timeout", "0.5")
+    code, _, err = run_gate("run", "--base", f"{FAKE} --row a=1", "--candidate", candidate, *arguments)
+    assert code == 2 and said in err and len(err.splitlines()) == 1
+
+
+def test_the_last_words_of_a_crash_are_shown(run_gate):
+    _, _, err = run_gate("run", "--base", f"{FAKE} --row a=1 --crash", "--candidate", f"{FAKE} --row a=1", "--quiet")
+    assert "about to crash" in err and "--base" in err
+
+
+def test_other_conditions_are_refused_after_the_first_round(run_gate, tmp_path):
+    log = tmp_path / "log"
+    base, candidate = (f"{FAKE} --row a=1 --context device={name} --log {log}" for name in ("H100", "H200"))
+    code, _, err = run_gate("run", "--base", base, "--candidate", candidate, "--quiet")
+    assert code == 2 and "'device'" in err and len(log.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("run",),
+        ("compare",),
+        ("nonsense",),
+        ("run", "--base", "a", "--candidate", "b", "--rounds", "0"),
+        ("run", "--base", "a", "--candidate", "b", "--rounds", "9", "--max-rounds", "8"),
+        ("compare", "--base", "a", "--candidate", "b", "--floor", "nan"),
+        ("compare", "--base", "a", "--candidate", "b", "--wrong-result", "("),
+    ],
+)
+def test_bad_usage_is_exit_code_2(run_gate, arguments):
+    code, _, err = run_gate(*arguments)
+    assert code == 2 and "Traceback" not in err
