@@ -85,7 +85,9 @@ TEST(AdapterConfig, WrongFieldsAreNamed) {
 // What PEFT's check_target_module_exists answers.
 TEST(AdapterConfig, TargetsAreWhatPeftTakesThemFor) {
   const std::string q = "model.layers.11.self_attn.q_proj";
-  const auto in_list = [](std::vector<std::string> names, std::string_view module) { return is_target(names, module); };
+  const auto in_list = [](const std::vector<std::string>& names, std::string_view module) {
+    return is_target(names, module);
+  };
   EXPECT_TRUE(in_list({"q_proj"}, q));
   EXPECT_TRUE(in_list({"k_proj", "self_attn.q_proj"}, q));
   EXPECT_TRUE(in_list({q}, q));
