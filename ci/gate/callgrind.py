@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import platform
 import re
 import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +46,8 @@ def environment() -> dict[str, str]:
     return {"valgrind": version, "machine": platform.machine()}
 
 
-def profile(command: str, where: str, timeout: float) -> Profile:
-    """Runs `command` under callgrind. where: named in messages.
+def profile(command: str, variables: Mapping[str, str], where: str, timeout: float) -> Profile:
+    """Runs `command` under callgrind, with `variables` added to the environment. where: named in messages.
 
     Errors: InputError if the program cannot be started, fails or does not end in `timeout` seconds.
     """
@@ -65,6 +67,7 @@ def profile(command: str, where: str, timeout: float) -> Profile:
                 capture_output=True,
                 text=True,
                 errors="replace",
+                env=os.environ | dict(variables),
                 timeout=timeout,
                 check=False,
             )

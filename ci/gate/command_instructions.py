@@ -63,14 +63,15 @@ def handle(options: argparse.Namespace) -> int:
 
 def count_all(record: Record, where: str, timeout: float) -> dict[str, int]:
     """Instructions of each entry; a command that several entries share runs once."""
-    profiles: dict[str, Profile] = {}
+    profiles: dict[tuple[object, ...], Profile] = {}
     counts = {}
     for entry in record.entries:
         label = f"{where}: {entry.name}"
-        if entry.command not in profiles:
+        run = (entry.command, *sorted(entry.variables.items()))
+        if run not in profiles:
             print(f"gate: counting {one_line(entry.command, 120)}", file=sys.stderr)
-            profiles[entry.command] = profile(entry.command, label, timeout)
-        found = profiles[entry.command]
+            profiles[run] = profile(entry.command, entry.variables, label, timeout)
+        found = profiles[run]
         count = found.per_call(entry.function) if entry.function else found.total
         if count is None:
             raise InputError(

@@ -18,12 +18,14 @@ REMEDY = "see 'Instruction counts' in the gate's README"
 @dataclass(frozen=True)
 class Entry:
     """One counted command. function: shell pattern of a demangled name; counts are then of one call of it, otherwise of the
-    whole run. instructions: recorded count, None before the first --accept."""
+    whole run. instructions: recorded count, None before the first --accept. variables: of the environment, for example
+    OMP_NUM_THREADS = 1, without which the work of other threads is in no call of `function`."""
 
     name: str
     command: str
     function: str | None = None
     instructions: int | None = None
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def read_record(path: str | Path) -> Record:
 
 def write_record(path: str | Path, record: Record) -> None:
     """Replaces the file at `path`."""
-    entries = [{key: value for key, value in vars(entry).items() if value is not None} for entry in record.entries]
+    entries = [
+        {key: value for key, value in vars(entry).items() if value not in (None, {})} for entry in record.entries
+    ]
     document = {
         "schema": SCHEMA,
         "limit_percent": round(100 * record.limit, 6),
@@ -70,7 +74,7 @@ def write_record(path: str | Path, record: Record) -> None:
 def _entry(path: str | Path, index: int, entry: Any) -> Entry:
     if not isinstance(entry, dict):
         raise InputError(path, f"entries[{index}] is not an object", REMEDY)
-    unknown = sorted(set(entry) - {"name", "command", "function", "instructions"})
+    unknown = sorted(set(entry) - {"name", "command", "function", "instructions", "variables"})
     if unknown:
         raise InputError(path, f"entries[{index}] has an unknown key '{one_line(unknown[0], 80)}'", REMEDY)
     name, command, function = entry.get("name"), entry.get("command"), entry.get("function")
@@ -80,4 +84,11 @@ def _entry(path: str | Path, index: int, entry: Any) -> Entry:
     count = entry.get("instructions")
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count <= 0):
         raise InputError(path, f"entries[{index}].instructions is not a positive whole number", REMEDY)
-    return Entry(str(name), str(command), function, count)
+    variables = entry.get("variables", {})
+    if not isinstance(variables, dict) or not all(_is_variable(key, value) for key, value in variables.items()):
+        raise InputError(path, f"entries[{index}].variables is not an object of texts", REMEDY)
+    return Entry(str(name), str(command), function, count, variables)
+
+
+def _is_variable(key: str, value: Any) -> bool:
+    return bool(key) and "=" not in key and isinstance(value, str) and (key + value).isprintable()

@@ -140,7 +140,15 @@ def test_every_truncation_is_refused(recorded, tmp_path, run_gate):
                     "schema": "gate-instructions/1",
                     "limit_percent": 2,
                     "environment": {"machine": "none"},
-                    "entries": [{"name": "a", "command": "/nowhere/a --x", "function": "f*", "instructions": 5}],
+                    "entries": [
+                        {
+                            "name": "a",
+                            "command": "/nowhere/a --x",
+                            "function": "f*",
+                            "instructions": 5,
+                            "variables": {"A": "1"},
+                        }
+                    ],
                 }
             ),
         ),

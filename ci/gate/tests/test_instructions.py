@@ -154,3 +154,16 @@ def test_a_record_of_another_architecture_is_refused(record, run_gate):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"environment": {"machine": "vax"}}))
     code, _, err = run_gate("instructions", path)
     assert code == 2 and ("machine = vax" in err or "valgrind" in err)
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_variables_reach_the_program_and_stay_in_the_record(record, run_gate):
+    path = record(None, "/bin/sh -c 'test \"$GATE_TEST\" = 1'", variables={"GATE_TEST": "1"})
+    assert run_gate("instructions", path, "--accept")[0] == 0
+    assert json.loads(path.read_text())["entries"][0]["variables"] == {"GATE_TEST": "1"}
+
+
+@pytest.mark.parametrize("variables", [3, {"a": 1}, {"": "x"}, {"a=b": "c"}, {"a": "\0"}])
+def test_bad_variables_are_refused(record, run_gate, variables):
+    code, _, err = run_gate("instructions", record(5, variables=variables))
+    assert code == 2 and "variables is not an object of texts" in err and "record.json" in err
