@@ -1,0 +1,114 @@
+#include "core/shard_layout.h"
+
+#include <algorithm>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace qshard {
+namespace {
+
+using testing::HasSubstr;
+
+LlamaConfig llama2_70b() {
+  LlamaConfig config;
+  config.hidden_size = 8192;
+  config.intermediate_size = 28672;
+  config.num_hidden_layers = 80;
+  config.num_attention_heads = 64;
+  config.num_key_value_heads = 8;
+  config.head_dim = 128;
+  config.vocab_size = 32000;
+  return config;
+}
+
+EngineOptions options(DType storage, int world_size) {
+  EngineOptions options;
+  options.world_size = world_size;
+  options.dtype = DType::bf16;
+  options.quantization.quant_storage = storage;
+  return options;
+}
+
+ShardLayout plan(const LlamaConfig& config, const EngineOptions& options) {
+  const auto none = [](const std::string&, const Shape&) { return std::nullopt; };
+  return plan_shards(list_model_stages(config, options, none), options.world_size, options.sharding);
+}
+
+// Llama-2-70B: 68,451,041,280 weights in the linear layers; half a byte each, a byte for 64 of them, a float for 64 *
+// 256.
+TEST(ShardLayout, HoldsTheBytesThatArithmeticGivesFor70B) {
+  const ShardLayout layout = plan(llama2_70b(), options(DType::bf16, 2));
+  const ResidentBytes held = resident_bytes(layout);
+  const std::int64_t weights = 68451041280;
+  const std::int64_t padding = 82 * 3 * 64;  // at most an alignment a slot and shard
+  EXPECT_NEAR(static_cast<double>(held.codes), static_cast<double>(weights / 2 / 2), static_cast<double>(padding));
+  EXPECT_NEAR(static_cast<double>(held.statistics), static_cast<double>((weights / 64 + 4 * (weights / 16384)) / 2),
+              static_cast<double>(padding));
+  const std::int64_t lora = 207093760;  // r = 16 over all linear layers
+  EXPECT_NEAR(static_cast<double>(held.lora), static_cast<double>(lora), static_cast<double>(padding));
+  EXPECT_EQ(layout.units.size(), 82U);
+  EXPECT_TRUE(layout.notes.empty());
+}
+
+TEST(ShardLayout, EveryParameterHasItsOwnAlignedPlaceInsideTheShards) {
+  const ShardLayout layout = plan(llama2_70b(), options(DType::u8, 3));
+  for (const Unit& unit : layout.units) {
+    for (const Flat& flat : unit.flats) {
+      std::int64_t end = 0;
+      for (const Slot& slot : flat.slots) {
+        EXPECT_GE(slot.offset, end) << slot.parameter.name;
+        EXPECT_EQ(slot.offset % kSlotAlignment, 0) << slot.parameter.name;
+        end = slot.offset + slot.parameter.bytes();
+      }
+      EXPECT_EQ(end, flat.bytes);
+      EXPECT_GE(flat.shard_bytes * layout.world_size, flat.bytes);
+      EXPECT_EQ(flat.shard_bytes % static_cast<std::int64_t>(size_of(flat.dtype)), 0);
+    }
+  }
+}
+
+TEST(ShardLayout, OtherStorageThanTheModelsDtypeSplitsEach4BitLayerOff) {
+  const ShardLayout layout = plan(llama2_70b(), options(DType::u8, 2));
+  EXPECT_EQ(layout.units.size(), 82U + 80U * 7U);
+  ASSERT_EQ(layout.notes.size(), 1U);
+  EXPECT_THAT(layout.notes[0], HasSubstr("each of the 560 4-bit layers is a unit of its own"));
+  EXPECT_THAT(layout.notes[0], HasSubstr("bnb_4bit_quant_storage: bfloat16"));
+  const ShardLayout joined = plan(llama2_70b(), options(DType::bf16, 2));
+  EXPECT_GT(gather_messages(layout), 4 * gather_messages(joined));
+}
+
+TEST(ShardLayout, FrozenAndTrainableParametersAreFlattenedApart) {
+  const ShardLayout layout = plan(llama2_70b(), options(DType::bf16, 2));
+  for (const Unit& unit : layout.units) {
+    for (const Flat& flat : unit.flats) {
+      for (const Slot& slot : flat.slots) EXPECT_EQ(slot.parameter.kind == ParameterKind::lora, flat.trainable);
+    }
+  }
+}
+
+TEST(ShardLayout, NoShardReplicatesAndSendsNothing) {
+  EngineOptions replicated = options(DType::bf16, 2);
+  replicated.sharding = ShardingStrategy::no_shard;
+  const ShardLayout layout = plan(llama2_70b(), replicated);
+  EXPECT_EQ(gather_messages(layout), 0);
+  const std::int64_t sharded = resident_bytes(plan(llama2_70b(), options(DType::bf16, 2))).codes;
+  EXPECT_NEAR(static_cast<double>(resident_bytes(layout).codes), static_cast<double>(2 * sharded), 1e5);
+}
+
+TEST(ShardLayout, DescribesEqualLayersAsOneLine) {
+  const std::string text = describe(plan(llama2_70b(), options(DType::bf16, 2)));
+  EXPECT_THAT(text, HasSubstr("FULL_SHARD over 2 ranks"));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 6);
+}
+
+TEST(ModelParameters, TiedEmbeddingsHaveNoOutputHead) {
+  LlamaConfig config = llama2_70b();
+  config.tie_word_embeddings = true;
+  const auto none = [](const std::string&, const Shape&) { return std::nullopt; };
+  const auto stages = list_model_stages(config, options(DType::bf16, 1), none);
+  EXPECT_EQ(stages.back().parameters.size(), 1U);
+}
+
+}  // namespace
+}  // namespace qshard

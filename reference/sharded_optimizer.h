@@ -1,0 +1,52 @@
+#pragma once
+
+#include <vector>
+
+#include "core/training_engine.h"
+#include "reference/sharded_weights.h"
+
+namespace qshard::reference {
+
+/// Gradients and AdamW state of the adapters, each rank holding those of its own shards (whole ones under NO_SHARD).
+/// Gradients are summed and kept in float; exp_avg and exp_avg_sq are rounded to the adapter's dtype when stored.
+class ShardedOptimizer {
+ public:
+  ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,
+                   std::vector<MemoryLedger>& ranks);
+
+  void zero_gradients();
+
+  /// Adds the ranks' gradients of one decoder layer: reduce-scattered into the shards, or all-reduced when replicated.
+  /// gradients[rank] may be empty for a rank without tokens.
+  void add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients);
+
+  /// L2 norm of all gradients: each rank's sum of squares (in double), all-reduced.
+  [[nodiscard]] double gradient_norm() const;
+
+  /// One AdamW step of every rank on its shards, with all gradients multiplied by `factor` first.
+  void step(double factor, double learning_rate, std::int64_t step);
+
+  /// exp_avg and exp_avg_sq, whole, by PEFT name (see TrainingEngine).
+  [[nodiscard]] NamedTensors state() const;
+  void load_state(const NamedTensors& tensors);
+
+ private:
+  struct TrainableFlat {
+    std::size_t unit;
+    std::size_t flat;
+    std::vector<std::vector<float>> gradients;  // index = rank; one element a shard element
+    std::vector<std::vector<float>> exp_avg;
+    std::vector<std::vector<float>> exp_avg_sq;
+  };
+
+  [[nodiscard]] const Flat& layout(const TrainableFlat& trainable) const;
+  void reduce(TrainableFlat& trainable, std::vector<std::vector<float>>& full);
+
+  ShardedWeights* weights_;
+  ShardingStrategy sharding_;
+  AdamWOptions options_;
+  std::vector<MemoryLedger>* ranks_;
+  std::vector<TrainableFlat> flats_;
+};
+
+}  // namespace qshard::reference

@@ -1,0 +1,201 @@
+#include "reference/sharded_step.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace qshard::reference {
+
+// What one rank keeps between its forward and its backward pass.
+struct ShardedStep::RankPass {
+  Matrix<float> x;                                   // the running activation; in the backward pass its gradient
+  std::vector<Matrix<float>> inputs;                 // of each decoder layer
+  std::vector<LayerActivations<float>> activations;  // of each decoder layer; empty with gradient checkpointing
+};
+
+namespace {
+
+LayerGradients<float> zero_gradients(const LayerWeights<float>& weights) {
+  LayerGradients<float> gradients;
+  for (std::size_t i = 0; i < kProjections; ++i) {
+    const auto& lora = weights.projections[i].lora;
+    if (!lora) continue;
+    gradients[i].a = Matrix<float>::Zero(lora->a.rows(), lora->a.cols());
+    gradients[i].b = Matrix<float>::Zero(lora->b.rows(), lora->b.cols());
+  }
+  return gradients;
+}
+
+}  // namespace
+
+ShardedStep::ShardedStep(const LlamaConfig& config, const EngineOptions& options, ShardedWeights& weights,
+                         std::vector<MemoryLedger>& ranks)
+    : config_(config), options_(options), weights_(&weights), ranks_(&ranks) {}
+
+LayerContext<float> ShardedStep::context(const TokenBatch& batch, std::int64_t layer, std::int64_t step,
+                                         bool training) const {
+  LayerContext<float> context;
+  context.config = &config_;
+  context.rope = &rope_;
+  context.batch = &batch;
+  context.compute_dtype = options_.compute_dtype;
+  context.lora_scaling = options_.lora.alpha / options_.lora.r;
+  context.lora_dropout = training ? options_.lora.dropout : 0.0;
+  context.dropout_seed = options_.seed;
+  context.step = static_cast<std::uint64_t>(step);
+  context.layer = static_cast<std::uint32_t>(layer);
+  return context;
+}
+
+void ShardedStep::gather_head() {
+  if (config_.tie_word_embeddings) weights_->gather(0);
+  weights_->gather(static_cast<std::size_t>(config_.num_hidden_layers) + 1);
+}
+
+void ShardedStep::release_head() {
+  if (config_.tie_word_embeddings) weights_->release(0);
+  weights_->release(static_cast<std::size_t>(config_.num_hidden_layers) + 1);
+}
+
+void ShardedStep::hold(std::size_t rank, std::int64_t elements) {
+  (*ranks_)[rank].add(elements * static_cast<std::int64_t>(sizeof(float)));
+}
+
+void ShardedStep::drop(std::size_t rank, std::int64_t elements) {
+  (*ranks_)[rank].release(elements * static_cast<std::int64_t>(sizeof(float)));
+}
+
+void ShardedStep::cover_positions(const std::vector<TokenBatch>& batches) {
+  std::int64_t longest = rope_.cos.rows();
+  for (const TokenBatch& batch : batches) {
+    for (std::size_t row = 1; row < batch.offsets.size(); ++row) {
+      longest = std::max(longest, batch.offsets[row] - batch.offsets[row - 1]);
+    }
+  }
+  if (longest > rope_.cos.rows()) rope_ = make_rope_table<float>(config_, longest, options_.compute_dtype);
+}
+
+void ShardedStep::embed_all(const std::vector<TokenBatch>& batches, std::vector<RankPass>& passes) {
+  cover_positions(batches);
+  weights_->gather(0);
+  for (std::size_t rank = 0; rank < batches.size(); ++rank) {
+    if (batches[rank].tokens() == 0) continue;
+    passes[rank].x = embed(weights_->ends(rank), batches[rank]);
+    round_to(options_.compute_dtype, passes[rank].x);
+    hold(rank, passes[rank].x.size());
+  }
+  weights_->release(0);
+}
+
+void ShardedStep::forward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
+                                bool training, std::vector<RankPass>& passes) {
+  const auto stage = static_cast<std::size_t>(layer + 1);
+  weights_->gather(stage);
+  for (std::size_t rank = 0; rank < batches.size(); ++rank) {
+    if (batches[rank].tokens() == 0) continue;
+    RankPass& pass = passes[rank];
+    const bool keep = training && !options_.gradient_checkpointing;
+    LayerActivations<float> activations;
+    Matrix<float> y = layer_forward(context(batches[rank], layer, step, training), weights_->layer(layer, rank), pass.x,
+                                    keep ? &activations : nullptr);
+    if (training) {
+      hold(rank, y.size());
+      pass.inputs.push_back(std::move(pass.x));
+    }
+    if (keep) {
+      (*ranks_)[rank].add(activations.bytes());
+      pass.activations.push_back(std::move(activations));
+    }
+    pass.x = std::move(y);
+  }
+  if (!training || options_.sharding == ShardingStrategy::full_shard) weights_->release(stage);
+}
+
+double ShardedStep::loss_of_all(const std::vector<TokenBatch>& batches, double gradient_scale,
+                                std::vector<RankPass>& passes, bool training) {
+  gather_head();
+  double loss = 0;
+  for (std::size_t rank = 0; rank < batches.size(); ++rank) {
+    if (batches[rank].tokens() == 0) continue;
+    Matrix<float> dx;
+    const auto head = context(batches[rank], config_.num_hidden_layers, 0, training);
+    loss += output_loss(head, weights_->ends(rank), passes[rank].x, gradient_scale, training ? &dx : nullptr);
+    if (training) passes[rank].x = std::move(dx);
+  }
+  release_head();
+  return loss;
+}
+
+void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
+                                 std::vector<RankPass>& passes, ShardedOptimizer& optimizer) {
+  const auto stage = static_cast<std::size_t>(layer + 1);
+  weights_->gather(stage);
+  std::vector<LayerGradients<float>> gradients(batches.size());
+  for (std::size_t rank = 0; rank < batches.size(); ++rank) {
+    const LayerWeights<float> weights = weights_->layer(layer, rank);
+    gradients[rank] = zero_gradients(weights);
+    if (batches[rank].tokens() == 0) continue;
+    RankPass& pass = passes[rank];
+    const auto here = context(batches[rank], layer, step, true);
+    const Matrix<float> x = std::move(pass.inputs.back());
+    pass.inputs.pop_back();
+    LayerActivations<float> activations;
+    if (options_.gradient_checkpointing) {
+      layer_forward(here, weights, x, &activations);
+      (*ranks_)[rank].add(activations.bytes());
+    } else {
+      activations = std::move(pass.activations.back());
+      pass.activations.pop_back();
+    }
+    pass.x = layer_backward(here, weights, x, activations, pass.x, gradients[rank]);
+    (*ranks_)[rank].release(activations.bytes());
+    drop(rank, x.size());
+  }
+  optimizer.add_layer_gradients(layer, gradients);
+  weights_->release(stage);
+}
+
+double ShardedStep::forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale, std::int64_t step,
+                                     ShardedOptimizer& optimizer) {
+  std::vector<RankPass> passes(batches.size());
+  embed_all(batches, passes);
+  for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    forward_layer(layer, batches, step, true, passes);
+  }
+  const double loss = loss_of_all(batches, gradient_scale, passes, true);
+  for (std::int64_t layer = config_.num_hidden_layers - 1; layer >= 0; --layer) {
+    backward_layer(layer, batches, step, passes, optimizer);
+  }
+  for (std::size_t rank = 0; rank < passes.size(); ++rank) drop(rank, passes[rank].x.size());
+  return loss;
+}
+
+double ShardedStep::forward_loss(const std::vector<TokenBatch>& batches) {
+  std::vector<RankPass> passes(batches.size());
+  embed_all(batches, passes);
+  for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    forward_layer(layer, batches, 0, false, passes);
+  }
+  const double loss = loss_of_all(batches, 0.0, passes, false);
+  for (std::size_t rank = 0; rank < passes.size(); ++rank) drop(rank, passes[rank].x.size());
+  return loss;
+}
+
+Matrix<float> ShardedStep::forward_logits(const TokenBatch& batch) {
+  const std::vector<TokenBatch> batches{batch};
+  std::vector<RankPass> passes(1);
+  embed_all(batches, passes);
+  for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    forward_layer(layer, batches, 0, false, passes);
+  }
+  Matrix<float> last(batch.rows(), passes[0].x.cols());
+  for (std::int64_t row = 0; row < batch.rows(); ++row) {
+    last.row(row) = passes[0].x.row(batch.offsets[static_cast<std::size_t>(row) + 1] - 1);
+  }
+  drop(0, passes[0].x.size());
+  gather_head();
+  Matrix<float> logits = output_logits(context(batch, config_.num_hidden_layers, 0, false), weights_->ends(0), last);
+  release_head();
+  return logits;
+}
+
+}  // namespace qshard::reference

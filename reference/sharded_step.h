@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/engine_options.h"
+#include "core/token_batch.h"
+#include "reference/sharded_optimizer.h"
+#include "reference/sharded_weights.h"
+
+namespace qshard::reference {
+
+/// One forward and backward pass of all ranks in lockstep, unit by unit: gather a stage on every rank, let every rank
+/// compute with it, release it. FULL_SHARD releases after each use, SHARD_GRAD_OP after the backward pass.
+class ShardedStep {
+ public:
+  ShardedStep(const LlamaConfig& config, const EngineOptions& options, ShardedWeights& weights,
+              std::vector<MemoryLedger>& ranks);
+
+  /// Adds the gradients of gradient_scale * (sum of the losses of all ranks' batches) to `optimizer`; returns that sum
+  /// of losses, not scaled. batches[rank] may be empty. `step` keys dropout.
+  double forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale, std::int64_t step,
+                          ShardedOptimizer& optimizer);
+
+  /// Summed loss of the batches without dropout or gradients.
+  double forward_loss(const std::vector<TokenBatch>& batches);
+
+  /// Logits after the last token of each of rank 0's rows, without dropout.
+  Matrix<float> forward_logits(const TokenBatch& batch);
+
+ private:
+  struct RankPass;  // one rank's activations
+
+  [[nodiscard]] LayerContext<float> context(const TokenBatch& batch, std::int64_t layer, std::int64_t step,
+                                            bool training) const;
+  void gather_head();  // the embedding too where it is the output head
+  void release_head();
+  void cover_positions(const std::vector<TokenBatch>& batches);
+  void embed_all(const std::vector<TokenBatch>& batches, std::vector<RankPass>& passes);
+  void forward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step, bool training,
+                     std::vector<RankPass>& passes);
+  double loss_of_all(const std::vector<TokenBatch>& batches, double gradient_scale, std::vector<RankPass>& passes,
+                     bool training);
+  void backward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
+                      std::vector<RankPass>& passes, ShardedOptimizer& optimizer);
+  void hold(std::size_t rank, std::int64_t elements);
+  void drop(std::size_t rank, std::int64_t elements);
+
+  LlamaConfig config_;
+  EngineOptions options_;
+  ShardedWeights* weights_;
+  std::vector<MemoryLedger>* ranks_;
+  RopeTable<float> rope_;  // of as many positions as the longest row so far
+};
+
+}  // namespace qshard::reference
