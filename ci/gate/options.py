@@ -40,6 +40,13 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         help="smallest slowdown that matters (default %(default)g)",
     )
     group.add_argument(
+        "--max-floor",
+        type=bounded(float, 0.01, 1000),
+        default=100 * DEFAULT.max_floor,
+        metavar="PERCENT",
+        help="no PASS where noise lifts the floor above this (default %(default)g)",
+    )
+    group.add_argument(
         "--scatter",
         metavar="FILE",
         help="A/A scatter of this machine, from `gate selfcheck --record FILE`; "
@@ -119,6 +126,7 @@ def rules(options: argparse.Namespace) -> Rules:
         confidence=options.confidence / 100,
         seed=options.seed,
         max_dropped=options.max_dropped / 100,
+        max_floor=options.max_floor / 100,
     )
     context = ContextRule(frozenset(options.require_context), frozenset(options.ignore_context))
     lineup = LineupRule(tuple(options.allow_missing), dict(options.renamed), options.wrong_result)

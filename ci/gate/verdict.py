@@ -30,7 +30,7 @@ class Settings:
     """floor: smallest slowdown that matters. scatter_multiple: the floor is at least this many standard errors of
 
     the A/A median. confidence: coverage of the interval and, for the half above, of the false-discovery rule.
-    max_dropped: share of rounds that may be dropped as throttled.
+    max_dropped: share of rounds that may be dropped as throttled. max_floor: no PASS where noise lifts the floor above it.
     """
 
     floor: float = 0.01
@@ -39,6 +39,7 @@ class Settings:
     resamples: int = 10_000
     seed: int = 1
     max_dropped: float = 0.25
+    max_floor: float = 0.10
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def _verdict(series: Series, found: Estimate | None, slower: bool, settings: Set
     if slower:
         return Outcome.FAIL, dropped
     if found.high <= found.floor:
-        return Outcome.PASS, dropped
+        blind = found.floor > max(settings.max_floor, settings.floor)
+        return (Outcome.UNSURE, "too noisy for a PASS") if blind else (Outcome.PASS, dropped)
     if found.low > found.floor:
         return Outcome.UNSURE, "slower on its own, not after the correction for the number of rows"
     return Outcome.UNSURE, dropped

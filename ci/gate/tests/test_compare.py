@@ -170,6 +170,15 @@ def test_throttled_rounds_are_dropped_counted_and_capped(compare):
     assert code == 5 and "throttled: 12 of 12 rounds dropped" in out and "nan" not in out
 
 
+def test_noise_that_would_hide_a_large_slowdown_is_no_pass(compare):
+    wild = [0.6, 1.5, 1.0, 0.7, 1.4, 0.8, 1.6, 0.9, 1.3, 1.1, 0.65, 1.2]
+    base = lambda k: {"a": 100 * wild[k]}  # noqa: E731
+    candidate = lambda k: {"a": 100 * wild[(5 * k + 3) % 12]}  # noqa: E731
+    code, out, _ = compare(base, candidate, "--strict")
+    assert code == 5 and "too noisy for a PASS" in out
+    assert compare(base, candidate, "--strict", "--max-floor", "1000")[0] == 0
+
+
 def test_unequal_or_repeated_files_are_refused(write_result, run_gate):
     one, other = write_result("a", {"x": 1.0}), write_result("b", {"x": 1.0})
     code, _, err = run_gate("compare", "--base", one, other, "--candidate", one)
