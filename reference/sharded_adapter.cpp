@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "reference/dropout.h"
+#include "reference/philox.h"
 
 namespace qshard::reference {
 namespace {
