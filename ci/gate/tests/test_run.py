@@ -1,8 +1,11 @@
 """`gate run` with real processes: a program with given times."""
 
+import os
 import re
 import shlex
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,3 +138,16 @@ def test_other_conditions_are_refused_after_the_first_round(run_gate, tmp_path):
 def test_bad_usage_is_exit_code_2(run_gate, arguments):
     code, _, err = run_gate(*arguments)
     assert code == 2 and "Traceback" not in err
+
+
+def test_a_cancelled_gate_leaves_no_process_behind(tmp_path):
+    words = [sys.executable, "-m", "gate", "run", "--base", f"{FAKE} --row a=1 --hang --log {tmp_path / 'log'}"]
+    words += ["--candidate", f"{FAKE} --row a=1 --hang --log {tmp_path / 'log'}", "--keep", str(tmp_path / "raw")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    gate = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.05)
+    gate.terminate()
+    _, err = gate.communicate(timeout=20)
+    assert gate.returncode == 130 and "interrupted" in err
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
