@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <cuda_runtime_api.h>
+
+#include "optimized/linear4bit.h"
+
+namespace qshard::optimized {
+
+/// Device memory for the partial sums of linear4bit_fused(), in bytes; 0 where one pass needs none.
+std::size_t fused_workspace_bytes(const Linear4bit& layer, std::int64_t rows);
+
+/// linear4bit() for 1 to kMostFusedRows rows in f16 or bf16; x aligned to 16 bytes and x_stride a multiple of 8. The
+/// arguments are checked by linear4bit().
+void linear4bit_fused(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
+                      std::int64_t y_stride, void* workspace, cudaStream_t stream);
+
+}  // namespace qshard::optimized
