@@ -1,0 +1,73 @@
+#include "bench/gpu/device.h"
+
+#include <array>
+#include <utility>
+
+#include "bench/gpu/clocks.h"
+#include "optimized/cuda_check.h"
+#include "core/error.h"
+
+namespace qshard::bench {
+
+std::string why_no_gpu() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) return fmt::format("cudaGetDeviceCount: {}", cudaGetErrorString(status));
+  return count == 0 ? "the driver lists no device" : "";
+}
+
+DeviceInfo device_info() {
+  int device = 0;
+  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
+  cudaDeviceProp properties{};
+  QSHARD_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  std::array<char, 32> bus{};
+  QSHARD_CUDA_CHECK(cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), device));
+  int version = 0;
+  QSHARD_CUDA_CHECK(cudaDriverGetVersion(&version));
+
+  DeviceInfo info;
+  info.name = properties.name;
+  info.compute = fmt::format("{}.{}", properties.major, properties.minor);
+  info.pci_bus_id = bus.data();
+  info.l2_bytes = static_cast<std::size_t>(properties.l2CacheSize);
+  info.memory_bytes = properties.totalGlobalMem;
+  const std::string driver = Clocks(info.pci_bus_id).driver_version();
+  info.driver = driver.empty() ? fmt::format("CUDA {}.{}", version / 1000, version % 1000 / 10) : driver;
+  return info;
+}
+
+DeviceBuffer::DeviceBuffer(std::size_t bytes) : bytes_(bytes) {
+  if (bytes > 0) QSHARD_CUDA_CHECK(cudaMalloc(&data_, bytes));
+}
+
+DeviceBuffer::~DeviceBuffer() {
+  cudaFree(data_);
+}
+
+DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+
+DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+void DeviceBuffer::upload(const void* host, std::size_t bytes) {
+  QSHARD_CUDA_CHECK(cudaMemcpy(data_, host, bytes, cudaMemcpyHostToDevice));
+}
+
+void DeviceBuffer::download(void* host, std::size_t bytes) const {
+  QSHARD_CUDA_CHECK(cudaMemcpy(host, data_, bytes, cudaMemcpyDeviceToHost));
+}
+
+void DeviceBuffer::copy_from(const DeviceBuffer& other) {
+  QSHARD_CUDA_CHECK(cudaMemcpy(data_, other.data_, bytes_, cudaMemcpyDeviceToDevice));
+}
+
+void DeviceBuffer::poison() {
+  if (bytes_ > 0) QSHARD_CUDA_CHECK(cudaMemset(data_, 0xFF, bytes_));
+}
+
+}  // namespace qshard::bench

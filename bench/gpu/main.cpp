@@ -1,0 +1,204 @@
+#include <cstdlib>
+#include <ctime>
+#include <iostream>
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+#include <nvtx3/nvtx3.hpp>
+
+#include "bench/gpu/ceilings.h"
+#include "bench/gpu/options.h"
+#include "bench/gpu/row.h"
+#include "bench/gpu/table.h"
+#include "core/error.h"
+
+namespace qshard::bench {
+namespace {
+
+using Providers = std::vector<std::unique_ptr<Provider>>;
+using Rows = std::vector<std::unique_ptr<Row>>;
+
+/// Prints one line for each finished row; the table comes at the end, all numbers are in the JSON file.
+class ProgressReporter : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context& /*context*/) override { return true; }
+  void ReportRuns(const std::vector<Run>& runs) override {
+    if (runs.empty()) return;
+    const Run& first = runs.front();
+    fmt::print(stderr, "{}  {}\n", first.error_occurred ? "FAIL" : " ok ",
+               first.error_occurred ? fmt::format("{}: {}", first.run_name.function_name, first.error_message)
+                                    : first.run_name.function_name);
+  }
+};
+
+Providers make_providers(const Options& options) {
+  Providers providers;
+  for (const std::string& name : options.providers) {
+    if (name == "qshard") providers.push_back(make_qshard_provider());
+    if (name == "reference") providers.push_back(make_reference_provider());
+    if (name == "cublas") providers.push_back(make_cublas_provider());
+    if (name == "ladder") {
+      for (auto& step : make_ladder_providers()) providers.push_back(std::move(step));
+    }
+    if (name == "bitsandbytes") {
+      const std::string path = find_bitsandbytes(options.bitsandbytes);
+      if (path.empty()) {
+        fmt::print(stderr, "left out: bitsandbytes (not found; pip install bitsandbytes, or --bitsandbytes PATH)\n");
+      } else {
+        providers.push_back(make_bitsandbytes_provider(path));
+      }
+    }
+  }
+  for (const std::string& path : options.plugins) providers.push_back(make_plugin_provider(path));
+  return providers;
+}
+
+Rows make_rows(const Options& options, const Providers& providers) {
+  Rows rows;
+  for (const qshard_problem& problem : problems_of(options)) {
+    for (const auto& provider : providers) {
+      const std::string reason = provider->unsupported(problem);
+      if (reason.empty()) {
+        rows.push_back(std::make_unique<Row>(problem, *provider, options.warm, options.batch_seconds));
+      } else {
+        fmt::print(stderr, "left out: {} ({})\n", row_name(problem, provider->name(), options.warm), reason);
+      }
+    }
+  }
+  return rows;
+}
+
+void set_counters(benchmark::State& state, const Row& row, const Sample& sample, const Ceilings& ceilings) {
+  const Traffic traffic = row.traffic();
+  auto& counters = state.counters;
+  counters["bytes_per_second"] = traffic.bytes() / sample.seconds;
+  counters["copy_fraction"] = traffic.bytes() / sample.seconds / ceilings.copy;
+  counters["weight_bytes"] = traffic.weight_bytes;
+  counters["weight_copy_fraction"] = traffic.weight_bytes / sample.seconds / ceilings.copy;
+  if (traffic.flops > 0) {
+    counters["flops_per_second"] = traffic.flops / sample.seconds;
+    if (ceilings.product > 0) counters["product_fraction"] = traffic.flops / sample.seconds / ceilings.product;
+    counters["worst_over_bound"] = row.worst_difference();
+  }
+  counters["calls"] = sample.calls;
+  if (sample.clocks.sm_mhz > 0) {
+    counters["clock_sm_mhz"] = sample.clocks.sm_mhz;
+    counters["power_limited"] = sample.clocks.power_limited() ? 1 : 0;
+    counters["throttled"] = sample.clocks.throttled() ? 1 : 0;
+  }
+}
+
+void run_repetition(benchmark::State& state, Row& row, Row*& current, Session& session, const Ceilings& ceilings) {
+  if (current != &row && current != nullptr) current->release();
+  current = &row;
+  for (auto _ : state) {
+    if (!row.error.empty()) {
+      state.SkipWithError(row.error.c_str());
+      break;
+    }
+    try {
+      const Sample sample = row.measure(session);
+      state.SetIterationTime(sample.seconds);
+      set_counters(state, row, sample, ceilings);
+    } catch (const std::exception& error) {
+      row.error = error.what();
+      state.SkipWithError(error.what());
+      break;
+    }
+  }
+}
+
+void add_context(const Session& session) {
+  const auto number = [](double value) { return fmt::format("{:.6g}", value); };
+  benchmark::AddCustomContext("device", session.device.name);
+  benchmark::AddCustomContext("compute_capability", session.device.compute);
+  benchmark::AddCustomContext("driver", session.device.driver);
+  benchmark::AddCustomContext("l2_bytes", std::to_string(session.device.l2_bytes));
+  benchmark::AddCustomContext("clock_sm_mhz", std::to_string(session.ceilings.clocks.sm_mhz));
+  benchmark::AddCustomContext("clock_mem_mhz", std::to_string(session.ceilings.clocks.memory_mhz));
+  benchmark::AddCustomContext("copy_bytes_per_second", number(session.ceilings.copy));
+  benchmark::AddCustomContext("read_bytes_per_second", number(session.ceilings.read));
+  benchmark::AddCustomContext("write_bytes_per_second", number(session.ceilings.write));
+  benchmark::AddCustomContext("product_flops_per_second", number(session.ceilings.product));
+  benchmark::AddCustomContext("data", "random, near normal; weights of deviation 0.02, activations 1");
+}
+
+/// Prints what was throttled: numbers taken then are of the cooling, not of the kernels.
+void warn_of_throttling(const Rows& rows) {
+  for (const auto& row : rows) {
+    for (const Sample& sample : row->samples()) {
+      if (!sample.clocks.throttled()) continue;
+      fmt::print(stderr, "warning: {} ran while the GPU was throttled (thermal or hardware slowdown)\n", row->name());
+      break;
+    }
+  }
+}
+
+int run(std::vector<std::string> arguments) {
+  std::string command;
+  for (const std::string& argument : arguments) command += (command.empty() ? "" : " ") + argument;
+  const std::optional<Options> options = parse_options(arguments);
+  if (!options) return 0;
+  const std::string no_gpu = why_no_gpu();
+  if (!no_gpu.empty()) {
+    fmt::print("No GPU was found ({}).\nleft out: all {} problems on the GPU; the CPU's own benchmarks are in qshard_bench.\n",
+               no_gpu, problems_of(*options).size());
+    return 0;
+  }
+
+  const DeviceInfo device = device_info();
+  const Clocks clocks(device.pci_bus_id);
+  if (!clocks.available()) fmt::print(stderr, "left out: clocks and throttling (libnvidia-ml.so.1 cannot be loaded)\n");
+  const Providers providers = make_providers(*options);
+  const Rows rows = make_rows(*options, providers);
+  const Ceilings ceilings = [&] {
+    const nvtx3::scoped_range range("ceilings");
+    return measure_ceilings(clocks, true);
+  }();
+  fmt::print("{}, driver {}: copy {:.0f} GB/s, read {:.0f}, write {:.0f}; bf16 product {:.0f} TFLOP/s; L2 {} MiB\n",
+             device.name, device.driver, ceilings.copy * 1e-9, ceilings.read * 1e-9, ceilings.write * 1e-9,
+             ceilings.product * 1e-12, device.l2_bytes >> 20);
+  Session session{device, clocks, ceilings, nullptr};
+
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  auto argc = static_cast<int>(argv.size());
+  add_context(session);
+  benchmark::AddCustomContext("command", command);
+  benchmark::Initialize(&argc, argv.data());
+  if (benchmark::ReportUnrecognizedArguments(argc, argv.data())) return static_cast<int>(ExitCode::bad_input);
+  Row* current = nullptr;
+  for (const auto& row : rows) {
+    benchmark::RegisterBenchmark(
+        row->name().c_str(),
+        [&, r = row.get()](benchmark::State& state) { run_repetition(state, *r, current, session, ceilings); })
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond)
+        ->Iterations(1)
+        ->Repetitions(options->repetitions);
+  }
+  ProgressReporter progress;
+  benchmark::RunSpecifiedBenchmarks(&progress);
+  benchmark::Shutdown();
+  if (current != nullptr) current->release();
+
+  fmt::print("\n{}", format_table(rows, ceilings));
+  warn_of_throttling(rows);
+  const bool failed = std::any_of(rows.begin(), rows.end(), [](const auto& row) { return !row->error.empty(); });
+  return static_cast<int>(failed ? ExitCode::check_failed : ExitCode::done);
+}
+
+}  // namespace
+}  // namespace qshard::bench
+
+int main(int argc, char** argv) {
+  try {
+    return qshard::bench::run({argv, argv + argc});
+  } catch (const qshard::Error& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return static_cast<int>(error.code());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return static_cast<int>(qshard::ExitCode::check_failed);
+  }
+}

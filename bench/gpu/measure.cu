@@ -1,0 +1,61 @@
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+
+#include "optimized/cuda_check.h"
+#include "bench/gpu/measure.h"
+
+namespace qshard::bench {
+namespace {
+
+/// Waits so many nanoseconds; the timer's steps are at most a few microseconds.
+__global__ void hold_kernel(unsigned long long nanoseconds) {
+  unsigned long long start = 0;
+  unsigned long long now = 0;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(start));
+  do {
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  } while (now - start < nanoseconds);
+}
+
+struct Event {
+  cudaEvent_t event{};
+  Event() { QSHARD_CUDA_CHECK(cudaEventCreate(&event)); }
+  ~Event() { cudaEventDestroy(event); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call) {
+  const Event start;
+  const Event stop;
+  QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+  const auto hold = static_cast<unsigned long long>(std::clamp(6000 * calls, 20'000, 4'000'000));
+  hold_kernel<<<1, 1, 0, stream>>>(hold);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+  QSHARD_CUDA_CHECK(cudaEventRecord(start.event, stream));
+  for (int i = 0; i < calls; ++i) call(i);
+  QSHARD_CUDA_CHECK(cudaEventRecord(stop.event, stream));
+  Timing timing;
+  timing.clocks = clocks.sample();
+  QSHARD_CUDA_CHECK(cudaEventSynchronize(stop.event));
+  const auto done = std::chrono::steady_clock::now();
+  QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+  const double after = seconds_since(done);
+  float milliseconds = 0;
+  QSHARD_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start.event, stop.event));
+  const double measured = static_cast<double>(milliseconds) * 1e-3;
+  if (after > std::max(200e-6, 0.1 * measured)) {
+    throw std::runtime_error("work went on after the stream was done: the calls use another stream");
+  }
+  timing.seconds_per_call = measured / calls;
+  return timing;
+}
+
+}  // namespace qshard::bench

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "bench/providers/qshard_provider.h"
+#include "core/codebook.h"
+#include "core/dtype.h"
+
+namespace qshard::bench {
+
+/// Words of the plug-in interface and the project's own.
+DType dtype_of(const qshard_problem& problem);
+QuantType quant_type_of(const qshard_problem& problem);
+std::uint32_t provider_dtype(DType dtype);
+std::string_view operation_name(std::uint32_t operation);
+bool is_linear(const qshard_problem& problem);
+
+/// The least an operation must move and do: each input read once, each output written once; a product and a sum are
+/// two operations, and only the matrix product counts.
+struct Traffic {
+  double bytes_read = 0;
+  double bytes_written = 0;
+  double flops = 0;
+  double weight_bytes = 0;  // codes and scales of the 4-bit weight; for a dense provider the dense weight
+
+  [[nodiscard]] double bytes() const { return bytes_read + bytes_written; }
+};
+
+/// dense: the provider reads a weight of 16 or 32 bits instead of the 4-bit one.
+Traffic traffic_of(const qshard_problem& problem, bool dense);
+
+/// "linear4bit/rows:16/n:28672/k:8192/blocksize:64/dtype:bf16/nested:1", with "type:fp4" and "warm:1" where they apply.
+std::string problem_name(const qshard_problem& problem, bool warm);
+
+/// The same with "provider:NAME" after the operation: the name of a row.
+std::string row_name(const qshard_problem& problem, std::string_view provider, bool warm);
+
+}  // namespace qshard::bench

@@ -1,0 +1,105 @@
+#include "bench/gpu/row.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include <nvtx3/nvtx3.hpp>
+
+#include "bench/gpu/measure.h"
+#include "core/error.h"
+#include "optimized/cuda_check.h"
+
+namespace qshard::bench {
+namespace {
+
+constexpr cudaStream_t kStream = nullptr;  // the legacy stream, the only one that every peer takes
+constexpr int kMostCalls = 800;            // fewer than the launch queue holds
+
+void expect(const std::string& wrong, const char* when) {
+  if (!wrong.empty()) fail(ExitCode::check_failed, "{} timing: {}", when, wrong);
+}
+
+}  // namespace
+
+HostWeight& Session::weight_for(const qshard_problem& problem) {
+  if (weight == nullptr || !weight->fits(problem)) weight = std::make_unique<HostWeight>(problem);
+  return *weight;
+}
+
+double floor_seconds(const Traffic& traffic, const Ceilings& ceilings, bool warm) {
+  const double memory = warm ? 0.0 : traffic.bytes() / (1.05 * ceilings.memory());
+  const double product = ceilings.product > 0 ? traffic.flops / (1.15 * ceilings.product) : 0.0;
+  return std::max(memory, product);
+}
+
+double Row::median_seconds() const {
+  std::vector<double> seconds;
+  for (const Sample& sample : samples_) seconds.push_back(sample.seconds);
+  if (seconds.empty()) return std::nan("");
+  std::sort(seconds.begin(), seconds.end());
+  const std::size_t middle = seconds.size() / 2;
+  return seconds.size() % 2 == 1 ? seconds[middle] : 0.5 * (seconds[middle - 1] + seconds[middle]);
+}
+
+Sample Row::measure(Session& session) {
+  if (workload_ == nullptr) prepare(session);
+  {
+    const nvtx3::scoped_range range("poison");
+    workload_->poison();
+    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+  }
+  const Sample sample = provider_.on_host() ? time_on_host() : time_on_device(session);
+  const nvtx3::scoped_range range("check after timing");
+  expect(workload_->check(), "after");
+  if (workload_->hash_inputs() != input_hash_) fail(ExitCode::check_failed, "after timing: inputs were changed");
+  worst_ = workload_->worst();
+  const double floor = floor_seconds(traffic(), session.ceilings, warm_);
+  if (!provider_.on_host() && !(sample.seconds >= floor)) {
+    fail(ExitCode::check_failed, "{:.3g} us is below the {:.3g} us that the measured ceilings allow: it cannot have done the work",
+         1e6 * sample.seconds, 1e6 * floor);
+  }
+  samples_.push_back(sample);
+  return sample;
+}
+
+void Row::prepare(Session& session) {
+  const nvtx3::scoped_range range("prepare");
+  workload_ = std::make_unique<Workload>(problem_, provider_, session.weight_for(problem_), session.device.l2_bytes, warm_);
+  workload_->poison();
+  input_hash_ = workload_->hash_inputs();
+  if (provider_.on_host()) {
+    calls_ = 1;
+    time_on_host();
+  } else {
+    provider_.prepare(problem_, workload_->buffers(0), kStream);
+    workload_->poison();
+    const int copies = workload_->copies();
+    const auto call = [this, copies](int i) { provider_.run(problem_, workload_->buffers(i % copies), kStream); };
+    const double first = time_calls(copies, kStream, session.clocks, call).seconds_per_call;
+    calls_ = std::clamp(static_cast<int>(batch_seconds_ / first) + 1, copies, std::max(copies, kMostCalls));
+    calls_ = (calls_ + copies - 1) / copies * copies;
+  }
+  expect(workload_->check(), "before");
+}
+
+Sample Row::time_on_device(Session& session) {
+  const nvtx3::scoped_range range(name());
+  const int copies = workload_->copies();
+  const Timing timing = time_calls(calls_, kStream, session.clocks, [this, copies](int i) {
+    provider_.run(problem_, workload_->buffers(i % copies), kStream);
+  });
+  return {timing.seconds_per_call, calls_, timing.clocks};
+}
+
+Sample Row::time_on_host() {
+  const nvtx3::scoped_range range(name());
+  const qshard_buffers buffers = workload_->host_buffers();
+  const auto start = std::chrono::steady_clock::now();
+  provider_.run(problem_, buffers, kStream);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  workload_->upload_host_outputs();
+  return {seconds, 1, {}};
+}
+
+}  // namespace qshard::bench

@@ -1,0 +1,97 @@
+#include <memory>
+
+#include "bench/gpu/problem.h"
+#include "bench/providers/provider.h"
+#include "core/weight4bit.h"
+#include "optimized/dequantize.h"
+#include "optimized/double_quant.h"
+#include "optimized/linear4bit.h"
+#include "optimized/quantize.h"
+
+namespace qshard::bench {
+namespace {
+
+optimized::DeviceWeight4bit device_weight(const qshard_problem& problem, const qshard_buffers& buffers) {
+  optimized::DeviceWeight4bit weight;
+  weight.quant_type = quant_type_of(problem);
+  weight.blocksize = static_cast<int>(problem.blocksize);
+  weight.elements = problem.n * problem.k;
+  weight.codes = buffers.codes;
+  weight.absmax = buffers.absmax;
+  weight.absmax_codes = buffers.absmax_codes;
+  weight.nested_absmax = buffers.nested_absmax;
+  weight.nested_map = buffers.nested_map;
+  weight.offset = buffers.offset;
+  return weight;
+}
+
+optimized::Linear4bit layer_of(const qshard_problem& problem, const qshard_buffers& buffers) {
+  return {device_weight(problem, buffers), problem.n, problem.k, dtype_of(problem)};
+}
+
+std::int64_t blocks_of(const qshard_problem& problem) {
+  return block_count(problem.n * problem.k, problem.blocksize);
+}
+
+/// This project's kernels.
+class QshardProvider : public Provider {
+ public:
+  [[nodiscard]] std::string name() const override { return "qshard"; }
+
+  [[nodiscard]] std::string unsupported(const qshard_problem& problem) const override {
+    return is_linear(problem) && problem.k % problem.blocksize != 0 ? "k is not a multiple of the block size" : "";
+  }
+
+  [[nodiscard]] std::size_t workspace_bytes(const qshard_problem& problem) const override {
+    if (problem.operation == QSHARD_QUANTIZE && problem.nested != 0) {
+      return optimized::nested_workspace_bytes(blocks_of(problem));
+    }
+    return is_linear(problem) ? optimized::linear4bit_workspace_bytes(layer_of(problem, {}), problem.rows) : 0;
+  }
+
+  void run(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) override {
+    const DType dtype = dtype_of(problem);
+    if (problem.operation == QSHARD_DEQUANTIZE) {
+      optimized::dequantize(device_weight(problem, buffers), dtype, buffers.weight, stream);
+    } else if (problem.operation == QSHARD_QUANTIZE) {
+      quantize(problem, buffers, stream);
+    } else if (problem.operation == QSHARD_LINEAR4BIT) {
+      optimized::linear4bit(plans_, layer_of(problem, buffers), buffers.x, problem.k, problem.rows, buffers.y, problem.n,
+                            buffers.workspace, workspace_bytes(problem), stream);
+    } else {
+      optimized::linear4bit_input_gradient(plans_, layer_of(problem, buffers), buffers.y, problem.n, problem.rows,
+                                           buffers.x, problem.k, buffers.workspace, workspace_bytes(problem), stream);
+    }
+  }
+
+  /// The fused kernels round the codebook instead of the dequantized weight: two roundings apart at most.
+  [[nodiscard]] int product_roundings(const qshard_problem& problem) const override {
+    const bool fused = problem.operation == QSHARD_LINEAR4BIT && problem.rows <= optimized::kMostFusedRows;
+    return fused && problem.dtype != QSHARD_F32 ? 2 : 0;
+  }
+
+ private:
+  static void quantize(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) {
+    const std::int64_t elements = problem.n * problem.k;
+    const auto blocksize = static_cast<int>(problem.blocksize);
+    if (problem.nested == 0) {
+      optimized::quantize(buffers.weight, dtype_of(problem), elements, quant_type_of(problem), blocksize, buffers.codes,
+                          buffers.absmax, stream);
+      return;
+    }
+    optimized::quantize_nested(buffers.weight, dtype_of(problem), elements, quant_type_of(problem), blocksize,
+                               buffers.codes, buffers.nested_map, nullptr,
+                               {buffers.absmax_codes, buffers.nested_absmax, buffers.offset}, buffers.workspace,
+                               optimized::nested_workspace_bytes(blocks_of(problem)), stream);
+  }
+
+  optimized::MatmulPlans plans_;
+};
+
+}  // namespace
+
+std::unique_ptr<Provider> make_qshard_provider() {
+  return std::make_unique<QshardProvider>();
+}
+
+}  // namespace qshard::bench
