@@ -3,11 +3,11 @@
 #include <vector>
 
 #include "bench/gpu/ceilings.h"
-#include "optimized/cuda_check.h"
 #include "bench/gpu/device.h"
 #include "bench/gpu/device_check.h"
 #include "bench/gpu/measure.h"
 #include "bench/providers/dense_product.h"
+#include "optimized/cuda_check.h"
 
 namespace qshard::bench {
 namespace {

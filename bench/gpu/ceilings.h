@@ -15,8 +15,8 @@ struct Ceilings {
   [[nodiscard]] double memory() const;  // the largest of the three
 };
 
-/// Copy, read and write of 1 GiB buffers, each by the better of a simple kernel and CUDA's own call; about a second, and
-/// 2 GiB of memory.
+/// Copy, read and write of 1 GiB buffers, each by the better of a simple kernel and CUDA's own call; about a second,
+/// and 2 GiB of memory.
 Ceilings measure_ceilings(const Clocks& clocks, bool with_product);
 
 }  // namespace qshard::bench

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "bench/gpu/clocks.h"
-#include "optimized/cuda_check.h"
 #include "core/error.h"
+#include "optimized/cuda_check.h"
 
 namespace qshard::bench {
 

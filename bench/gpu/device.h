@@ -10,9 +10,9 @@ namespace qshard::bench {
 
 struct DeviceInfo {
   std::string name;
-  std::string driver;        // NVIDIA's driver version where NVML tells it, else the CUDA version it supports
-  std::string compute;       // "9.0"
-  std::string pci_bus_id;    // for NVML
+  std::string driver;      // NVIDIA's driver version where NVML tells it, else the CUDA version it supports
+  std::string compute;     // "9.0"
+  std::string pci_bus_id;  // for NVML
   std::size_t l2_bytes = 0;
   std::size_t memory_bytes = 0;
 };

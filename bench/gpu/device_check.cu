@@ -3,8 +3,8 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "optimized/cuda_check.h"
 #include "bench/gpu/device_check.h"
+#include "optimized/cuda_check.h"
 
 namespace qshard::bench {
 namespace {
@@ -98,7 +98,8 @@ struct DeviceResult {
 };
 
 template <typename T>
-__device__ void judge(const Product<T>& product, std::size_t index, double sum, double magnitude, DeviceResult* result) {
+__device__ void judge(const Product<T>& product, std::size_t index, double sum, double magnitude,
+                      DeviceResult* result) {
   const double actual = to_double(product.output[index]);
   const double bound =
       magnitude * (product.sum_rounding + product.product_rounding) + fabs(sum) * product.output_rounding;
@@ -109,8 +110,8 @@ __device__ void judge(const Product<T>& product, std::size_t index, double sum, 
   }
 }
 
-/// One warp for 32 neighbouring outputs of a row (their number may be cut by the row's end): along the weight's rows the
-/// lanes split each sum, across them each lane has its own, so that reads are coalesced either way.
+/// One warp for 32 neighbouring outputs of a row (their number may be cut by the row's end): along the weight's rows
+/// the lanes split each sum, across them each lane has its own, so that reads are coalesced either way.
 template <typename T>
 __global__ void product_kernel(Product<T> product, std::size_t groups, std::size_t group_step, std::size_t total_groups,
                                DeviceResult* result) {
@@ -146,7 +147,8 @@ __global__ void product_kernel(Product<T> product, std::size_t groups, std::size
       }
     } else if (lane < count) {
       for (std::size_t i = 0; i < product.length; ++i) {
-        const double term = to_double(input[i]) * to_double(product.weight[i * product.weight_term_stride + first + lane]);
+        const double term =
+            to_double(input[i]) * to_double(product.weight[i * product.weight_term_stride + first + lane]);
         my_sum += term;
         my_magnitude += fabs(term);
       }

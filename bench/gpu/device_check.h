@@ -18,10 +18,10 @@ std::uint64_t count_differences(const void* a, const void* b, std::size_t bytes)
 std::uint64_t hash_of(const void* data, std::size_t bytes);
 
 struct ProductCheck {
-  std::uint64_t checked = 0;    // outputs compared
-  std::uint64_t outside = 0;    // ... whose difference is not within the bound; NaN counts
-  std::uint64_t poisoned = 0;   // outputs, of all, that are NaN: never written, or wrong
-  double worst = 0;             // largest difference over its bound
+  std::uint64_t checked = 0;   // outputs compared
+  std::uint64_t outside = 0;   // ... whose difference is not within the bound; NaN counts
+  std::uint64_t poisoned = 0;  // outputs, of all, that are NaN: never written, or wrong
+  double worst = 0;            // largest difference over its bound
 };
 
 /// Compares a linear layer's output (y, or the gradient of x) with sums in double over the dequantized weight

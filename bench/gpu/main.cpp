@@ -141,8 +141,9 @@ int run(std::vector<std::string> arguments) {
   if (!options) return 0;
   const std::string no_gpu = why_no_gpu();
   if (!no_gpu.empty()) {
-    fmt::print("No GPU was found ({}).\nleft out: all {} problems on the GPU; the CPU's own benchmarks are in qshard_bench.\n",
-               no_gpu, problems_of(*options).size());
+    fmt::print(
+        "No GPU was found ({}).\nleft out: all {} problems on the GPU; the CPU's own benchmarks are in qshard_bench.\n",
+        no_gpu, problems_of(*options).size());
     return 0;
   }
 

@@ -2,8 +2,8 @@
 #include <chrono>
 #include <stdexcept>
 
-#include "optimized/cuda_check.h"
 #include "bench/gpu/measure.h"
+#include "optimized/cuda_check.h"
 
 namespace qshard::bench {
 namespace {

@@ -13,11 +13,10 @@ struct Timing {
   ClockSample clocks;  // while the calls ran
 };
 
-/// Time of one call among `calls` back to back, from events on `stream`. A kernel that only waits holds the stream while
-/// the host enqueues, so that launch latency is hidden as in a running model. call(i) enqueues the i-th; rotating among
-/// buffers is its business.
-/// Throws Error(check_failed) where work went on after the stream was done: a call that uses another stream would
-/// otherwise look fast.
+/// Time of one call among `calls` back to back, from events on `stream`. A kernel that only waits holds the stream
+/// while the host enqueues, so that launch latency is hidden as in a running model. call(i) enqueues the i-th; rotating
+/// among buffers is its business. Throws Error(check_failed) where work went on after the stream was done: a call that
+/// uses another stream would otherwise look fast.
 Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call);
 
 }  // namespace qshard::bench

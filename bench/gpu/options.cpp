@@ -12,39 +12,42 @@
 namespace qshard::bench {
 namespace {
 
-const std::vector<std::pair<std::string, std::uint32_t>> kOperations = {{"dequantize", QSHARD_DEQUANTIZE},
-                                                                        {"quantize", QSHARD_QUANTIZE},
-                                                                        {"linear4bit", QSHARD_LINEAR4BIT},
-                                                                        {"linear4bit_backward", QSHARD_LINEAR4BIT_BACKWARD}};
-const std::vector<std::pair<std::string, DType>> kDTypes = {
-    {"bf16", DType::bf16}, {"f16", DType::f16}, {"f32", DType::f32}};
-const std::vector<std::pair<std::string, QuantType>> kQuantTypes = {{"nf4", QuantType::nf4}, {"fp4", QuantType::fp4}};
+const std::vector<std::string> kOperations = {"dequantize", "quantize", "linear4bit", "linear4bit_backward"};
+const std::vector<std::string> kProviders = {"qshard", "reference", "bitsandbytes", "cublas", "ladder"};
+const std::vector<std::string> kDTypes = {"f32", "f16", "bf16"};
+const std::vector<std::string> kQuantTypes = {"nf4", "fp4"};
 
-void add_axes(CLI::App& app, Options& options) {
-  app.add_option("--operation", options.operations, "dequantize, quantize, linear4bit, linear4bit_backward")
-      ->delimiter(',')
-      ->transform(CLI::CheckedTransformer(kOperations));
-  app.add_option("--provider", options.providers,
-                 "qshard, reference (CPU), bitsandbytes, cublas (dense), ladder (the teaching steps)")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"qshard", "reference", "bitsandbytes", "cublas", "ladder"}));
-  app.add_option("--plugin", options.plugins, "shared library with a provider of your own (providers/qshard_provider.h)")
+/// The plug-in interface's numbers are places in these lists.
+std::vector<std::uint32_t> places(const std::vector<std::string>& words, const std::vector<std::string>& list) {
+  std::vector<std::uint32_t> result;
+  for (const std::string& word : words) {
+    result.push_back(static_cast<std::uint32_t>(std::find(list.begin(), list.end(), word) - list.begin()));
+  }
+  return result;
+}
+
+/// The axes as they stand on the command line.
+struct Words {
+  std::vector<std::string> operations{"dequantize", "quantize", "linear4bit"};
+  std::vector<std::string> dtypes{"bf16"};
+  std::vector<std::string> quant_types{"nf4"};
+};
+
+void add_axes(CLI::App& app, Options& options, Words& words) {
+  const auto list = [&app](const std::string& name, auto& values, const std::string& help) {
+    return app.add_option(name, values, help)->delimiter(',');
+  };
+  list("--operation", words.operations, "what is timed")->check(CLI::IsMember(kOperations));
+  list("--provider", options.providers, "reference: the CPU's; cublas: dense; ladder: the teaching steps")
+      ->check(CLI::IsMember(kProviders));
+  list("--plugin", options.plugins, "shared library with a provider of your own (bench/providers/qshard_provider.h)")
       ->check(CLI::ExistingFile);
-  app.add_option("--shape", options.shapes, "NxK, a model (llama-2-7b, llama-2-13b, llama-2-70b, llama-3-8b) or all")
-      ->delimiter(',');
-  app.add_option("--blocksize", options.blocksizes, "elements that share a scale")->delimiter(',');
-  app.add_option("--dtype", options.dtypes, "bf16, f16, f32")
-      ->delimiter(',')
-      ->transform(CLI::CheckedTransformer(kDTypes));
-  app.add_option("--quant-type", options.quant_types, "nf4, fp4")
-      ->delimiter(',')
-      ->transform(CLI::CheckedTransformer(kQuantTypes));
-  app.add_option("--nested", options.nested, "0, 1: absmax quantized to 8 bits")
-      ->delimiter(',')
-      ->check(CLI::Range(0, 1));
-  app.add_option("--rows", options.rows, "rows of activations in a linear layer")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 20));
+  list("--shape", options.shapes, "NxK, a model (llama-2-7b, llama-2-13b, llama-2-70b, llama-3-8b) or all");
+  list("--blocksize", options.blocksizes, "elements that share a scale");
+  list("--dtype", words.dtypes, "of weight and activations")->check(CLI::IsMember(kDTypes));
+  list("--quant-type", words.quant_types, "codebook")->check(CLI::IsMember(kQuantTypes));
+  list("--nested", options.nested, "1: absmax quantized to 8 bits")->check(CLI::Range(0, 1));
+  list("--rows", options.rows, "rows of activations in a linear layer")->check(CLI::Range(1, 1 << 20));
   app.add_flag("--warm", options.warm, "one set of buffers, so that what fits stays in the L2 cache");
   app.add_option("--bitsandbytes", options.bitsandbytes,
                  "its shared library; default: $QSHARD_BITSANDBYTES_LIBRARY, or python3's package")
@@ -63,25 +66,29 @@ std::int64_t parse_number(std::string_view text, const std::string& word) {
   return value;
 }
 
-void check_blocksizes(const Options& options) {
+/// Everything that CLI11 cannot judge.
+void check_values(const Options& options) {
   for (const std::int64_t blocksize : options.blocksizes) {
     if (!is_supported_blocksize(blocksize)) {
       fail_input("--blocksize {}: supported are 32, 64, 128, 256, 512, 1024, 2048 and 4096", blocksize);
     }
   }
+  for (const std::string& shape : options.shapes) parse_shape(shape);
 }
 
 }  // namespace
 
 std::optional<Options> parse_options(std::vector<std::string>& arguments) {
   Options options;
-  CLI::App app("Times 4-bit kernels on this GPU beside their peers and the hardware's limits, every row checked before "
-               "and after. Arguments --benchmark_... go to Google Benchmark (--benchmark_out=FILE, "
-               "--benchmark_filter=REGEX, --benchmark_list_tests).",
-               "qshard bench");
+  Words words;
+  CLI::App app(
+      "Times 4-bit kernels on this GPU beside their peers and the hardware's limits, every row checked before "
+      "and after. Arguments --benchmark_... go to Google Benchmark (--benchmark_out=FILE, "
+      "--benchmark_filter=REGEX, --benchmark_list_tests).",
+      "qshard bench");
   app.option_defaults()->always_capture_default();
   app.allow_extras();
-  add_axes(app, options);
+  add_axes(app, options, words);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend() - 1);
   try {
     app.parse(reversed);
@@ -98,8 +105,10 @@ std::optional<Options> parse_options(std::vector<std::string>& arguments) {
     }
     arguments.push_back(extra);
   }
-  check_blocksizes(options);
-  for (const std::string& shape : options.shapes) parse_shape(shape);
+  options.operations = places(words.operations, kOperations);
+  options.dtypes = places(words.dtypes, kDTypes);
+  options.quant_types = places(words.quant_types, kQuantTypes);
+  check_values(options);
   return options;
 }
 
@@ -111,26 +120,28 @@ std::vector<LinearShape> parse_shape(const std::string& word) {
   if (!shapes.empty()) return shapes;
   const std::size_t cross = std::min(word.find('x'), word.size());
   const std::string_view view(word);
-  return {{parse_number(view.substr(0, cross), word), parse_number(view.substr(std::min(cross + 1, word.size())), word)}};
+  return {
+      {parse_number(view.substr(0, cross), word), parse_number(view.substr(std::min(cross + 1, word.size())), word)}};
 }
 
 std::vector<qshard_problem> problems_of(const Options& options) {
   std::vector<LinearShape> shapes;
   for (const std::string& word : options.shapes) {
     for (const LinearShape& shape : parse_shape(word)) {
-      const bool known = std::any_of(shapes.begin(), shapes.end(),
-                                     [&](const LinearShape& other) { return other.n == shape.n && other.k == shape.k; });
+      const bool known = std::any_of(shapes.begin(), shapes.end(), [&](const LinearShape& other) {
+        return other.n == shape.n && other.k == shape.k;
+      });
       if (!known) shapes.push_back(shape);
     }
   }
   std::vector<qshard_problem> problems;
-  qshard_problem problem{};
-  const auto add_rows = [&] {
+  const auto has = [](const std::vector<std::uint32_t>& values, std::uint32_t value) {
+    return std::find(values.begin(), values.end(), value) != values.end();
+  };
+  const auto add_rows = [&](qshard_problem problem) {
     for (problem.operation = 0; problem.operation <= QSHARD_LINEAR4BIT_BACKWARD; ++problem.operation) {
-      const auto& wanted = options.operations;
-      if (std::find(wanted.begin(), wanted.end(), problem.operation) == wanted.end()) continue;
       for (problem.nested = 0; problem.nested <= 1; ++problem.nested) {
-        if (std::find(options.nested.begin(), options.nested.end(), problem.nested) == options.nested.end()) continue;
+        if (!has(options.operations, problem.operation) || !has(options.nested, problem.nested)) continue;
         for (const std::int64_t rows : is_linear(problem) ? options.rows : std::vector<std::int64_t>{0}) {
           problem.rows = rows;
           problems.push_back(problem);
@@ -139,15 +150,10 @@ std::vector<qshard_problem> problems_of(const Options& options) {
     }
   };
   for (const LinearShape& shape : shapes) {
-    for (const DType dtype : options.dtypes) {
-      for (const QuantType quant_type : options.quant_types) {
+    for (const std::uint32_t dtype : options.dtypes) {
+      for (const std::uint32_t quant_type : options.quant_types) {
         for (const std::int64_t blocksize : options.blocksizes) {
-          problem.n = shape.n;
-          problem.k = shape.k;
-          problem.dtype = provider_dtype(dtype);
-          problem.quant_type = quant_type == QuantType::nf4 ? QSHARD_NF4 : QSHARD_FP4;
-          problem.blocksize = blocksize;
-          add_rows();
+          add_rows({0, dtype, quant_type, 0, shape.n, shape.k, 0, blocksize});
         }
       }
     }

@@ -16,10 +16,10 @@ struct Options {
   std::vector<std::string> providers{"qshard", "bitsandbytes", "cublas"};
   std::vector<std::string> shapes{"28672x8192", "4096x4096"};
   std::vector<std::int64_t> blocksizes{64};
-  std::vector<DType> dtypes{DType::bf16};
+  std::vector<std::uint32_t> dtypes{QSHARD_BF16};
   std::vector<std::uint32_t> nested{1};
   std::vector<std::int64_t> rows{1, 16, 64, 2048};
-  std::vector<QuantType> quant_types{QuantType::nf4};
+  std::vector<std::uint32_t> quant_types{QSHARD_NF4};
   std::vector<std::string> plugins;  // paths; each adds a provider
   std::string bitsandbytes;          // path of its library; empty: looked for
   bool warm = false;

@@ -31,10 +31,6 @@ QuantType quant_type_of(const qshard_problem& problem) {
   return problem.quant_type == QSHARD_NF4 ? QuantType::nf4 : QuantType::fp4;
 }
 
-std::uint32_t provider_dtype(DType dtype) {
-  return dtype == DType::f32 ? QSHARD_F32 : dtype == DType::f16 ? QSHARD_F16 : QSHARD_BF16;
-}
-
 std::string_view operation_name(std::uint32_t operation) {
   return kOperations.at(operation);
 }

@@ -13,7 +13,6 @@ namespace qshard::bench {
 /// Words of the plug-in interface and the project's own.
 DType dtype_of(const qshard_problem& problem);
 QuantType quant_type_of(const qshard_problem& problem);
-std::uint32_t provider_dtype(DType dtype);
 std::string_view operation_name(std::uint32_t operation);
 bool is_linear(const qshard_problem& problem);
 

@@ -56,7 +56,8 @@ Sample Row::measure(Session& session) {
   worst_ = workload_->worst();
   const double floor = floor_seconds(traffic(), session.ceilings, warm_);
   if (!provider_.on_host() && !(sample.seconds >= floor)) {
-    fail(ExitCode::check_failed, "{:.3g} us is below the {:.3g} us that the measured ceilings allow: it cannot have done the work",
+    fail(ExitCode::check_failed,
+         "{:.3g} us is below the {:.3g} us that the measured ceilings allow: it cannot have done the work",
          1e6 * sample.seconds, 1e6 * floor);
   }
   samples_.push_back(sample);
@@ -65,7 +66,8 @@ Sample Row::measure(Session& session) {
 
 void Row::prepare(Session& session) {
   const nvtx3::scoped_range range("prepare");
-  workload_ = std::make_unique<Workload>(problem_, provider_, session.weight_for(problem_), session.device.l2_bytes, warm_);
+  workload_ =
+      std::make_unique<Workload>(problem_, provider_, session.weight_for(problem_), session.device.l2_bytes, warm_);
   workload_->poison();
   input_hash_ = workload_->hash_inputs();
   if (provider_.on_host()) {

@@ -44,7 +44,8 @@ std::string format_row(const Rows& rows, const Row& row, const Ceilings& ceiling
   const double seconds = row.median_seconds();
   const Traffic traffic = row.traffic();
   const double bandwidth = traffic.bytes() / seconds;
-  line += fmt::format(" {} | {:.0f} | {:.1f} % |", time_cell(seconds), bandwidth * 1e-9, 100 * bandwidth / ceilings.copy);
+  line +=
+      fmt::format(" {} | {:.0f} | {:.1f} % |", time_cell(seconds), bandwidth * 1e-9, 100 * bandwidth / ceilings.copy);
   if (traffic.flops > 0) {
     const double rate = traffic.flops / seconds;
     line += fmt::format(" {:.4g} | {} |", rate * 1e-12,

@@ -187,7 +187,10 @@ std::string Workload::check_quantized(const Copy& copy) {
     return fmt::format("offset {} is not within {} of the mean of absmax, {}", offset, mean.bound, mean.mean);
   }
   const Weight4bit& nested = weight_.nested_with_offset(offset);
-  if (expected_offset_ != offset) expected_[kAbsmaxCodes] = expected_[kNestedAbsmax] = DeviceBuffer();
+  if (expected_offset_ != offset) {
+    expected_[kAbsmaxCodes] = DeviceBuffer();
+    expected_[kNestedAbsmax] = DeviceBuffer();
+  }
   expected_offset_ = offset;
   wrong = check_bits(copy, kAbsmaxCodes, nested.absmax_codes.data(), "absmax_codes");
   return wrong.empty() ? check_bits(copy, kNestedAbsmax, nested.nested_absmax.data(), "nested_absmax") : wrong;

@@ -18,7 +18,8 @@ namespace qshard::bench {
 class Workload {
  public:
   /// warm: one copy only. Otherwise as many as together take `kColdFactor` times the L2, two at least.
-  Workload(const qshard_problem& problem, const Provider& provider, HostWeight& weight, std::size_t l2_bytes, bool warm);
+  Workload(const qshard_problem& problem, const Provider& provider, HostWeight& weight, std::size_t l2_bytes,
+           bool warm);
 
   static constexpr std::size_t kColdFactor = 6;
 
@@ -65,7 +66,7 @@ class Workload {
   std::vector<Copy> copies_;
   DeviceBuffer nested_map_;
   DeviceBuffer workspace_;
-  DeviceBuffer dequantized_;  // linear layers: what check_product() sums over
+  DeviceBuffer dequantized_;                    // linear layers: what check_product() sums over
   std::array<DeviceBuffer, kFields> expected_;  // uploaded when first compared
   std::optional<float> expected_offset_;        // nested quantize: the offset that the expected codes belong to
   Tensor x_;

@@ -1,5 +1,5 @@
-// Step 2: the codebook in shared memory. Constant memory serves one address a cycle, so 32 different codes take up to 16
-// turns; in shared memory the 16 values lie in 16 banks and are all served at once.
+// Step 2: the codebook in shared memory. Constant memory serves one address a cycle, so 32 different codes take up to
+// 16 turns; in shared memory the 16 values lie in 16 banks and are all served at once.
 #include "bench/ladder/ladder.cuh"
 
 namespace qshard::bench::ladder {

@@ -1,5 +1,5 @@
-// Step 3: one thread a byte. Each byte is loaded once instead of twice, its scale decoded once for two values, and both are
-// stored together: half the instructions a value.
+// Step 3: one thread a byte. Each byte is loaded once instead of twice, its scale decoded once for two values, and both
+// are stored together: half the instructions a value.
 #include "bench/ladder/ladder.cuh"
 
 namespace qshard::bench::ladder {

@@ -1,5 +1,5 @@
-// Step 5: four such pieces a thread, all their loads issued before the first is used, so that their waits overlap; loads and
-// stores marked as used once, so that they do not push each other out of the L2 cache.
+// Step 5: four such pieces a thread, all their loads issued before the first is used, so that their waits overlap;
+// loads and stores marked as used once, so that they do not push each other out of the L2 cache.
 #include "bench/ladder/ladder.cuh"
 
 namespace qshard::bench::ladder {

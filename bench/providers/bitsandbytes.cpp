@@ -38,11 +38,12 @@ std::size_t align(std::size_t bytes) {
 }
 
 /// bitsandbytes' kernels from its shared library, called as its Python code calls them: nested absmax is decoded by an
-/// 8-bit dequantize and an addition; a linear layer is its fused kernel or dequantize and cuBLAS, whichever of the two is
-/// faster here (its own choice is a table of measured sizes; ours never does worse).
+/// 8-bit dequantize and an addition; a linear layer is its fused kernel or dequantize and cuBLAS, whichever of the two
+/// is faster here (its own choice is a table of measured sizes; ours never does worse).
 class BitsandbytesProvider : public Provider {
  public:
-  explicit BitsandbytesProvider(const std::string& path) : path_(path), library_(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+  explicit BitsandbytesProvider(const std::string& path)
+      : path_(path), library_(dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
     if (library_ == nullptr) fail_input("bitsandbytes library {}: cannot be loaded: {}", path, dlerror());
     for (std::size_t d = 0; d < kDTypeNames.size(); ++d) {
       for (std::size_t q = 0; q < kQuantTypeNames.size(); ++q) {
@@ -72,7 +73,8 @@ class BitsandbytesProvider : public Provider {
     const bool backward = problem.operation == QSHARD_LINEAR4BIT_BACKWARD;
     product_ = std::make_unique<DenseProduct>(problem.rows, problem.n, problem.k, problem.dtype, backward);
     fused_ = false;
-    if (backward || gemm_[problem.dtype] == nullptr || problem.rows > kMostFusedRows || problem.k % problem.blocksize != 0) {
+    if (backward || gemm_[problem.dtype] == nullptr || problem.rows > kMostFusedRows ||
+        problem.k % problem.blocksize != 0) {
       return;
     }
     const auto seconds = [&](bool fused) {

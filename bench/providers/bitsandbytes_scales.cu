@@ -33,7 +33,8 @@ void add_offset(float* values, int count, const float* offset, cudaStream_t stre
 
 std::size_t mean_workspace_bytes(int count) {
   std::size_t bytes = 0;
-  QSHARD_CUDA_CHECK(cub::DeviceReduce::Sum(nullptr, bytes, static_cast<float*>(nullptr), static_cast<float*>(nullptr), count));
+  QSHARD_CUDA_CHECK(
+      cub::DeviceReduce::Sum(nullptr, bytes, static_cast<float*>(nullptr), static_cast<float*>(nullptr), count));
   return bytes + 256;
 }
 

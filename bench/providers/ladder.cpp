@@ -1,10 +1,11 @@
+#include "bench/ladder/ladder.h"
+
 #include <algorithm>
 #include <bit>
 
 #include <fmt/format.h>
 
 #include "bench/gpu/problem.h"
-#include "bench/ladder/ladder.h"
 #include "bench/providers/provider.h"
 
 namespace qshard::bench {

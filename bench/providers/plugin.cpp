@@ -46,7 +46,8 @@ class PluginProvider : public Provider {
 
 std::unique_ptr<Provider> make_plugin_provider(const std::string& path) {
   // Never closed: its kernels and its table stay in use until the process ends.
-  void* library = dlopen(path.find('/') == std::string::npos ? ("./" + path).c_str() : path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* library =
+      dlopen(path.find('/') == std::string::npos ? ("./" + path).c_str() : path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) fail_input("--plugin {}: cannot be loaded: {}", path, dlerror());
   const auto entry = reinterpret_cast<const qshard_provider* (*)()>(dlsym(library, "qshard_provider_v1"));
   if (entry == nullptr) {

@@ -56,8 +56,8 @@ class QshardProvider : public Provider {
     } else if (problem.operation == QSHARD_QUANTIZE) {
       quantize(problem, buffers, stream);
     } else if (problem.operation == QSHARD_LINEAR4BIT) {
-      optimized::linear4bit(plans_, layer_of(problem, buffers), buffers.x, problem.k, problem.rows, buffers.y, problem.n,
-                            buffers.workspace, workspace_bytes(problem), stream);
+      optimized::linear4bit(plans_, layer_of(problem, buffers), buffers.x, problem.k, problem.rows, buffers.y,
+                            problem.n, buffers.workspace, workspace_bytes(problem), stream);
     } else {
       optimized::linear4bit_input_gradient(plans_, layer_of(problem, buffers), buffers.y, problem.n, problem.rows,
                                            buffers.x, problem.k, buffers.workspace, workspace_bytes(problem), stream);

@@ -6,8 +6,8 @@
  *
  *     const qshard_provider* qshard_provider_v1(void);
  *
- * and name it on the command line: `qshard bench --plugin ./my_kernel.so`. Its rows stand in the same table, on the same
- * data and under the same checks as everybody else's. example_plugin/ is a complete one. */
+ * and name it on the command line: `qshard bench --plugin ./my_kernel.so`. Its rows stand in the same table, on the
+ * same data and under the same checks as everybody else's. example_plugin/ is a complete one. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,7 +61,8 @@ typedef struct qshard_buffers {
   void* workspace; /* workspace_bytes(problem) bytes, contents undefined */
 } qshard_buffers;
 
-/* Functions return null for success, otherwise a message that stays valid until the next call. Each may be null but run. */
+/* Functions return null for success, otherwise a message that stays valid until the next call. Each may be null but
+ * run. */
 typedef struct qshard_provider {
   uint32_t abi; /* QSHARD_PROVIDER_ABI */
   const char* name;
@@ -82,7 +83,7 @@ __declspec(dllexport)
 #else
 __attribute__((visibility("default")))
 #endif
-const qshard_provider* qshard_provider_v1(void);
+    const qshard_provider* qshard_provider_v1(void);
 
 #ifdef __cplusplus
 }

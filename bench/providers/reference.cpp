@@ -39,9 +39,8 @@ class ReferenceProvider : public Provider {
     options.quant_type = quant_type_of(problem);
     options.blocksize = static_cast<int>(problem.blocksize);
     options.double_quant = problem.nested != 0;
-    const TensorView dense{dtype_of(problem),
-                           {problem.n, problem.k},
-                           {static_cast<const std::byte*>(buffers.weight), dense_bytes}};
+    const TensorView dense{
+        dtype_of(problem), {problem.n, problem.k}, {static_cast<const std::byte*>(buffers.weight), dense_bytes}};
     const Weight4bit weight = reference::quantize(dense, options, "the benchmark's weight");
     copy_to(weight.codes, buffers.codes);
     copy_to(weight.absmax, buffers.absmax);
@@ -67,7 +66,8 @@ class ReferenceProvider : public Provider {
 
   static Weight4bitView view_of(const Weight4bitInfo& info, const qshard_buffers& buffers, std::int64_t elements) {
     const auto blocks = static_cast<std::size_t>(block_count(elements, info.blocksize));
-    const auto nested_blocks = static_cast<std::size_t>(block_count(static_cast<std::int64_t>(blocks), kNestedBlocksize));
+    const auto nested_blocks =
+        static_cast<std::size_t>(block_count(static_cast<std::int64_t>(blocks), kNestedBlocksize));
     Weight4bitView view{&info, {buffers.codes, static_cast<std::size_t>(packed_bytes(elements))}, {}, {}, {}};
     if (info.nested) {
       view.absmax_codes = {buffers.absmax_codes, blocks};

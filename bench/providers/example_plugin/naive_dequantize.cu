@@ -1,4 +1,5 @@
-// A complete plug-in: one naive dequantize kernel in the table of qshard_gpu_bench. Nothing but the interface is included.
+// A complete plug-in: one naive dequantize kernel in the table of qshard_gpu_bench. Nothing but the interface is
+// included.
 //
 //   nvcc -O3 -std=c++17 -arch=native -shared -Xcompiler -fPIC -I ../.. naive_dequantize.cu -o naive_dequantize.so
 //   ./qshard bench --operation dequantize --provider qshard --plugin ./naive_dequantize.so
@@ -30,9 +31,10 @@ __global__ void kernel(qshard_buffers b, int64_t elements, int64_t blocksize) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= elements) return;
   const int64_t block = i / blocksize;
-  const float absmax = b.absmax != nullptr
-                           ? b.absmax[block]
-                           : __fadd_rn(__fmul_rn(b.nested_map[b.absmax_codes[block]], b.nested_absmax[block / 256]), *b.offset);
+  const float absmax =
+      b.absmax != nullptr
+          ? b.absmax[block]
+          : __fadd_rn(__fmul_rn(b.nested_map[b.absmax_codes[block]], b.nested_absmax[block / 256]), *b.offset);
   const unsigned byte = b.codes[i / 2];
   const unsigned code = i % 2 == 0 ? byte >> 4 : byte & 15;
   static_cast<__nv_bfloat16*>(b.weight)[i] = __float2bfloat16_rn(nf4[code] * absmax);
@@ -51,9 +53,9 @@ const char* run(const qshard_problem* p, const qshard_buffers* buffers, void* st
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
 }
 
-const qshard_provider provider = {
-    QSHARD_PROVIDER_ABI, "example", unsupported, /*workspace_bytes=*/nullptr, /*prepare=*/nullptr, run,
-    /*product_roundings=*/nullptr};
+const qshard_provider provider = {QSHARD_PROVIDER_ABI,          "example",           unsupported,
+                                  /*workspace_bytes=*/nullptr,  /*prepare=*/nullptr, run,
+                                  /*product_roundings=*/nullptr};
 
 }  // namespace
 
