@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <chrono>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "bench/gpu/ceilings.h"
@@ -15,6 +17,7 @@ namespace {
 constexpr std::size_t kBytes = std::size_t{1} << 30;
 constexpr int kThreads = 512;
 constexpr int kPerThread = 4;  // 16-byte accesses in flight a thread
+constexpr int kProductRuns = 9;
 constexpr unsigned kBlocks = kBytes / (16 * kThreads * kPerThread);
 
 __global__ void copy_kernel(const uint4* from, uint4* to) {
@@ -61,8 +64,14 @@ double measure_product(const Clocks& clocks, ClockSample* sample) {
   fill_random_bf16(b.as(), kElements, 2);
   const DenseProduct product(kSize, kSize, kSize, QSHARD_BF16, false);
   const auto call = [&] { product.run(a.as(), b.as(), c.as(), nullptr); };
-  median_seconds(1, 200, clocks, nullptr, call);  // about 0.3 s: the clock settles under load
-  return 2.0 * kSize * kSize * kSize / median_seconds(9, 10, clocks, sample, call);
+  median_seconds(1, 3, clocks, nullptr, call);
+  // Short runs with the power limit not yet felt, as the rows' own batches are: their best is the ceiling.
+  double best = 0;
+  for (int i = 0; i < kProductRuns; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    best = std::max(best, 2.0 * kSize * kSize * kSize / median_seconds(1, 8, clocks, sample, call));
+  }
+  return best;
 }
 
 }  // namespace

@@ -4,7 +4,8 @@
 
 namespace qshard::bench {
 
-/// What this GPU gives at best, measured in this process: medians over repetitions, units a second.
+/// What this GPU gives at best, measured in this process, units a second. Memory: medians; the product: the best of
+/// short runs, since its rate falls with the power limit as a run gets longer.
 struct Ceilings {
   double copy = 0;     // bytes read plus bytes written
   double read = 0;     // bytes

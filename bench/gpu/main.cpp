@@ -1,6 +1,5 @@
-#include <cstdlib>
-#include <ctime>
-#include <iostream>
+#include <algorithm>
+#include <map>
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -55,16 +54,18 @@ Providers make_providers(const Options& options) {
 
 Rows make_rows(const Options& options, const Providers& providers) {
   Rows rows;
+  std::map<std::string, int> left_out;  // provider and reason -> how many rows
   for (const qshard_problem& problem : problems_of(options)) {
     for (const auto& provider : providers) {
       const std::string reason = provider->unsupported(problem);
       if (reason.empty()) {
         rows.push_back(std::make_unique<Row>(problem, *provider, options.warm, options.batch_seconds));
       } else {
-        fmt::print(stderr, "left out: {} ({})\n", row_name(problem, provider->name(), options.warm), reason);
+        ++left_out[fmt::format("{} ({})", provider->name(), reason)];
       }
     }
   }
+  for (const auto& [what, count] : left_out) fmt::print(stderr, "left out: {} rows of {}\n", count, what);
   return rows;
 }
 

@@ -29,7 +29,7 @@ HostWeight& Session::weight_for(const qshard_problem& problem) {
 
 double floor_seconds(const Traffic& traffic, const Ceilings& ceilings, bool warm) {
   const double memory = warm ? 0.0 : traffic.bytes() / (1.05 * ceilings.memory());
-  const double product = ceilings.product > 0 ? traffic.flops / (1.15 * ceilings.product) : 0.0;
+  const double product = ceilings.product > 0 ? traffic.flops / (1.3 * ceilings.product) : 0.0;
   return std::max(memory, product);
 }
 

@@ -74,7 +74,8 @@ class Row {
 };
 
 /// The shortest time that `traffic` can take: memory at the best measured rate with 5 % to spare, products at the
-/// measured rate with 15 % (short runs may find a higher clock). warm: what fits in the cache does not count.
+/// measured rate with 30 % (a GPU at its highest clock is about so far above one at its power limit, and data with few
+/// different values draws less power). warm: what fits in the cache does not count.
 double floor_seconds(const Traffic& traffic, const Ceilings& ceilings, bool warm);
 
 }  // namespace qshard::bench
