@@ -43,10 +43,10 @@ class Cheat : public Provider {
   int calls_ = 0;
 };
 
-constexpr qshard_problem kDequantize{QSHARD_DEQUANTIZE, QSHARD_BF16, QSHARD_NF4, 1, 512, 1024, 0, 64};
-constexpr qshard_problem kQuantize{QSHARD_QUANTIZE, QSHARD_BF16, QSHARD_NF4, 1, 512, 1024, 0, 64};
-constexpr qshard_problem kLinear{QSHARD_LINEAR4BIT, QSHARD_BF16, QSHARD_NF4, 1, 512, 1024, 4, 64};
-constexpr qshard_problem kBackward{QSHARD_LINEAR4BIT_BACKWARD, QSHARD_BF16, QSHARD_NF4, 1, 512, 1024, 100, 64};
+constexpr qshard_problem kDequantize{QSHARD_DEQUANTIZE, QSHARD_BF16, QSHARD_NF4, 1, 4096, 4096, 0, 64};
+constexpr qshard_problem kQuantize{QSHARD_QUANTIZE, QSHARD_BF16, QSHARD_NF4, 1, 4096, 4096, 0, 64};
+constexpr qshard_problem kLinear{QSHARD_LINEAR4BIT, QSHARD_BF16, QSHARD_NF4, 1, 4096, 4096, 4, 64};
+constexpr qshard_problem kBackward{QSHARD_LINEAR4BIT_BACKWARD, QSHARD_BF16, QSHARD_NF4, 1, 4096, 4096, 100, 64};
 
 void set(void* data, int value, std::size_t bytes) {
   QSHARD_CUDA_CHECK(cudaMemsetAsync(data, value, bytes, nullptr));
@@ -112,7 +112,7 @@ TEST_F(BenchRow, OneWrongBitIsCaught) {
 TEST_F(BenchRow, StoppingToWorkLaterIsCaught) {
   EXPECT_THAT(outcome(kDequantize,
                       [](const qshard_problem&, const qshard_buffers& b, int call) {
-                        if (call >= 2000) set(b.weight, 0, 2);
+                        if (call >= 30) set(b.weight, 0, 2);
                       }),
               testing::HasSubstr("after timing: weight"));
 }
@@ -121,7 +121,7 @@ TEST_F(BenchRow, WritingAnInputIsCaught) {
   EXPECT_THAT(
       outcome(kDequantize, [](const qshard_problem& p, const qshard_buffers& b,
                               int) { set(b.nested_absmax + block_count(p.n * p.k, p.blocksize) / 256 - 1, 0, 4); }),
-      testing::AnyOf(testing::HasSubstr("inputs were changed"), testing::HasSubstr("before timing: weight")));
+      testing::HasSubstr("inputs were changed"));
 }
 
 TEST_F(BenchRow, NaNIsCaught) {
@@ -141,11 +141,10 @@ TEST_F(BenchRow, AWrongValueIsCaught) {
 TEST_F(BenchRow, AnotherStreamIsCaught) {
   cudaStream_t other = nullptr;
   QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
-  const DeviceBuffer large(std::size_t{1} << 30);
-  EXPECT_THAT(
-      outcome(kDequantize, [&](const qshard_problem&, const qshard_buffers&,
-                               int) { QSHARD_CUDA_CHECK(cudaMemsetAsync(large.as(), 0, large.bytes(), other)); }),
-      testing::HasSubstr("another stream"));
+  const auto honest = make_qshard_provider();
+  Cheat cheat([&](const qshard_problem& p, const qshard_buffers& b, int) { honest->run(p, b, other); });
+  cheat.works = false;
+  EXPECT_THAT(outcome(kDequantize, cheat), testing::HasSubstr("another stream"));
   QSHARD_CUDA_CHECK(cudaStreamDestroy(other));
 }
 

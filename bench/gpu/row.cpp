@@ -16,10 +16,6 @@ namespace {
 constexpr cudaStream_t kStream = nullptr;  // the legacy stream, the only one that every peer takes
 constexpr int kMostCalls = 800;            // fewer than the launch queue holds
 
-void expect(const std::string& wrong, const char* when) {
-  if (!wrong.empty()) fail(ExitCode::check_failed, "{} timing: {}", when, wrong);
-}
-
 }  // namespace
 
 HostWeight& Session::weight_for(const qshard_problem& problem) {
@@ -51,8 +47,7 @@ Sample Row::measure(Session& session) {
   }
   const Sample sample = provider_.on_host() ? time_on_host() : time_on_device(session);
   const nvtx3::scoped_range range("check after timing");
-  expect(workload_->check(), "after");
-  if (workload_->hash_inputs() != input_hash_) fail(ExitCode::check_failed, "after timing: inputs were changed");
+  check("after");
   worst_ = workload_->worst();
   const double floor = floor_seconds(traffic(), session.ceilings, warm_);
   if (!provider_.on_host() && !(sample.seconds >= floor)) {
@@ -82,7 +77,13 @@ void Row::prepare(Session& session) {
     calls_ = std::clamp(static_cast<int>(batch_seconds_ / first) + 1, copies, std::max(copies, kMostCalls));
     calls_ = (calls_ + copies - 1) / copies * copies;
   }
-  expect(workload_->check(), "before");
+  check("before");
+}
+
+void Row::check(const char* when) {
+  if (workload_->hash_inputs() != input_hash_) fail(ExitCode::check_failed, "{} timing: inputs were changed", when);
+  const std::string wrong = workload_->check();
+  if (!wrong.empty()) fail(ExitCode::check_failed, "{} timing: {}", when, wrong);
 }
 
 Sample Row::time_on_device(Session& session) {

@@ -59,6 +59,7 @@ class Row {
 
  private:
   void prepare(Session& session);
+  void check(const char* when);
   Sample time_on_device(Session& session);
   Sample time_on_host();
 
