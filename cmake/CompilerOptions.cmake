@@ -7,6 +7,15 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
+find_program(QSHARD_CCACHE ccache)
+if(QSHARD_CCACHE)
+  foreach(language CXX CUDA)
+    if(NOT CMAKE_${language}_COMPILER_LAUNCHER)
+      set(CMAKE_${language}_COMPILER_LAUNCHER ${QSHARD_CCACHE})
+    endif()
+  endforeach()
+endif()
+
 # A fixed instruction set, not "native": results and instruction counts are then the same on every machine that runs it.
 set(QSHARD_MARCH "" CACHE STRING "Value of -march; empty: x86-64-v3 on x86-64, the compiler's default elsewhere")
 if(NOT QSHARD_MARCH AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
