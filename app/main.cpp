@@ -1,14 +1,37 @@
 #include <cstdio>
+#include <filesystem>
 #include <new>
 
 #include "app/commands.h"
 #include "core/error.h"
+#include "core/nearest_name.h"
+#include "core/run_options.h"
 
 namespace {
 
 int report(qshard::ExitCode code, std::string_view message) {
   fmt::print(stderr, "qshard: error: {}\n", message);
   return static_cast<int>(code);
+}
+
+/// What CLI11 says, and the name that was probably meant.
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  std::string hint;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    const std::string_view key = argument.substr(0, argument.find('='));
+    if (key.starts_with("--") && key.find('.') != std::string_view::npos && !qshard::find_run_option(key.substr(2))) {
+      hint = fmt::format("\n{}: unknown option{}", key, qshard::suggest_run_option(key.substr(2)));
+    }
+  }
+  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
+    std::vector<std::string_view> names;
+    for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+    const std::string_view nearest = qshard::nearest_name(argv[1], names);
+    hint = fmt::format("\n{}: unknown command{}", argv[1],
+                       nearest.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", nearest));
+  }
+  return fmt::format("{}{}\nSee qshard --help or qshard COMMAND --help.", error.what(), hint);
 }
 
 int parse_and_run(CLI::App& app, int argc, char** argv) {
@@ -18,8 +41,7 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::Success& wanted) {  // --help, --version
     return app.exit(wanted);
   } catch (const CLI::ParseError& error) {
-    return report(qshard::ExitCode::bad_input,
-                  fmt::format("{}\nSee qshard --help or qshard COMMAND --help.", error.what()));
+    return report(qshard::ExitCode::bad_input, usage_message(app, error, argc, argv));
   } catch (const qshard::Error& error) {
     return report(error.code(), error.what());
   } catch (const std::bad_alloc&) {
@@ -35,6 +57,10 @@ int main(int argc, char** argv) {
   CLI::App app("QShard: fine-tuning with 4-bit base weights sharded over ranks (FSDP-QLoRA)", "qshard");
   app.set_version_flag("--version", std::string("qshard ") + QSHARD_VERSION);
   app.require_subcommand(1);
+  qshard::add_train_command(app);
+  qshard::add_eval_command(app);
+  qshard::add_generate_command(app);
+  qshard::add_plan_command(app);
   qshard::add_quantize_command(app);
   qshard::add_dequantize_command(app);
   return parse_and_run(app, argc, argv);

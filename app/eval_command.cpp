@@ -1,0 +1,45 @@
+#include <cmath>
+#include <cstdio>
+
+#include "app/commands.h"
+#include "app/config_options.h"
+#include "app/load_dataset.h"
+#include "app/load_model.h"
+#include "core/error.h"
+#include "core/evaluation.h"
+
+namespace qshard {
+namespace {
+
+void evaluate(const RunConfig& config, const std::string& adapter) {
+  Progress progress(stdout);
+  const LlamaConfig llama = read_llama_config(std::filesystem::path(config.model_name_or_path) / "config.json");
+  const PreparedDataset dataset = load_dataset(config, llama, "dataset.eval_path", progress);
+  progress.show("loading the model");
+  const LoadedModel model = load_model(config, adapter);
+  const Evaluation result =
+      evaluate_dataset(*model.engine, dataset, config.training.per_device_eval_batch_size, progress);
+  progress.print(fmt::format("Adapter     {}", adapter.empty() ? "none" : adapter));
+  progress.print(fmt::format("Loss        {:.6f}", result.loss));
+  progress.print(fmt::format("Perplexity  {:.6f}", std::exp(result.loss)));
+  progress.print(fmt::format("Tokens      {} in the loss, {} in all", result.loss_tokens, dataset.tokens()));
+  progress.print(fmt::format("Time        {}", format_duration(result.seconds)));
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  auto path = std::make_shared<std::string>();
+  auto adapter = std::make_shared<std::string>();
+  auto overrides = std::make_shared<Overrides>();
+  CLI::App* command = app.add_subcommand("eval", "Loss and perplexity on the evaluation data");
+  command->add_option("CONFIG", *path, "Run configuration (YAML)")->required();
+  command->add_option("--adapter", *adapter, "PEFT directory to evaluate; without it, adapter_name_or_path");
+  add_config_options(*command, overrides, {});
+  command->callback([path, adapter, overrides] {
+    const RunConfig config = load_run_config(*path, *overrides);
+    evaluate(config, adapter->empty() ? config.adapter_name_or_path : *adapter);
+  });
+}
+
+}  // namespace qshard

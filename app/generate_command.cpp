@@ -1,0 +1,108 @@
+#include <cstdio>
+
+#include "app/commands.h"
+#include "app/config_options.h"
+#include "app/load_model.h"
+#include "app/text_tokens.h"
+#include "core/error.h"
+#include "core/peft_adapter.h"
+#include "core/progress.h"
+#include "core/sampling.h"
+
+namespace qshard {
+namespace {
+
+struct GenerateArguments {
+  std::string model;
+  std::vector<std::string> adapters;
+  std::string prompt;
+  std::string instruction;
+  std::string input;
+  std::int64_t max_new_tokens = 64;
+  SamplingOptions sampling;
+  Overrides overrides;
+};
+
+Json request_of(const GenerateArguments& arguments) {
+  if (!arguments.instruction.empty()) return {{"instruction", arguments.instruction}, {"input", arguments.input}};
+  return {{"prompt", arguments.prompt}};
+}
+
+/// Tokens after `prompt`, up to a stop token or the model's last position.
+std::vector<std::int32_t> generate_tokens(TrainingEngine& engine, const GenerateArguments& arguments,
+                                          const TextTokens::Prompts& prompts, std::int64_t positions,
+                                          Progress& progress) {
+  std::vector<std::int32_t> tokens = prompts.ids.at(0);
+  const std::size_t prompt_tokens = tokens.size();
+  Sampler sampler(arguments.sampling);
+  for (std::int64_t i = 0; i < arguments.max_new_tokens; ++i) {
+    if (static_cast<std::int64_t>(tokens.size()) >= positions) break;
+    const std::int32_t next = sampler.next(engine.next_token_logits(tokens));
+    if (std::ranges::find(prompts.stop_ids, next) != prompts.stop_ids.end()) break;
+    tokens.push_back(next);
+    progress.show(fmt::format("token {} of {}", i + 1, arguments.max_new_tokens));
+  }
+  return {tokens.begin() + static_cast<std::ptrdiff_t>(prompt_tokens), tokens.end()};
+}
+
+RunConfig model_config(const GenerateArguments& arguments) {
+  Overrides overrides = arguments.overrides;
+  overrides.emplace_back("model_name_or_path", arguments.model);
+  RunConfig config = parse_run_config("", "command line", overrides);
+  check_run_config(config);
+  return config;
+}
+
+void generate(const GenerateArguments& arguments) {
+  const RunConfig config = model_config(arguments);
+  const TextTokens text(arguments.model);
+  const TextTokens::Prompts prompts = text.encode(Json::array({request_of(arguments)}));
+  Progress progress(stdout);
+  progress.print("--- prompt\n" + prompts.texts.at(0));
+  const auto show = [&](TrainingEngine& engine, const LlamaConfig& llama, const std::string& title) {
+    const auto tokens = generate_tokens(engine, arguments, prompts, llama.max_position_embeddings, progress);
+    progress.print(fmt::format("--- {}\n{}", title, text.decode(tokens)));
+  };
+  const std::string first = arguments.adapters.empty() ? "" : arguments.adapters.front();
+  LoadedModel model = load_model(config, first, false);  // a new adapter changes nothing: the base model
+  show(*model.engine, model.checkpoint.config(), "base model");
+  for (const std::string& adapter : arguments.adapters) {
+    if (adapter == first) {
+      model.engine->load_adapter(read_adapter(adapter, model.checkpoint.config()).tensors);
+    } else {
+      model = load_model(config, adapter);
+    }
+    show(*model.engine, model.checkpoint.config(), "with " + adapter);
+  }
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  auto arguments = std::make_shared<GenerateArguments>();
+  auto overrides = std::shared_ptr<Overrides>(arguments, &arguments->overrides);
+  CLI::App* command = app.add_subcommand("generate", "Text from the base model and from its adapters");
+  command->add_option("--model", arguments->model, "Hugging Face directory")->required();
+  command->add_option("--adapter", arguments->adapters, "PEFT directory; may be given again")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  auto* prompt = command->add_option_group("Prompt", "Exactly one of");
+  prompt->add_option("--prompt", arguments->prompt, "Text to go on from");
+  prompt->add_option("--instruction", arguments->instruction, "Instruction of an Alpaca prompt, with --input if any");
+  prompt->require_option(1);
+  command->add_option("--input", arguments->input, "Input of the Alpaca prompt");
+  command->add_option("--max-new-tokens", arguments->max_new_tokens, "Tokens to generate at most")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  command->add_option("--temperature", arguments->sampling.temperature, "0: greedy; else the softmax's temperature")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  command->add_option("--top-k", arguments->sampling.top_k, "Draw from the k most likely tokens; 0: from all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--seed", arguments->sampling.seed, "Seed of the draws")->capture_default_str();
+  add_config_options(*command, overrides, model_option_prefixes());
+  command->callback([arguments] { generate(*arguments); });
+}
+
+}  // namespace qshard

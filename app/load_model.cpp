@@ -1,0 +1,80 @@
+#include "app/load_model.h"
+
+#include <array>
+
+#include "core/error.h"
+#include "core/model_parameters.h"
+#include "core/peft_adapter.h"
+#include "reference/sharded_engine.h"
+
+namespace qshard {
+namespace {
+
+/// Module names that the adapter's configuration takes in; the engine knows names only, no patterns.
+std::vector<std::string> target_modules(const AdapterConfig& adapter, const LlamaConfig& model) {
+  if (!adapter.target_pattern) return adapter.target_modules;
+  constexpr std::array<std::string_view, 7> kModules{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                                                     "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
+                                                     "mlp.down_proj"};
+  std::vector<std::string> targets;
+  for (std::int64_t layer = 0; layer < model.num_hidden_layers; ++layer) {
+    for (const std::string_view module : kModules) {
+      const std::string path = module_path(layer, module);
+      if (is_target(adapter, path)) targets.push_back(path);
+    }
+  }
+  return targets;
+}
+
+void check_agrees(const RunConfig& config, std::string_view key, bool agrees, const std::string& adapter_value) {
+  if (config.has(key) && !agrees) {
+    fail_input("{}: the adapter that the run starts from has {}; leave the key out", config.where(key), adapter_value);
+  }
+}
+
+void check_agrees(const RunConfig& config, const AdapterConfig& adapter) {
+  check_agrees(config, "lora.r", config.lora.r == adapter.r, fmt::format("r {}", adapter.r));
+  check_agrees(config, "lora.lora_alpha", config.lora.alpha == adapter.lora_alpha,
+               fmt::format("lora_alpha {}", adapter.lora_alpha));
+}
+
+AdapterConfig new_adapter_config(const RunConfig& config) {
+  AdapterConfig adapter;
+  adapter.r = config.lora.r;
+  adapter.lora_alpha = config.lora.alpha;
+  adapter.lora_dropout = config.lora.dropout;
+  adapter.target_modules = config.lora.target_modules;
+  adapter.base_model_name_or_path = config.model_name_or_path;
+  return adapter;
+}
+
+}  // namespace
+
+EngineOptions resolve_options(const RunConfig& config, const LlamaConfig& model,
+                              const std::optional<AdapterConfig>& adapter) {
+  EngineOptions options = engine_options(config, model.dtype.value_or(DType::f32));
+  if (!adapter) return options;
+  options.lora.r = static_cast<int>(adapter->r);
+  options.lora.alpha = adapter->scaling() * static_cast<double>(adapter->r);  // the engine scales by alpha / r
+  options.lora.target_modules = target_modules(*adapter, model);
+  if (!config.has("lora.lora_dropout")) options.lora.dropout = adapter->lora_dropout;
+  return options;
+}
+
+LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter) {
+  HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
+  if (adapter.empty()) {
+    const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
+    auto engine = reference::make_sharded_engine(checkpoint, options);
+    return {std::move(checkpoint), options, new_adapter_config(config), std::move(engine)};
+  }
+  PeftAdapter saved = read_adapter(adapter, checkpoint.config());
+  check_agrees(config, saved.config);
+  const EngineOptions options = resolve_options(config, checkpoint.config(), saved.config);
+  auto engine = reference::make_sharded_engine(checkpoint, options);
+  if (load_adapter) engine->load_adapter(saved.tensors);
+  saved.config.lora_dropout = options.lora.dropout;
+  return {std::move(checkpoint), options, std::move(saved.config), std::move(engine)};
+}
+
+}  // namespace qshard

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/adapter_config.h"
+#include "core/hf_checkpoint.h"
+#include "core/run_config.h"
+#include "core/training_engine.h"
+
+namespace qshard {
+
+/// A base model in an engine, with an adapter: the given one, or a new one that changes nothing yet.
+struct LoadedModel {
+  HfCheckpoint checkpoint;
+  EngineOptions options;
+  AdapterConfig adapter_config;  // to be saved with the adapter
+  std::unique_ptr<TrainingEngine> engine;
+};
+
+/// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or
+/// is empty. With load_adapter false the engine is made for that adapter but its tensors are left for later. Throws
+/// Error(bad_input) where a key of the configuration contradicts the adapter.
+LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter = true);
+
+/// The engine's options for a model and an adapter, without reading any weight.
+EngineOptions resolve_options(const RunConfig& config, const LlamaConfig& model,
+                              const std::optional<AdapterConfig>& adapter);
+
+}  // namespace qshard

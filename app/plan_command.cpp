@@ -1,0 +1,44 @@
+#include <cstdio>
+
+#include "app/commands.h"
+#include "app/config_options.h"
+#include "app/load_model.h"
+#include "core/bnb_checkpoint.h"
+#include "core/error.h"
+#include "core/shard_layout.h"
+
+namespace qshard {
+namespace {
+
+/// Needs config.json only, unless the checkpoint is quantized already: then its 4-bit weights' metadata too.
+ShardLayout plan(const RunConfig& config) {
+  const std::filesystem::path directory = config.model_name_or_path;
+  const LlamaConfig llama = read_llama_config(directory / "config.json");
+  std::optional<AdapterConfig> adapter;
+  if (!config.adapter_name_or_path.empty()) {
+    const auto path = std::filesystem::path(config.adapter_name_or_path) / "adapter_config.json";
+    adapter = parse_adapter_config(read_file(path), path.string());
+  }
+  std::optional<HfCheckpoint> checkpoint;
+  if (llama.prequantized_4bit) checkpoint = HfCheckpoint::open(directory);
+  const PrequantizedInfo prequantized = [&](const std::string& name, const Shape&) -> std::optional<Weight4bitInfo> {
+    if (!checkpoint || !has_weight4bit(*checkpoint, name)) return std::nullopt;
+    return read_weight4bit(*checkpoint, name).info;
+  };
+  const EngineOptions options = resolve_options(config, llama, adapter);
+  return plan_shards(list_model_stages(llama, options, prequantized), options.world_size, options.sharding);
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app) {
+  auto path = std::make_shared<std::string>();
+  auto overrides = std::make_shared<Overrides>();
+  CLI::App* command =
+      app.add_subcommand("plan", "The shard layout: units, what each rank holds, padding, messages; reads no weights");
+  command->add_option("CONFIG", *path, "Run configuration (YAML)")->required();
+  add_config_options(*command, overrides, {});
+  command->callback([path, overrides] { fmt::print("{}", describe(plan(load_run_config(*path, *overrides)))); });
+}
+
+}  // namespace qshard

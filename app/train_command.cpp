@@ -1,0 +1,106 @@
+#include <algorithm>
+#include <cstdio>
+
+#include "app/commands.h"
+#include "app/config_options.h"
+#include "app/example_prompt.h"
+#include "app/load_dataset.h"
+#include "app/load_model.h"
+#include "core/error.h"
+#include "core/peft_adapter.h"
+#include "core/training_run.h"
+
+namespace qshard {
+namespace {
+
+std::int64_t trainable_parameters(const TrainingEngine& engine) {
+  std::int64_t count = 0;
+  for (const auto& [name, tensor] : engine.adapter()) count += element_count(tensor.shape());
+  return count;
+}
+
+std::string describe_weights(const RunConfig& config, const LoadedModel& model) {
+  if (model.checkpoint.config().prequantized_4bit) return "4-bit as in the checkpoint";
+  const QuantizationOptions& quantization = config.quantization;
+  if (!quantization.load_in_4bit) return fmt::format("{} weights", torch_name(model.options.dtype));
+  return fmt::format("{}, block {}{}", to_string(quantization.quant_type), quantization.blocksize,
+                     quantization.double_quant ? ", double quantization" : "");
+}
+
+void print_plan(const RunConfig& config, const LoadedModel& model, const PreparedDataset& train, Progress& progress) {
+  const LlamaConfig& llama = model.checkpoint.config();
+  const TrainingConfig& training = config.training;
+  progress.print(fmt::format("Model    {}: {} layers, hidden size {}; {}; {}, computed in {}",
+                             config.model_name_or_path, llama.num_hidden_layers, llama.hidden_size,
+                             describe_weights(config, model), torch_name(model.options.dtype),
+                             torch_name(model.options.compute_dtype)));
+  progress.print(fmt::format("Adapter  {}r {}, alpha {}: {} trainable parameters",
+                             config.adapter_name_or_path.empty() ? "" : config.adapter_name_or_path + ", ",
+                             model.adapter_config.r, model.adapter_config.lora_alpha,
+                             trainable_parameters(*model.engine)));
+  progress.print(fmt::format("Steps    {} of {} rows ({} a rank x {} accumulated x {} ranks)",
+                             total_steps(config, train), config.rows_per_step(), training.per_device_train_batch_size,
+                             training.gradient_accumulation_steps, config.fsdp.world_size));
+  if (training.max_length > llama.max_position_embeddings) {
+    progress.print(fmt::format("  note: training.max_length {} is beyond the model's {} positions", training.max_length,
+                               llama.max_position_embeddings));
+  }
+  std::string layout = model.engine->describe_layout();
+  while (layout.ends_with('\n')) layout.pop_back();
+  progress.print("Shards   " + layout);
+}
+
+void print_summary(const RunConfig& config, const LoadedModel& model, const TrainingSummary& summary,
+                   Progress& progress) {
+  const std::string& output = config.training.output_dir;
+  const double tokens_per_second = static_cast<double>(summary.tokens) / std::max(summary.train_seconds, 1e-9);
+  progress.print(fmt::format("Trained  {} steps; {} tokens in {} ({:.0f} tokens/s)", summary.steps, summary.tokens,
+                             format_duration(summary.train_seconds), tokens_per_second));
+  if (summary.loss_before && summary.loss_after) {
+    progress.print(fmt::format("Loss     {:.4f} before, {:.4f} after (evaluation data)", *summary.loss_before,
+                               *summary.loss_after));
+  }
+  const auto peaks = model.engine->peak_bytes_by_rank();
+  progress.print(fmt::format("Memory   at most {} a rank; the process {}",
+                             format_bytes(static_cast<double>(*std::ranges::max_element(peaks))),
+                             format_bytes(process_peak_bytes())));
+  progress.print(
+      fmt::format("Wrote    {0}/adapter_model.safetensors, {0}/adapter_config.json, {0}/metrics.jsonl", output));
+  progress.print(fmt::format("See it   ./qshard generate --model {} --adapter {}{}{}",
+                             shell_word(config.model_name_or_path), shell_word(output),
+                             options_as_arguments(config, model_option_prefixes()),
+                             example_prompt_arguments(config.dataset.eval_path)));
+}
+
+void train(const RunConfig& config) {
+  Progress progress(stdout);
+  OutputDirectory output = open_output_directory(config.training);
+  for (const std::string& note : output.notes) progress.print(note);
+  const LlamaConfig llama = read_llama_config(std::filesystem::path(config.model_name_or_path) / "config.json");
+  const PreparedDataset train_rows = load_dataset(config, llama, "dataset.path", progress);
+  std::optional<PreparedDataset> eval_rows;
+  if (!config.dataset.eval_path.empty()) eval_rows = load_dataset(config, llama, "dataset.eval_path", progress);
+
+  progress.show("loading the model");
+  const LoadedModel model = load_model(config, config.adapter_name_or_path);
+  print_plan(config, model, train_rows, progress);
+  const SaveAdapter save = [&](const std::filesystem::path& directory, const NamedTensors& tensors) {
+    write_adapter(directory, model.adapter_config, tensors);
+  };
+  TrainingJob job{config, *model.engine, train_rows, eval_rows ? &*eval_rows : nullptr, output, save, progress};
+  print_summary(config, model, run_training(job), progress);
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto path = std::make_shared<std::string>();
+  auto overrides = std::make_shared<Overrides>();
+  CLI::App* command = app.add_subcommand("train", "QLoRA fine-tuning, sharded over ranks");
+  command->add_option("CONFIG", *path, "Run configuration (YAML); any of its keys can be given as an option too")
+      ->required();
+  add_config_options(*command, overrides, {});
+  command->callback([path, overrides] { train(load_run_config(*path, *overrides)); });
+}
+
+}  // namespace qshard
