@@ -28,6 +28,16 @@ void check_device(const RunConfig& config) {
   }
 }
 
+void check_batch(const RunConfig& config) {
+  constexpr std::int64_t kMostRows = 1 << 24;
+  if (config.rows_per_step() > kMostRows) {
+    fail_input(
+        "a step would take {} rows (per_device_train_batch_size * gradient_accumulation_steps * world_size); {} is the "
+        "most",
+        config.rows_per_step(), kMostRows);
+  }
+}
+
 void check_schedule(const RunConfig& config) {
   const TrainingConfig& training = config.training;
   if (training.max_steps == 0) {
@@ -52,6 +62,7 @@ void check_run_config(const RunConfig& config) {
   if (config.training.output_dir.empty()) fail_input("{} is empty", config.where("training.output_dir"));
   check_precision(config);
   check_device(config);
+  check_batch(config);
   check_schedule(config);
 }
 

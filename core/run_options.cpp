@@ -11,6 +11,8 @@ namespace {
 
 using namespace option_builders;
 
+constexpr IntegerBounds kCount{1, 1 << 20};
+
 RunOption storage_dtype(std::string_view key, auto member, std::string_view doc) {
   return choice<DType>(
       key, member, {{"uint8", DType::u8}, {"bfloat16", DType::bf16}, {"float16", DType::f16}, {"float32", DType::f32}},
@@ -153,15 +155,14 @@ void add_batch_options(std::vector<RunOption>& options) {
       options.end(),
       {integer(
            "training.per_device_train_batch_size",
-           [](auto& c) -> auto& { return c.training.per_device_train_batch_size; }, {.least = 1},
+           [](auto& c) -> auto& { return c.training.per_device_train_batch_size; }, kCount,
            "Rows of a micro-batch on each rank."),
        integer(
            "training.per_device_eval_batch_size",
-           [](auto& c) -> auto& { return c.training.per_device_eval_batch_size; }, {.least = 1},
-           "Rows evaluated at once."),
+           [](auto& c) -> auto& { return c.training.per_device_eval_batch_size; }, kCount, "Rows evaluated at once."),
        integer(
            "training.gradient_accumulation_steps",
-           [](auto& c) -> auto& { return c.training.gradient_accumulation_steps; }, {.least = 1},
+           [](auto& c) -> auto& { return c.training.gradient_accumulation_steps; }, kCount,
            "Micro-batches of a step, weighted by their tokens."),
        integer(
            "training.max_length", [](auto& c) -> auto& { return c.training.max_length; }, {.least = 2},

@@ -119,6 +119,8 @@ INSTANTIATE_TEST_SUITE_P(
                   {"compute_dtype", "bf16"}},
         BadConfig{kModel + "training:\n  max_steps: 0\n", {"nothing would be trained"}},
         BadConfig{kModel + "training: {max_steps: 5, warmup_steps: 6}\n", {"warmup_steps (6)", "max_steps (5)"}},
+        BadConfig{kModel + "training: {per_device_train_batch_size: 1000000, gradient_accumulation_steps: 1000000}\n",
+                  {"1000000000000 rows"}},
         BadConfig{kModel + "training: {eval_strategy: steps}\n", {"dataset.eval_path"}}));
 
 TEST(RunConfig, MissingFileIsNamed) {

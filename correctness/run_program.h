@@ -1,0 +1,66 @@
+#pragma once
+
+#include <csignal>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/file.h"
+
+namespace qshard {
+
+/// The built qshard program with these arguments, its outputs going to `log`.
+class RunningProgram {
+ public:
+  RunningProgram(std::vector<std::string> arguments, std::filesystem::path log) : log_(std::move(log)) {
+    arguments.insert(arguments.begin(), QSHARD_PROGRAM);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    process_ = ::fork();
+    if (process_ < 0) throw std::runtime_error("fork failed");
+    if (process_ > 0) return;
+    const int file = ::open(log_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    ::dup2(file, STDOUT_FILENO);
+    ::dup2(file, STDERR_FILENO);
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+  RunningProgram(const RunningProgram&) = delete;
+  RunningProgram& operator=(const RunningProgram&) = delete;
+  ~RunningProgram() {
+    if (running()) kill();
+  }
+
+  [[nodiscard]] bool running() {
+    if (process_ > 0 && ::waitpid(process_, &status_, WNOHANG) == process_) process_ = 0;
+    return process_ > 0;
+  }
+
+  /// As kill -9.
+  void kill() {
+    ::kill(process_, SIGKILL);
+    wait();
+  }
+
+  /// Exit code, or 128 + signal.
+  int wait() {
+    if (process_ > 0) ::waitpid(process_, &status_, 0);
+    process_ = 0;
+    return WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_);
+  }
+
+  [[nodiscard]] std::string output() const { return read_file(log_); }
+
+ private:
+  std::filesystem::path log_;
+  pid_t process_ = 0;
+  int status_ = 0;
+};
+
+}  // namespace qshard
