@@ -29,7 +29,10 @@ void add_config_options(CLI::App& command, const std::shared_ptr<Overrides>& ove
     const std::string key(option.key);
     const auto append = [overrides, key](const std::string& value) { overrides->emplace_back(key, value); };
     const std::string doc = fmt::format("({}) {} [{}]", option.type, option.doc, option.get(defaults));
-    command.add_option_function<std::string>("--" + key, append, doc)->group(section_of(key))->type_name("");
+    command.add_option_function<std::string>("--" + key, append, doc)
+        ->group(section_of(key))
+        ->type_name("")
+        ->take_last();
   }
 }
 

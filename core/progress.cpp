@@ -50,12 +50,11 @@ void Progress::clear() {
 }
 
 std::string format_duration(double seconds) {
-  constexpr double kMinute = 60;
   constexpr std::int64_t kMinutes = 60;
   if (!(seconds >= 0)) return "unknown";
   if (seconds < 10) return fmt::format("{:.1f} s", seconds);
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
-  if (seconds < kMinute) return fmt::format("{} s", whole);
+  if (whole < kMinutes) return fmt::format("{} s", whole);
   const std::int64_t minutes = whole / kMinutes;
   if (minutes < kMinutes) return fmt::format("{} min {:02} s", minutes, whole % kMinutes);
   return fmt::format("{} h {:02} min", minutes / kMinutes, minutes % kMinutes);

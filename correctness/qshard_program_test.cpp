@@ -1,0 +1,174 @@
+// The built program from outside: its doors, its messages and its exit codes.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/atomic_file.h"
+#include "correctness/run_program.h"
+#include "correctness/temporary_directory.h"
+#include "correctness/tiny_run.h"
+
+namespace qshard {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+const std::string kBase = std::string(QSHARD_GOLDEN_DIR) + "/llama/base";
+const std::string kQuantized = std::string(QSHARD_GOLDEN_DIR) + "/llama/bnb4bit";
+
+class QshardProgram : public testing::Test {
+ protected:
+  int run(const std::vector<std::string>& arguments) {
+    RunningProgram program(arguments, directory_ / "log");
+    const int code = program.wait();
+    output_ = program.output();
+    return code;
+  }
+
+  void expect_bad(const std::vector<std::string>& arguments, const std::vector<std::string>& parts) {
+    EXPECT_EQ(run(arguments), 2) << output_;
+    for (const std::string& part : parts) EXPECT_THAT(output_, HasSubstr(part));
+  }
+
+  [[nodiscard]] std::string path(const std::string& name) const { return directory_ / name; }
+
+  std::vector<std::string> training(std::int64_t steps) {
+    write_file(path("train.yaml"), "lora: {r: 4, lora_alpha: 8}\n");
+    write_random_dataset(path("data"), 12, 3);
+    auto arguments = tiny_run_arguments(path("train.yaml"), path("data"), path("out"), steps);
+    arguments.insert(arguments.end(), {"--dataset.format", "prepared"});
+    return arguments;
+  }
+
+  TemporaryDirectory directory_;
+  std::string output_;
+};
+
+TEST_F(QshardProgram, QuantizesADirectoryAsBitsandbytesDoesAndBack) {
+  ASSERT_EQ(run({"quantize", "--model", kBase, "--output", path("q"), "--double-quant", "--quant-storage", "bfloat16"}),
+            0)
+      << output_;
+  for (const auto* name : {"model.safetensors", "config.json"}) {
+    EXPECT_EQ(read_file(path("q") + "/" + name), read_file(kQuantized + "/" + name)) << name;
+  }
+  EXPECT_TRUE(fs::exists(path("q") + "/generation_config.json"));
+  ASSERT_EQ(run({"dequantize", "--model", path("q"), "--output", path("d")}), 0) << output_;
+  EXPECT_EQ(read_file(path("d") + "/config.json"), read_file(kBase + "/config.json"));
+  expect_bad({"quantize", "--model", path("q"), "--output", path("qq")}, {"already quantized"});
+  expect_bad({"quantize", "--model", kBase, "--output", path("q")}, {"already there"});
+  expect_bad({"dequantize", "--model", kBase, "--output", path("x")}, {"nothing to dequantize"});
+}
+
+TEST_F(QshardProgram, QuantizesEveryFloatingTensorOfAFile) {
+  std::vector<Tensor> tensors{Tensor(DType::f32, {3, 5, 7}), Tensor(DType::i32, {4}), Tensor(DType::f16, {64})};
+  tensors[0].as<float>()[100] = 2.0F;
+  write_safetensors(path("a"), {{"odd", tensors[0].view()}, {"ints", tensors[1].view()}, {"half", tensors[2].view()}});
+  ASSERT_EQ(run({"quantize", "--input", path("a"), "--output", path("b"), "--quant-type", "fp4", "--blocksize", "32"}),
+            0)
+      << output_;
+  const SafetensorsFile quantized = SafetensorsFile::open(path("b"));
+  EXPECT_EQ(quantized.tensor("odd").shape, (Shape{53, 1}));
+  EXPECT_EQ(quantized.tensor("odd.absmax").shape, (Shape{4}));
+  EXPECT_TRUE(quantized.contains("half.quant_state.bitsandbytes__fp4"));
+  EXPECT_EQ(quantized.tensor("ints").dtype, DType::i32);
+
+  // What is quantized already stays as it is.
+  ASSERT_EQ(run({"quantize", "--input", path("b"), "--output", path("c")}), 0) << output_;
+  EXPECT_EQ(read_file(path("c")), read_file(path("b")));
+  ASSERT_EQ(run({"dequantize", "--input", path("b"), "--output", path("d")}), 0) << output_;
+  const SafetensorsFile back = SafetensorsFile::open(path("d"));
+  EXPECT_EQ(back.names().size(), 3U);
+  EXPECT_EQ(back.tensor("odd").shape, (Shape{3, 5, 7}));
+  EXPECT_EQ(to_floats(back.tensor("odd"))[100], 2.0F);
+  EXPECT_EQ(back.tensor("half").dtype, DType::f16);
+}
+
+TEST_F(QshardProgram, RefusesWhatCannotBeQuantized) {
+  const Tensor odd(DType::f32, {3});
+  write_safetensors(path("a"), {{"odd", odd.view()}});
+  write_file(path("b"), "kept");
+  const std::vector<std::string> door{"quantize", "--input", path("a"), "--output", path("b")};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), door.begin(), door.end());
+    return more;
+  };
+  expect_bad(with({"--quant-storage", "float32"}), {"odd"});
+  expect_bad(with({"--quant-storage", "int8"}), {"--quant-storage", "int8"});
+  expect_bad(with({"--blocksize", "48"}), {"48"});
+  expect_bad(with({"--quant-type", "int4"}), {"--quant-type", "int4"});
+  EXPECT_EQ(read_file(path("b")), "kept");
+  write_file(path("a"), "short");
+  expect_bad(door, {path("a")});
+  expect_bad({"quantize", "--input", path("none"), "--output", path("b")}, {path("none")});
+  EXPECT_EQ(read_file(path("b")), "kept");
+}
+
+TEST_F(QshardProgram, UsageErrorsSayWhatWasMeant) {
+  expect_bad({}, {"subcommand"});
+  expect_bad({"trian"}, {"trian", "train"});
+  expect_bad({"train"}, {"CONFIG"});
+  expect_bad({"train", path("none.yaml")}, {"none.yaml"});
+  write_file(path("a.yaml"), "model_name_or_path: m\n");
+  expect_bad({"train", path("a.yaml"), "--training.max_step", "5"}, {"did you mean \"training.max_steps\""});
+  expect_bad({"train", path("a.yaml"), "--training.max_steps", "x"}, {"command line: training.max_steps", "integer"});
+  EXPECT_EQ(run({"--help"}), 0);
+  for (const auto* command : {"train", "eval", "generate", "plan", "quantize", "dequantize"}) {
+    EXPECT_EQ(run({command, "--help"}), 0);
+    EXPECT_THAT(output_, HasSubstr("--help"));
+  }
+}
+
+TEST_F(QshardProgram, TrainsEvaluatesAndPlans) {
+  const auto arguments = training(3);
+  ASSERT_EQ(run(arguments), 0) << output_;
+  for (const auto* part : {"trainable parameters", "step 3/3", "Evaluation after", "qshard generate --model"}) {
+    EXPECT_THAT(output_, HasSubstr(part));
+  }
+  EXPECT_TRUE(fs::exists(path("out") + "/adapter_config.json"));
+  const auto rows = timeless_metrics(path("out") + "/metrics.jsonl");
+  ASSERT_EQ(rows.size(), 5U);
+
+  auto evaluation = arguments;
+  evaluation[0] = "eval";
+  evaluation.insert(evaluation.end(), {"--adapter", path("out")});
+  ASSERT_EQ(run(evaluation), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr(fmt::format("{:.6f}", rows.back()["eval_loss"].get<double>())));
+  auto plan = arguments;
+  plan[0] = "plan";
+  ASSERT_EQ(run(plan), 0) << output_;
+  EXPECT_THAT(output_, HasSubstr("FULL_SHARD over 2 ranks"));
+
+  expect_bad(arguments, {"holds an earlier run"});
+  auto from_adapter = training(1);
+  from_adapter.insert(from_adapter.end(),
+                      {"--adapter_name_or_path", path("out"), "--training.output_dir", path("out2")});
+  ASSERT_EQ(run(from_adapter), 0) << output_;
+  const auto continued = timeless_metrics(path("out2") + "/metrics.jsonl");
+  EXPECT_EQ(continued.front()["eval_loss"], rows.back()["eval_loss"]);
+}
+
+TEST_F(QshardProgram, BadDataEndsBeforeTraining) {
+  auto arguments = training(3);
+  Tensor ids(DType::i32, {2});
+  ids.as<std::int32_t>()[1] = 512;
+  Tensor offsets(DType::i64, {2});
+  offsets.as<std::int64_t>()[1] = 2;
+  write_safetensors(path("data"), {{"input_ids", ids.view()}, {"labels", ids.view()}, {"offsets", offsets.view()}});
+  expect_bad(arguments, {"token 512", "row 0", "vocabulary of 512"});
+  arguments.insert(arguments.end(), {"--model_name_or_path", path("nomodel")});
+  expect_bad(arguments, {"nomodel"});
+}
+
+TEST_F(QshardProgram, DivergenceStopsWithTheStepAndTheLastCheckpoint) {
+  auto arguments = training(30);
+  arguments.insert(arguments.end(),
+                   {"--training.fp16", "true", "--training.max_grad_norm", "0", "--training.learning_rate", "1e30"});
+  EXPECT_EQ(run(arguments), 1) << output_;
+  EXPECT_THAT(output_, HasSubstr("checkpoint-"));
+  EXPECT_THAT(output_, HasSubstr("nothing was updated or saved"));
+  EXPECT_FALSE(fs::exists(path("out") + "/adapter_model.safetensors"));
+}
+
+}  // namespace
+}  // namespace qshard
