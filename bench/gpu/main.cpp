@@ -92,7 +92,7 @@ void set_counters(benchmark::State& state, const Row& row, const Sample& sample,
 void run_repetition(benchmark::State& state, Row& row, Row*& current, Session& session, const Ceilings& ceilings) {
   if (current != &row && current != nullptr) current->release();
   current = &row;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     if (!row.error.empty()) {
       state.SkipWithError(row.error.c_str());
       break;
@@ -163,6 +163,7 @@ int run(std::vector<std::string> arguments) {
   Session session{device, clocks, ceilings, nullptr};
 
   std::vector<char*> argv;
+  argv.reserve(arguments.size());
   for (std::string& argument : arguments) argv.push_back(argument.data());
   auto argc = static_cast<int>(argv.size());
   add_context(session);

@@ -87,7 +87,7 @@ Workload::Workload(const qshard_problem& problem, const Provider& provider, Host
       product_roundings_(provider.product_roundings(problem)) {
   const auto size = sizes();
   const auto role = roles();
-  const std::size_t bytes = std::accumulate(size.begin(), size.end(), std::size_t{0});
+  const std::size_t bytes = std::max<std::size_t>(1, std::accumulate(size.begin(), size.end(), std::size_t{0}));
   const std::size_t cold = std::max<std::size_t>(2, (kColdFactor * l2_bytes + bytes - 1) / bytes);
   copies_.resize(warm || provider.on_host() ? 1 : cold);
   nested_map_ = DeviceBuffer(dynamic_map().size() * sizeof(float));
