@@ -34,6 +34,7 @@ inline std::string benchmark_name(std::string_view stem, std::string_view provid
 inline std::vector<WeightCase> weight_cases() {
   std::vector<WeightCase> cases;
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) cases.push_back({4096, 4096, 64, dtype, false});
+  for (const std::int64_t size : {512, 1024, 2048}) cases.push_back({size, size, 64, DType::bf16, true});
   for (const int blocksize : {32, 64, 256, 4096}) cases.push_back({4096, 4096, blocksize, DType::bf16, true});
   return cases;
 }
