@@ -3,6 +3,7 @@
 
 gpu_table.py FOLDER            prints the results table of reports/results/<gpu>/ as Markdown
 gpu_table.py --tests LOGS OUT  sums GoogleTest's JSON files in LOGS up into OUT (tests.json)
+gpu_table.py --compact IN OUT  copies a Google Benchmark file without its aggregates, one repetition a line
 """
 
 import json
@@ -155,9 +156,19 @@ def summarize_tests(logs, out):
     Path(out).write_text(json.dumps({"total": total, "programs": programs}, indent=1) + "\n")
 
 
+def compact(source, out):
+    content = json.loads(Path(source).read_text())
+    kept = [entry for entry in content["benchmarks"] if entry.get("run_type") != "aggregate"]
+    lines = [json.dumps(entry) for entry in kept]
+    context = json.dumps(content["context"], indent=1)
+    Path(out).write_text('{"context": ' + context + ',\n"benchmarks": [\n' + ",\n".join(lines) + "\n]}\n")
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 4 and sys.argv[1] == "--tests":
         summarize_tests(sys.argv[2], sys.argv[3])
+    elif len(sys.argv) == 4 and sys.argv[1] == "--compact":
+        compact(sys.argv[2], sys.argv[3])
     elif len(sys.argv) == 2 and not sys.argv[1].startswith("-"):
         print_table(sys.argv[1])
     else:

@@ -135,9 +135,20 @@ void warn_of_throttling(const Rows& rows) {
   }
 }
 
+/// What can be typed again to get the same rows, whatever this machine's folders are called.
+std::string command_of(const std::vector<std::string>& arguments) {
+  std::string command = "qshard bench --device cuda";
+  for (std::size_t i = 1; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (!argument.starts_with("--benchmark_out") && !argument.starts_with("--benchmark_context")) {
+      command += " " + argument;
+    }
+  }
+  return command;
+}
+
 int run(std::vector<std::string> arguments) {
-  std::string command;
-  for (const std::string& argument : arguments) command += (command.empty() ? "" : " ") + argument;
+  const std::string command = command_of(arguments);
   const std::optional<Options> options = parse_options(arguments);
   if (!options) return 0;
   const std::string no_gpu = why_no_gpu();
