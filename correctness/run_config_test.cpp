@@ -75,6 +75,8 @@ TEST(RunConfig, NullLeavesTheDefault) {
 struct BadConfig {
   std::string yaml;
   std::vector<std::string> expected;
+
+  friend void PrintTo(const BadConfig& config, std::ostream* out) { *out << testing::PrintToString(config.expected); }
 };
 
 class RunConfigErrors : public testing::TestWithParam<BadConfig> {};

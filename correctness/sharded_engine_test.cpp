@@ -61,6 +61,10 @@ struct Sharding {
   int world_size;
   std::size_t accumulation;
   ShardingStrategy strategy;
+
+  friend void PrintTo(const Sharding& sharding, std::ostream* out) {
+    *out << to_string(sharding.strategy) << " " << sharding.world_size << " x " << sharding.accumulation;
+  }
 };
 
 class SameGlobalBatch : public testing::TestWithParam<Sharding> {};

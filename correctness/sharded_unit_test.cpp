@@ -7,6 +7,18 @@
 
 #include "core/float16.h"
 
+namespace qshard {
+
+// In the names of the tests.
+void PrintTo(DType dtype, std::ostream* out) {
+  *out << torch_name(dtype);
+}
+void PrintTo(ShardingStrategy strategy, std::ostream* out) {
+  *out << to_string(strategy);
+}
+
+}  // namespace qshard
+
 namespace qshard::reference {
 namespace {
 
