@@ -4,10 +4,16 @@
 #include "optimized/dequantize.h"
 #include "optimized/device_math.cuh"
 
+#ifdef QVARIANT
+#define QST(p, v) __stcs(p, v)
+#else
+#define QST(p, v) (*(p) = (v))
+#endif
 namespace qshard::optimized {
 
 namespace {
 
+constexpr unsigned kAllLanes = 0xFFFFFFFFU;
 constexpr int kThreads = 256;
 constexpr int kChunks = 4;  // independent loads in flight a thread
 
@@ -20,26 +26,22 @@ __device__ constexpr int nibble_shift(int e) {
   return 8 * (e / 2) + (e % 2 == 0 ? 4 : 0);
 }
 
-/// The packed codes of `count` (at most 8) elements from `codes` on.
+/// The packed codes of kCount elements from `codes` on.
 template <int kCount>
-__device__ __forceinline__ std::uint32_t load_codes(const std::uint8_t* codes, std::int64_t count) {
-  if (count >= kCount) {
-    if constexpr (kCount == 8) return __ldcs(reinterpret_cast<const std::uint32_t*>(codes));
-    if constexpr (kCount == 4) return __ldcs(reinterpret_cast<const std::uint16_t*>(codes));
-  }
-  std::uint32_t word = 0;
-  for (int byte = 0; 2 * byte < count; ++byte) word |= static_cast<std::uint32_t>(codes[byte]) << (8 * byte);
-  return word;
+__device__ __forceinline__ std::uint32_t load_codes(const std::uint8_t* codes) {
+  if constexpr (kCount == 8) return __ldcs(reinterpret_cast<const std::uint32_t*>(codes));
+  if constexpr (kCount == 4) return __ldcs(reinterpret_cast<const std::uint16_t*>(codes));
 }
 
 __device__ __forceinline__ void store(float* out, const float (&values)[4]) {
-  *reinterpret_cast<float4*>(out) = make_float4(values[0], values[1], values[2], values[3]);
+  QST(reinterpret_cast<float4*>(out), make_float4(values[0], values[1], values[2], values[3]));
 }
 
 template <typename T>
 __device__ __forceinline__ void store(T* out, const float (&values)[8]) {
-  *reinterpret_cast<uint4*>(out) = make_uint4(round_pair<T>(values[0], values[1]), round_pair<T>(values[2], values[3]),
-                                              round_pair<T>(values[4], values[5]), round_pair<T>(values[6], values[7]));
+  QST(reinterpret_cast<uint4*>(out),
+      make_uint4(round_pair<T>(values[0], values[1]), round_pair<T>(values[2], values[3]),
+                 round_pair<T>(values[4], values[5]), round_pair<T>(values[6], values[7])));
 }
 
 __device__ __forceinline__ void store_one(float* out, float value) {
@@ -51,52 +53,66 @@ __device__ __forceinline__ void store_one(T* out, float value) {
   *reinterpret_cast<std::uint16_t*>(out) = static_cast<std::uint16_t>(round_pair<T>(value, 0.0F));
 }
 
-/// Each thread rebuilds kChunks runs of kVector elements, all of one block each. Lane l keeps codebook entry l % 16 in
-/// a register, and a shuffle is the table look-up: no table in memory and no bank conflicts.
+/// What a warp rebuilds: kChunks chunks of 32 runs, one run a lane and chunk.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    dequantize_kernel(const std::uint8_t* codes, BlockScales scales, CodebookValues codebook, int block_shift,
-                      std::int64_t elements, T* out) {
-  constexpr int kRun = kVector<T>;
-  const float entry = codebook.value[threadIdx.x % 16];
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * (kThreads * kRun * kChunks) + threadIdx.x * kRun;
+constexpr int kWarpElements = kChunks * 32 * kVector<T>;
+template <typename T>
+constexpr int kTileElements = kThreads / 32 * kWarpElements<T>;
 
-  std::uint32_t word[kChunks] = {};
-  float scale[kChunks] = {};
+/// A whole warp's elements, all of them inside the weight. Lane l keeps codebook entry l % 16 in a register, and a
+/// shuffle is the table look-up: no table in memory and no bank conflicts. Each block's scale is decoded by one lane
+/// and shuffled to those that need it.
+template <typename T>
+__device__ __forceinline__ void rebuild_warp(const std::uint8_t* codes, const BlockScales& scales, float entry,
+                                             int block_shift, std::int64_t first, T* out) {
+  constexpr int kRun = kVector<T>;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const std::uint8_t* lane_codes = codes + first / 2 + lane * (kRun / 2);
+  std::uint32_t word[kChunks];
+#pragma unroll
+  for (int chunk = 0; chunk < kChunks; ++chunk) word[chunk] = load_codes<kRun>(lane_codes + chunk * 32 * kRun / 2);
+  const int blocks = max(1, kWarpElements<T> >> block_shift);
+  const float decoded = scales[(first >> block_shift) + min(lane, blocks - 1)];
+  T* lane_out = out + first + lane * kRun;
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const std::int64_t i = first + chunk * (kThreads * kRun);
-    if (i < elements) word[chunk] = load_codes<kRun>(codes + i / 2, elements - i);
-  }
-#pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const std::int64_t i = first + chunk * (kThreads * kRun);
-    if (i < elements) scale[chunk] = scales[i >> block_shift];
-  }
-#pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const std::int64_t i = first + chunk * (kThreads * kRun);
+    const float scale = __shfl_sync(kAllLanes, decoded, (chunk * 32 * kRun + lane * kRun) >> block_shift);
     float values[kRun];
 #pragma unroll
     for (int e = 0; e < kRun; ++e) {
-      const float centroid = __shfl_sync(0xFFFFFFFFU, entry, static_cast<int>(word[chunk] >> nibble_shift(e)), 16);
-      values[e] = multiply_ftz(centroid, scale[chunk]);
+      values[e] =
+          multiply_ftz(__shfl_sync(kAllLanes, entry, static_cast<int>(word[chunk] >> nibble_shift(e)), 16), scale);
     }
-    if (i + kRun <= elements) {
-      store(out + i, values);
-    } else {
-#pragma unroll
-      for (int e = 0; e < kRun; ++e) {
-        if (i + e < elements) store_one(out + i + e, values[e]);
-      }
-    }
+    store(lane_out + chunk * 32 * kRun, values);
+  }
+}
+
+/// The last thread block's elements, one by one.
+template <typename T>
+__device__ void rebuild_tail(const std::uint8_t* codes, const BlockScales& scales, const CodebookValues& codebook,
+                             int block_shift, std::int64_t first, std::int64_t elements, T* out) {
+  for (std::int64_t i = first + threadIdx.x; i < elements; i += kThreads) {
+    const int code = codes[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15;
+    store_one(out + i, multiply_ftz(codebook.value[code], scales[i >> block_shift]));
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    dequantize_kernel(const std::uint8_t* codes, BlockScales scales, const __grid_constant__ CodebookValues codebook,
+                      int block_shift, std::int64_t elements, T* out) {
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kTileElements<T>;
+  if (first + kTileElements<T> <= elements) {
+    rebuild_warp(codes, scales, codebook.value[threadIdx.x % 16], block_shift,
+                 first + threadIdx.x / 32 * kWarpElements<T>, out);
+  } else {
+    rebuild_tail(codes, scales, codebook, block_shift, first, elements, out);
   }
 }
 
 template <typename T>
 void launch(const DeviceWeight4bit& weight, void* out, cudaStream_t stream) {
-  constexpr std::int64_t kTile = kThreads * kVector<T> * kChunks;
-  const auto tiles = static_cast<unsigned>((weight.elements + kTile - 1) / kTile);
+  const auto tiles = static_cast<unsigned>(block_count(weight.elements, kTileElements<T>));
   const int block_shift = std::countr_zero(static_cast<unsigned>(weight.blocksize));
   dequantize_kernel<T><<<tiles, kThreads, 0, stream>>>(weight.codes, BlockScales(weight),
                                                        CodebookValues(weight.quant_type), block_shift, weight.elements,

@@ -12,9 +12,9 @@ namespace qshard::optimized {
 namespace {
 
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
-constexpr int kThreads = 512;
+constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-constexpr int kLargestGrid = 264;  // two thread blocks on each of the H200's 132 multiprocessors
+constexpr int kLargestGrid = 264;  // two thread blocks on each of the H200's multiprocessors: each adds all the sums
 constexpr int kSumTile = 1024;     // absmax values a partial sum, where quantize_tiles has not made them
 constexpr int kPerLane = kNestedBlocksize / 32;
 
@@ -26,18 +26,35 @@ struct SearchTree {
 };
 
 /// Index in the map for `x`: seven comparisons, then the nearer of the entry found and its neighbour on the side of x;
-/// a tie stays with the entry found, an even one. NaN gives 0.
+/// a tie stays with the entry found, an even one. NaN gives 0. Works on byte offsets, which are what a load takes.
 __device__ __forceinline__ std::uint32_t nearest_code(const SearchTree& tree, float x) {
-  int n = 1;
+  const auto at = [](const float* column, std::uint32_t offset) {
+    return *reinterpret_cast<const float*>(reinterpret_cast<const char*>(column) + offset);
+  };
+  const auto add_if_above = [](std::uint32_t& sum, float a, float b, std::uint32_t addend) {
+    asm("{.reg .pred above; setp.gt.f32 above, %1, %2; @above add.u32 %0, %0, %3;}"
+        : "+r"(sum)
+        : "f"(a), "f"(b), "r"(addend));
+  };
+  std::uint32_t node = sizeof(float);
 #pragma unroll
-  for (int level = 0; level < 7; ++level) n = 2 * n + (x > tree.node[n] ? 1 : 0);
-  const int place = n - 128;
-  const float value = tree.node[n];
-  const bool above = x > value;
-  const float middle = multiply_ftz(add_ftz(tree.neighbour[place + (above ? 1 : 0)], value), 0.5F);
-  const int code = 2 * place;
-  if (above) return x > middle ? code + 1 : code;
-  return x < middle && code > 0 ? code - 1 : code;
+  for (int level = 0; level < 7; ++level) {
+    const float value = at(tree.node, node);
+    node *= 2;
+    add_if_above(node, x, value, sizeof(float));
+  }
+  const float value = at(tree.node, node);
+  const std::uint32_t place = node - 128 * sizeof(float);
+  std::uint32_t side = place;  // of the neighbour: the one above where x is above
+  add_if_above(side, x, value, sizeof(float));
+  const float middle = multiply_ftz(add_ftz(at(tree.neighbour, side), value), 0.5F);
+  std::uint32_t code = place / 2;  // the entry found: 2 * (node - 128)
+  if (side != place) {
+    add_if_above(code, x, middle, 1);
+  } else if (x < middle && code > 0) {
+    --code;
+  }
+  return code;
 }
 
 __device__ __forceinline__ void build_tree(SearchTree& tree, const float* map) {
@@ -53,8 +70,13 @@ __device__ __forceinline__ void build_tree(SearchTree& tree, const float* map) {
 __device__ __forceinline__ float mean_of_sums(const float* sums, std::int64_t count, std::int64_t values) {
   __shared__ double warp_sums[kWarps];
   double sum = 0.0;
-#pragma unroll 8
-  for (std::int64_t i = threadIdx.x; i < count; i += kThreads) sum += __ldg(sums + i);
+  const std::int64_t quads = count / 4;
+#pragma unroll 4
+  for (std::int64_t i = threadIdx.x; i < quads; i += kThreads) {
+    const float4 quad = __ldg(reinterpret_cast<const float4*>(sums) + i);
+    sum += static_cast<double>(quad.x) + quad.y + (static_cast<double>(quad.z) + quad.w);
+  }
+  if (threadIdx.x < count % 4) sum += __ldg(sums + 4 * quads + threadIdx.x);
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
   if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
@@ -81,8 +103,39 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const float* absmax, std:
   sums[blockIdx.x] = sum;
 }
 
+/// A lane's kPerLane values less the offset; 0 from `count` on.
+__device__ __forceinline__ void load_values(float (&values)[kPerLane], const float* absmax, std::int64_t count,
+                                            float offset) {
+  if (count >= kPerLane && reinterpret_cast<std::uintptr_t>(absmax) % sizeof(float4) == 0) {
+#pragma unroll
+    for (int i = 0; i < kPerLane; i += 4) {
+      const float4 quad = *reinterpret_cast<const float4*>(absmax + i);
+      values[i] = __fsub_rn(quad.x, offset);
+      values[i + 1] = __fsub_rn(quad.y, offset);
+      values[i + 2] = __fsub_rn(quad.z, offset);
+      values[i + 3] = __fsub_rn(quad.w, offset);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) values[i] = i < count ? __fsub_rn(absmax[i], offset) : 0.0F;
+}
+
+__device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32_t (&codes)[kPerLane],
+                                            std::int64_t count) {
+  if (count >= kPerLane && reinterpret_cast<std::uintptr_t>(out) % sizeof(uint2) == 0) {
+    *reinterpret_cast<uint2*>(out) = make_uint2(codes[0] | codes[1] << 8 | codes[2] << 16 | codes[3] << 24,
+                                                codes[4] | codes[5] << 8 | codes[6] << 16 | codes[7] << 24);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    if (i < count) out[i] = static_cast<std::uint8_t>(codes[i]);
+  }
+}
+
 /// One warp a nested block of 256 absmax values, eight consecutive ones a lane.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     nest_kernel(const float* absmax, std::int64_t blocks, const float* sums, std::int64_t sum_count, const float* map,
                 const float* given_offset, NestedOutput output) {
   __shared__ SearchTree tree;
@@ -96,25 +149,21 @@ __global__ void __launch_bounds__(kThreads)
   for (std::int64_t nested = blockIdx.x * kWarps + threadIdx.x / 32; nested < nested_blocks;
        nested += static_cast<std::int64_t>(gridDim.x) * kWarps) {
     const std::int64_t first = nested * kNestedBlocksize + lane * kPerLane;
-    float values[kPerLane] = {};
+    float values[kPerLane];
+    load_values(values, absmax + first, blocks - first, offset);
     float largest = -FLT_MAX;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      if (first + i < blocks) values[i] = __fsub_rn(absmax[first + i], offset);
-      largest = max_ftz(largest, fabsf(values[i]));
-    }
+    for (const float value : values) largest = max_ftz(largest, fabsf(value));
 #pragma unroll
     for (int lanes = 16; lanes > 0; lanes /= 2) {
       largest = max_ftz(largest, __shfl_xor_sync(kAllLanes, largest, lanes));
     }
     if (lane == 0) output.nested_absmax[nested] = largest;
     const float reciprocal = reciprocal_ftz(largest);
+    std::uint32_t codes[kPerLane];
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      if (first + i >= blocks) break;
-      output.absmax_codes[first + i] =
-          static_cast<std::uint8_t>(nearest_code(tree, multiply_ftz(values[i], reciprocal)));
-    }
+    for (int i = 0; i < kPerLane; ++i) codes[i] = nearest_code(tree, multiply_ftz(values[i], reciprocal));
+    store_codes(output.absmax_codes + first, codes, blocks - first);
   }
 }
 

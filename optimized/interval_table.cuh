@@ -17,7 +17,7 @@ struct IntervalTable {
   static constexpr int kCells = 32;  // one word for each memory bank; the last cell is NaN's
 
   float threshold[kCells];
-  std::uint32_t codes[kCells];  // below or at the threshold: bits 0 to 3; above: bits 4 to 7
+  std::uint32_t codes[kCells];  // at or below the threshold: bits 0 to 3; above it: bits 4 to 7 (FP4), one more (NF4)
 
   /// Byte offset of the row of `x`: NF4, x in [-1, 1]; FP4, |x|. Adding 1.5 * 2^23 leaves the rounded sum in the low
   /// mantissa bits, four units a cell, so that the mask gives the row's offset at once. NaN has all these bits set.
@@ -48,7 +48,7 @@ struct IntervalTable {
       if (cell == kCells - 1) below = 0;  // NaN compares false everywhere
       const int above = below == kThresholds ? below : below + 1;
       table.threshold[cell] = inside;
-      table.codes[cell] = kNf4 ? below | above << 4 : kFp4Order[below] | kFp4Order[above] << 4;
+      table.codes[cell] = kNf4 ? below : kFp4Order[below] | kFp4Order[above] << 4;
     }
     return table;
   }

@@ -80,7 +80,11 @@ void multiply_fused(const Linear4bit& layer, const void* x, std::int64_t x_strid
     x = copy;
     x_stride = layer.in_features;
   }
-  linear4bit_fused(layer, x, x_stride, rows, y, y_stride, workspace, stream);
+  if (rows <= most_few_rows(layer)) {
+    linear4bit_few_rows(layer, x, x_stride, rows, y, y_stride, stream);
+  } else {
+    linear4bit_fused(layer, x, x_stride, rows, y, y_stride, workspace, stream);
+  }
 }
 
 }  // namespace

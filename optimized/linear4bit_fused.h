@@ -17,4 +17,13 @@ std::size_t fused_workspace_bytes(const Linear4bit& layer, std::int64_t rows);
 void linear4bit_fused(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                       std::int64_t y_stride, void* workspace, cudaStream_t stream);
 
+/// Up to this many rows linear4bit_few_rows() takes: 4, or none where blocks are of 32 or the
+/// current device has too little shared memory.
+std::int64_t most_few_rows(const Linear4bit& layer);
+
+/// The same for most_few_rows(layer) rows at most; one launch, no partial sums. 128 KiB of shared memory a thread
+/// block.
+void linear4bit_few_rows(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
+                         std::int64_t y_stride, cudaStream_t stream);
+
 }  // namespace qshard::optimized

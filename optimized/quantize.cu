@@ -1,5 +1,6 @@
 #include <bit>
 #include <cfloat>
+#include <type_traits>
 
 #include "optimized/cuda_check.h"
 #include "optimized/device_math.cuh"
@@ -32,57 +33,74 @@ struct Task {
 /// Eight elements as they lie in memory.
 template <typename T>
 struct Run {
-  static constexpr int kWords = kRun * sizeof(T) / sizeof(uint4);
-  uint4 words[kWords];
+  static constexpr int kWords = kRun * sizeof(T) / sizeof(std::uint32_t);
+  std::uint32_t words[kWords];
 
   __device__ __forceinline__ float operator[](int e) const {
     if constexpr (sizeof(T) == 4) {
-      return __uint_as_float(word(e));
+      return __uint_as_float(words[e]);
     } else if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-      return __uint_as_float(e % 2 == 0 ? word(e / 2) << 16 : word(e / 2) & 0xFFFF0000U);
+      return __uint_as_float(e % 2 == 0 ? words[e / 2] << 16 : words[e / 2] & 0xFFFF0000U);
     } else {
-      return __half2float(__ushort_as_half(static_cast<unsigned short>(word(e / 2) >> (e % 2 * 16))));
+      return __half2float(__ushort_as_half(static_cast<unsigned short>(words[e / 2] >> (e % 2 * 16))));
     }
   }
 
- private:
-  __device__ __forceinline__ std::uint32_t word(int i) const {
-    const uint4 quad = words[i / 4];
-    return i % 4 == 0 ? quad.x : i % 4 == 1 ? quad.y : i % 4 == 2 ? quad.z : quad.w;
+  /// The largest magnitude, -FLT_MAX where all are NaN.
+  __device__ __forceinline__ float largest() const {
+    float result = -FLT_MAX;
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll
+      for (int e = 0; e < kRun; ++e) result = max_ftz(result, fabsf((*this)[e]));
+    } else {
+      using Pair = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;
+      Pair largest = __habs2(reinterpret_cast<const Pair&>(words[0]));
+#pragma unroll
+      for (int i = 1; i < kWords; ++i) largest = __hmax2(largest, __habs2(reinterpret_cast<const Pair&>(words[i])));
+      result = max_ftz(max_ftz(result, to_float(largest.x)), to_float(largest.y));
+    }
+    return result;
   }
 };
 
-/// Loads the run at `first`; elements from `elements` on are zeros.
-template <typename T>
-__device__ __forceinline__ Run<T> load_run(const T* weight, std::int64_t first, std::int64_t elements) {
+/// Loads a run of which `count` elements exist; zeros stand for the others.
+template <bool kWhole, typename T>
+__device__ __forceinline__ Run<T> load_run(const T* weight, std::int64_t count) {
   Run<T> run{};
-  if (first + kRun <= elements) {
+  if (kWhole || count >= kRun) {
 #pragma unroll
-    for (int i = 0; i < Run<T>::kWords; ++i) {
-      run.words[i] = __ldcs(reinterpret_cast<const uint4*>(weight + first) + i);
+    for (int i = 0; i < Run<T>::kWords / 4; ++i) {
+      const uint4 quad = __ldcs(reinterpret_cast<const uint4*>(weight) + i);
+      run.words[4 * i] = quad.x;
+      run.words[4 * i + 1] = quad.y;
+      run.words[4 * i + 2] = quad.z;
+      run.words[4 * i + 3] = quad.w;
     }
-  } else if (first < elements) {
+  } else {
     T padded[kRun] = {};
-    for (int e = 0; e < kRun; ++e) {
-      if (first + e < elements) padded[e] = weight[first + e];
-    }
+    for (int e = 0; e < count; ++e) padded[e] = weight[e];
     memcpy(run.words, padded, sizeof padded);
   }
   return run;
 }
 
-/// The code of a scaled element.
+/// Adds the code of a scaled element to `word`, `shift` bits up.
 template <bool kNf4>
-__device__ __forceinline__ std::uint32_t code_of(float scaled, const IntervalTable& table) {
+__device__ __forceinline__ void add_code(std::uint32_t& word, float scaled, int shift, const IntervalTable& table) {
   const std::uint32_t offset = IntervalTable::row_offset<kNf4>(scaled);
   const auto row = [offset](const auto* column) {
     return *reinterpret_cast<decltype(column)>(reinterpret_cast<const char*>(column) + offset);
   };
-  const float magnitude = kNf4 ? scaled : fabsf(scaled);
-  const std::uint32_t codes = row(table.codes);
-  std::uint32_t code = (magnitude > row(table.threshold) ? codes >> 4 : codes) & 15U;
-  if (!kNf4 && scaled < 0.0F) code |= 8U;
-  return code;
+  if constexpr (kNf4) {
+    word += row(table.codes) << shift;
+    asm("{.reg .pred above; setp.gt.f32 above, %1, %2; @above add.u32 %0, %0, %3;}"
+        : "+r"(word)
+        : "f"(scaled), "f"(row(table.threshold)), "r"(1U << shift));
+  } else {
+    const std::uint32_t codes = row(table.codes);
+    word |= ((fabsf(scaled) > row(table.threshold) ? codes >> 4 : codes) & 15U) << shift;
+    if (scaled < 0.0F) word |= 8U << shift;
+  }
 }
 
 /// Sets every chunk's value to the maximum over its block, for blocks of several chunks (more than 256 elements).
@@ -116,16 +134,18 @@ __device__ __forceinline__ float sum_of_threads(float value) {
   return sum;
 }
 
-/// One tile of kQuantizeTile elements a thread block. A warp reads 256 consecutive elements at once, eight a lane;
-/// lanes that share a block find its absmax by shuffles, warps that share a longer block through shared memory.
-template <typename T, bool kNf4>
-__global__ void __launch_bounds__(kThreads)
-    quantize_kernel(const T* weight, const __grid_constant__ IntervalTable intervals, Task task) {
-  const std::int64_t first = blockIdx.x * kQuantizeTile + threadIdx.x * kRun;
+/// Quantizes a tile; kWhole: all its elements exist. A warp reads 256 consecutive elements at once, eight a lane; lanes
+/// that share a block find its absmax by shuffles, warps that share a longer block through shared memory.
+template <bool kWhole, bool kNf4, typename T>
+__device__ __forceinline__ void quantize_tile(const T* weight, const IntervalTable& intervals, const Task& task) {
+  const std::int64_t tile = blockIdx.x * kQuantizeTile;
+  const int lane_first = static_cast<int>(threadIdx.x) * kRun;
+  const T* source = weight + tile + lane_first;
+  const std::int64_t count = task.elements - tile - lane_first;
   Run<T> runs[kChunks];
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
-    runs[chunk] = load_run(weight, first + chunk * kChunkStride, task.elements);
+    runs[chunk] = load_run<kWhole>(source + chunk * kChunkStride, count - chunk * kChunkStride);
   }
 
   __shared__ IntervalTable table;
@@ -137,11 +157,7 @@ __global__ void __launch_bounds__(kThreads)
 
   float largest[kChunks];
 #pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) {
-    largest[chunk] = -FLT_MAX;
-#pragma unroll
-    for (int e = 0; e < kRun; ++e) largest[chunk] = max_ftz(largest[chunk], fabsf(runs[chunk][e]));
-  }
+  for (int chunk = 0; chunk < kChunks; ++chunk) largest[chunk] = runs[chunk].largest();
   const int lanes_a_block = min(32, (1 << task.block_shift) / kRun);
   for (int lanes = 1; lanes < lanes_a_block; lanes *= 2) {
 #pragma unroll
@@ -151,33 +167,46 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (task.block_shift > 8) combine_chunks(largest, task.block_shift);
 
+  std::uint8_t* codes = task.codes + (tile + lane_first) / 2;
+  float* absmax = task.absmax + (tile >> task.block_shift);
   float sum = 0.0F;
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const std::int64_t i = first + chunk * kChunkStride;
-    if (i >= task.elements) continue;
-    if ((i & ((1 << task.block_shift) - 1)) == 0) {
-      task.absmax[i >> task.block_shift] = largest[chunk];
+    const int first = lane_first + chunk * kChunkStride;
+    const std::int64_t left = count - chunk * kChunkStride;
+    if (!kWhole && left <= 0) continue;
+    if ((first & ((1 << task.block_shift) - 1)) == 0) {
+      absmax[first >> task.block_shift] = largest[chunk];
       sum += largest[chunk];
     }
     const float reciprocal = reciprocal_ftz(largest[chunk]);
     std::uint32_t word = 0;
 #pragma unroll
     for (int e = 0; e < kRun; ++e) {
-      const float scaled = multiply_ftz(runs[chunk][e], reciprocal);
-      word |= code_of<kNf4>(scaled, table) << (8 * (e / 2) + (e % 2 == 0 ? 4 : 0));
+      add_code<kNf4>(word, multiply_ftz(runs[chunk][e], reciprocal), 8 * (e / 2) + (e % 2 == 0 ? 4 : 0), table);
     }
-    if (i + kRun <= task.elements) {
-      __stcs(reinterpret_cast<std::uint32_t*>(task.codes + i / 2), word);
+    if (kWhole || left >= kRun) {
+      __stcs(reinterpret_cast<std::uint32_t*>(codes + chunk * kChunkStride / 2), word);
     } else {
-      for (int byte = 0; i + 2 * byte < task.elements; ++byte) {
-        task.codes[i / 2 + byte] = static_cast<std::uint8_t>(word >> (8 * byte));
+      for (int byte = 0; 2 * byte < left; ++byte) {
+        codes[chunk * kChunkStride / 2 + byte] = static_cast<std::uint8_t>(word >> (8 * byte));
       }
     }
   }
   if (task.tile_sums != nullptr) {
     sum = sum_of_threads(sum);
     if (threadIdx.x == 0) task.tile_sums[blockIdx.x] = sum;
+  }
+}
+
+template <typename T, bool kNf4>
+__global__ void __launch_bounds__(kThreads)
+    quantize_kernel(const T* weight, const __grid_constant__ IntervalTable intervals,
+                    const __grid_constant__ Task task) {
+  if ((blockIdx.x + 1) * kQuantizeTile <= task.elements) {
+    quantize_tile<true, kNf4>(weight, intervals, task);
+  } else {
+    quantize_tile<false, kNf4>(weight, intervals, task);
   }
 }
 
