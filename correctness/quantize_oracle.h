@@ -17,7 +17,9 @@ inline double flush(double value) {
 
 /// The exact product of two floats fits a double, so that rounding it to float is the float product.
 inline float product(float a, float b) {
-  return static_cast<float>(flush(static_cast<float>(flush(a) * flush(b))));
+  const double exact = flush(a) * flush(b);
+  const float rounded = static_cast<float>(exact * 0x1p64);  // to 24 bits, far from the smallest exponent
+  return static_cast<float>(std::fabs(rounded) < 0x1p-62F ? std::copysign(0.0, exact) : exact);
 }
 
 inline int nf4_code(float x) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 namespace qshard::reference {
@@ -12,9 +13,14 @@ inline float flush_to_zero(float value) {
   return std::bit_cast<float>((bits & 0x7F800000U) == 0 ? bits & 0x80000000U : bits);
 }
 
-/// The GPU's mul.ftz.f32. A NaN result is 0x7FFFFFFF there and any NaN here.
+/// The GPU's mul.ftz.f32. It rounds the product to 24 bits as if exponents had no end and flushes what is then below
+/// the smallest normal number, 2^-126: products from 2^-126 (1 - 2^-25) on become that number instead of zero (all
+/// pairs of bfloat16 compared with an sm_90 GPU). The product of two floats is exact in double. A NaN result is
+/// 0x7FFFFFFF there and any NaN here.
 inline float multiply_flushed(float a, float b) {
-  return flush_to_zero(flush_to_zero(a) * flush_to_zero(b));
+  constexpr double kLeastKept = 0x1.FFFFFFp-127;
+  const double exact = static_cast<double>(flush_to_zero(a)) * flush_to_zero(b);
+  return static_cast<float>(std::fabs(exact) < kLeastKept ? std::copysign(0.0, exact) : exact);
 }
 
 }  // namespace qshard::reference
