@@ -95,6 +95,8 @@ Plan make_plan(cublasLtHandle_t library, const MatmulShape& shape, const Alignme
   QSHARD_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference_handle));
   const Preference preference(preference_handle);
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kMatmulWorkspaceBytes);
+  // Partial sums, where an algorithm splits the inner dimension, stay in float.
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignments.b);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments.a);
   set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments.c);
