@@ -4,11 +4,6 @@
 #include "optimized/dequantize.h"
 #include "optimized/device_math.cuh"
 
-#ifdef QVARIANT
-#define QST(p, v) __stcs(p, v)
-#else
-#define QST(p, v) (*(p) = (v))
-#endif
 namespace qshard::optimized {
 
 namespace {
@@ -34,14 +29,13 @@ __device__ __forceinline__ std::uint32_t load_codes(const std::uint8_t* codes) {
 }
 
 __device__ __forceinline__ void store(float* out, const float (&values)[4]) {
-  QST(reinterpret_cast<float4*>(out), make_float4(values[0], values[1], values[2], values[3]));
+  *reinterpret_cast<float4*>(out) = make_float4(values[0], values[1], values[2], values[3]);
 }
 
 template <typename T>
 __device__ __forceinline__ void store(T* out, const float (&values)[8]) {
-  QST(reinterpret_cast<uint4*>(out),
-      make_uint4(round_pair<T>(values[0], values[1]), round_pair<T>(values[2], values[3]),
-                 round_pair<T>(values[4], values[5]), round_pair<T>(values[6], values[7])));
+  *reinterpret_cast<uint4*>(out) = make_uint4(round_pair<T>(values[0], values[1]), round_pair<T>(values[2], values[3]),
+                                              round_pair<T>(values[4], values[5]), round_pair<T>(values[6], values[7]));
 }
 
 __device__ __forceinline__ void store_one(float* out, float value) {
