@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+
+#include <cuda_runtime_api.h>
+
+#include "core/codebook.h"
+#include "core/dtype.h"
+
+namespace qshard::test {
+
+/// bitsandbytes' CUDA library, as an oracle: its C functions by dlopen. Found where QSHARD_BITSANDBYTES_LIBRARY points;
+/// without that, or where it lacks a function, found() is false and why() says so.
+class BitsandbytesLibrary {
+ public:
+  BitsandbytesLibrary();
+
+  [[nodiscard]] bool found() const { return handle_ != nullptr; }
+  [[nodiscard]] const char* why() const { return why_; }
+
+  /// Both wait for the device before and after: the library's quantizers use the legacy default stream. Device
+  /// pointers; `absmax` must have 64 floats to spare.
+  void quantize(const void* weight, DType dtype, int elements, QuantType type, int blocksize, std::uint8_t* codes,
+                float* absmax) const;
+  void dequantize(const std::uint8_t* codes, const float* absmax, DType dtype, int elements, QuantType type,
+                  int blocksize, void* out) const;
+  /// The 8-bit quantization of absmax - offset in blocks of 256 that nesting does.
+  void quantize_8bit(const float* map, const float* values, int count, std::uint8_t* codes, float* absmax) const;
+
+ private:
+  [[nodiscard]] void* function(const char* what, DType dtype, QuantType type) const;
+  void* handle_ = nullptr;
+  const char* why_ = "";
+};
+
+}  // namespace qshard::test

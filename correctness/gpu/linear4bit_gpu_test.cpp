@@ -1,0 +1,271 @@
+#include <cmath>
+#include <memory>
+#include <random>
+#include <thread>
+
+#include "core/float16.h"
+#include "correctness/expect_error.h"
+#include "correctness/gpu/gpu_testing.h"
+#include "correctness/gpu/literal_kernels.h"
+#include "optimized/linear4bit.h"
+#include "reference/double_quant.h"
+#include "reference/quantize.h"
+
+namespace qshard::test {
+namespace {
+
+class Linear4bitGpu : public GpuTest {};
+
+struct Layer {
+  std::int64_t out_features;
+  std::int64_t in_features;
+  int blocksize = 64;
+  bool nested = true;
+  QuantType type = QuantType::nf4;
+  DType dtype = DType::bf16;
+};
+
+/// The largest error of rounding to nearest, relative to the result.
+double unit_roundoff(DType dtype) {
+  return dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : 0x1p-24;
+}
+
+float round_to_dtype(float value, DType dtype) {
+  if (dtype == DType::bf16) return to_float(from_float<bfloat16>(value));
+  if (dtype == DType::f16) return to_float(from_float<float16>(value));
+  return value;
+}
+
+/// A layer with random weights on the GPU, and the exact product to compare with.
+class TestLayer {
+ public:
+  TestLayer(const Layer& layer, std::uint64_t seed) : layer_(layer) {
+    reference::QuantizeOptions options;
+    options.quant_type = layer.type;
+    options.blocksize = layer.blocksize;
+    options.double_quant = layer.nested;
+    std::mt19937_64 generator(seed);
+    std::normal_distribution<float> normal(0.0F, 0.02F);
+    std::vector<float> values(layer.out_features * layer.in_features);
+    for (float& value : values) value = normal(generator);
+    const Tensor tensor = from_floats(values, DType::bf16, {layer.out_features, layer.in_features});
+    const Weight4bit weight = reference::quantize(tensor.view(), options, "weight");
+    weight_ = std::make_unique<DeviceWeight>(weight.view());
+    absmax_ = std::make_unique<DeviceBuffer>(reference::decode_absmax(weight.view()));
+  }
+
+  [[nodiscard]] optimized::Linear4bit view() const {
+    return {weight_->view(), layer_.out_features, layer_.in_features, layer_.dtype};
+  }
+
+  /// Fails unless each element of `out` [rows, columns] is as near to the product in double as this allows: one
+  /// rounding of the result, and an addition in float for each of the inner terms, which the matrix units may truncate
+  /// instead of rounding: 2^-23 of the sum of magnitudes each, and as much again for the scaled sums of blocks.
+  void expect_product(bool forward, const DeviceBuffer& in, std::int64_t in_stride, std::int64_t rows,
+                      const std::vector<std::byte>& out, std::int64_t out_stride) const {
+    const std::int64_t columns = forward ? layer_.out_features : layer_.in_features;
+    const std::int64_t inner = forward ? layer_.in_features : layer_.out_features;
+    const bool fused = forward && rows <= optimized::kMostFusedRows && layer_.dtype != DType::f32;
+    const DeviceBuffer sums(rows * columns * sizeof(double));
+    const DeviceBuffer magnitudes(rows * columns * sizeof(double));
+    LiteralProduct product{weight_->view().codes,
+                           absmax_->as<float>(),
+                           layer_.blocksize,
+                           layer_.out_features,
+                           layer_.in_features,
+                           codebook(layer_.type),
+                           !fused,
+                           layer_.dtype,
+                           forward};
+    if (fused) {
+      for (float& value : product.codebook) value = round_to_dtype(value, layer_.dtype);
+    }
+    multiply(product, in.as<void>(), in_stride, rows, sums.as<double>(), magnitudes.as<double>());
+    const auto sum = sums.download<double>();
+    const auto magnitude = magnitudes.download<double>();
+    const std::size_t element = size_of(layer_.dtype);
+    const std::vector<float> found = to_floats({layer_.dtype, {static_cast<std::int64_t>(out.size() / element)}, out});
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t column = 0; column < columns; ++column) {
+        const std::int64_t i = row * columns + column;
+        const double bound = unit_roundoff(layer_.dtype) * std::fabs(sum[i]) +
+                             2.0 * static_cast<double>(inner) * 0x1p-23 * magnitude[i] + 0x1p-24;
+        const double difference = std::fabs(found[row * out_stride + column] - sum[i]);
+        ASSERT_TRUE(difference <= bound) << "row " << row << " column " << column << ": "
+                                         << found[row * out_stride + column] << " instead of " << sum[i] << " +- "
+                                         << bound;
+      }
+      for (std::int64_t column = columns; column < out_stride && row + 1 < rows; ++column) {
+        const std::size_t at = (row * out_stride + column) * element;
+        ASSERT_EQ(out[at], std::byte{DeviceBuffer::kPoison}) << "written between the rows";
+      }
+    }
+  }
+
+ private:
+  Layer layer_;
+  std::unique_ptr<DeviceWeight> weight_;
+  std::unique_ptr<DeviceBuffer> absmax_;
+};
+
+struct Call {
+  std::int64_t rows;
+  std::int64_t in_padding = 0;   // elements between the rows of the input
+  std::int64_t out_padding = 0;  // of the output
+  std::size_t shift = 0;         // elements that input and output begin after an aligned address
+  bool forward = true;
+  cudaStream_t stream = nullptr;
+  bool positive = false;  // inputs of one sign: sums grow instead of cancelling
+};
+
+/// Runs one call on poisoned memory, twice, and checks it in full.
+void check(const TestLayer& layer, const Layer& shape, const Call& call, optimized::MatmulPlans& plans) {
+  SCOPED_TRACE(fmt::format("[{}, {}] blocksize {} nested {} {} {}, rows {} padding {} {} shift {} forward {}",
+                           shape.out_features, shape.in_features, shape.blocksize, shape.nested, to_string(shape.type),
+                           torch_name(shape.dtype), call.rows, call.in_padding, call.out_padding, call.shift,
+                           call.forward));
+  const std::size_t element = size_of(shape.dtype);
+  const std::int64_t in_width = call.forward ? shape.in_features : shape.out_features;
+  const std::int64_t out_width = call.forward ? shape.out_features : shape.in_features;
+  const std::int64_t in_stride = in_width + call.in_padding;
+  const std::int64_t out_stride = out_width + call.out_padding;
+  std::vector<float> values(call.rows * in_stride + call.shift);
+  std::mt19937_64 generator(call.rows * 7919 + in_stride);
+  std::normal_distribution<float> normal;
+  for (float& value : values) value = call.positive ? std::fabs(normal(generator)) : normal(generator);
+  const Tensor input = from_floats(values, shape.dtype, {std::ssize(values)});
+  const DeviceBuffer in(std::span<const std::byte>(input.bytes()));
+  const DeviceBuffer aligned_in(input.bytes().subspan(call.shift * element));
+  const optimized::Linear4bit view = layer.view();
+  const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, call.rows));
+
+  std::vector<std::byte> first;
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const DeviceBuffer out((call.rows * out_stride + call.shift) * element);
+    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+    const auto run = call.forward ? optimized::linear4bit : optimized::linear4bit_input_gradient;
+    run(plans, view, in.as<void>(call.shift * element), in_stride, call.rows, out.as<void>(call.shift * element),
+        out_stride, workspace.as<void>(), workspace.bytes(), call.stream);
+    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+    auto bytes = out.download<std::byte>();
+    bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(call.shift * element));
+    if (repeat == 0) {
+      first = bytes;
+      layer.expect_product(call.forward, aligned_in, in_stride, call.rows, bytes, out_stride);
+    } else {
+      EXPECT_EQ(differing(first, bytes), 0U) << "a second run gave other bits";
+    }
+  }
+  EXPECT_TRUE(std::ranges::equal(in.download<std::byte>(), input.bytes())) << "the input changed";
+}
+
+TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
+  optimized::MatmulPlans plans;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    const Layer shape{.out_features = 272, .in_features = 1280, .dtype = dtype};
+    const TestLayer layer(shape, 31);
+    for (std::int64_t rows = 1; rows <= 66; ++rows) {
+      check(layer, shape, {.rows = rows}, plans);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST_F(Linear4bitGpu, ShapesBlocksizesTypesAndDtypes) {
+  optimized::MatmulPlans plans;
+  std::uint64_t seed = 41;
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
+    for (const auto& [out, in, blocksize] : {std::tuple{1, 32, 32},
+                                             {7, 64, 64},
+                                             {16, 96, 32},
+                                             {100, 192, 64},
+                                             {33, 4096, 4096},
+                                             {129, 2176, 128},
+                                             {48, 3072, 1024},
+                                             {515, 1024, 256},
+                                             {1024, 11008, 64},
+                                             {2048, 544, 32}}) {
+      for (const bool nested : {false, true}) {
+        const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
+        const TestLayer layer(shape, ++seed);
+        for (const std::int64_t rows : {1, 3, 5, 16, 33, 64, 130}) {
+          check(layer, shape, {.rows = rows}, plans);
+          check(layer, shape, {.rows = rows, .forward = false}, plans);
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Linear4bitGpu, OddAlignmentsAndStrides) {
+  optimized::MatmulPlans plans;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    const Layer shape{.out_features = 130, .in_features = 640, .dtype = dtype};
+    const TestLayer layer(shape, 51);
+    for (const std::int64_t rows : {1, 2, 9, 17, 64, 100}) {
+      for (const bool forward : {true, false}) {
+        check(layer, shape, {.rows = rows, .in_padding = 8, .out_padding = 1, .forward = forward}, plans);
+        check(layer, shape, {.rows = rows, .in_padding = 3, .out_padding = 5, .shift = 1, .forward = forward}, plans);
+        check(layer, shape, {.rows = rows, .shift = 3, .forward = forward}, plans);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(Linear4bitGpu, SumsOfOneSignKeepTheirPrecision) {
+  optimized::MatmulPlans plans;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    const Layer shape{.out_features = 64, .in_features = 14336, .dtype = dtype};
+    const TestLayer layer(shape, 61);
+    for (const std::int64_t rows : {1, 4, 8, 16, 64, 65}) {
+      check(layer, shape, {.rows = rows, .positive = true}, plans);
+    }
+  }
+}
+
+TEST_F(Linear4bitGpu, SeveralStreamsAtOnce) {
+  std::vector<std::jthread> threads;
+  for (int s = 0; s < 4; ++s) {
+    threads.emplace_back([s] {
+      optimized::MatmulPlans plans;
+      cudaStream_t stream = nullptr;
+      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      const Layer shape{.out_features = 1024, .in_features = 2048};
+      const TestLayer layer(shape, 70 + s);
+      for (const std::int64_t rows : {1, 16, 64, 128}) check(layer, shape, {.rows = rows, .stream = stream}, plans);
+      cudaStreamDestroy(stream);
+    });
+  }
+}
+
+TEST_F(Linear4bitGpu, RefusesBadInput) {
+  optimized::MatmulPlans plans;
+  const Layer shape{.out_features = 64, .in_features = 128};
+  const TestLayer layer(shape, 81);
+  optimized::Linear4bit view = layer.view();
+  const DeviceBuffer x(4096);
+  const DeviceBuffer y(4096);
+  const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, 4));
+  const auto call = [&](const void* in, std::int64_t x_stride, std::int64_t rows, std::int64_t y_stride,
+                        std::size_t bytes) {
+    optimized::linear4bit(plans, view, in, x_stride, rows, y.as<void>(), y_stride, workspace.as<void>(), bytes,
+                          nullptr);
+  };
+  const std::size_t bytes = workspace.bytes();
+  expect_bad_input({"null"}, [&] { call(nullptr, 128, 1, 64, bytes); });
+  expect_bad_input({"not aligned to 2"}, [&] { call(x.as<std::byte>(1), 128, 1, 64, bytes); });
+  expect_bad_input({"stride", "input"}, [&] { call(x.as<void>(), 127, 1, 64, bytes); });
+  expect_bad_input({"stride", "output"}, [&] { call(x.as<void>(), 128, 1, 63, bytes); });
+  expect_bad_input({"number of rows"}, [&] { call(x.as<void>(), 128, 0, 64, bytes); });
+  expect_bad_input({"workspace"}, [&] { call(x.as<void>(), 128, 1, 64, 1024); });
+  expect_bad_input({"overflows"}, [&] { call(x.as<void>(), 128, std::int64_t{1} << 60, 64, bytes); });
+  view.in_features = 96;
+  expect_bad_input({"multiple of its block size 64"}, [&] { call(x.as<void>(), 128, 1, 64, bytes); });
+  view.in_features = 256;
+  expect_bad_input({"has a weight of"}, [&] { call(x.as<void>(), 256, 1, 64, bytes); });
+}
+
+}  // namespace
+}  // namespace qshard::test
