@@ -135,7 +135,7 @@ __device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32
 }
 
 /// One warp a nested block of 256 absmax values, eight consecutive ones a lane.
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads)
     nest_kernel(const float* absmax, std::int64_t blocks, const float* sums, std::int64_t sum_count, const float* map,
                 const float* given_offset, NestedOutput output) {
   __shared__ SearchTree tree;
