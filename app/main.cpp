@@ -54,14 +54,19 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("QShard: fine-tuning with 4-bit base weights sharded over ranks (FSDP-QLoRA)", "qshard");
-  app.set_version_flag("--version", std::string("qshard ") + QSHARD_VERSION);
-  app.require_subcommand(1);
-  qshard::add_train_command(app);
-  qshard::add_eval_command(app);
-  qshard::add_generate_command(app);
-  qshard::add_plan_command(app);
-  qshard::add_quantize_command(app);
-  qshard::add_dequantize_command(app);
-  return parse_and_run(app, argc, argv);
+  try {
+    CLI::App app("QShard: fine-tuning with 4-bit base weights sharded over ranks (FSDP-QLoRA)", "qshard");
+    app.set_version_flag("--version", std::string("qshard ") + QSHARD_VERSION);
+    app.require_subcommand(1);
+    qshard::add_train_command(app);
+    qshard::add_eval_command(app);
+    qshard::add_generate_command(app);
+    qshard::add_plan_command(app);
+    qshard::add_quantize_command(app);
+    qshard::add_dequantize_command(app);
+    return parse_and_run(app, argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "qshard: error: %s\n", error.what());
+    return static_cast<int>(qshard::ExitCode::bad_input);
+  }
 }

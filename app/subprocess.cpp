@@ -13,8 +13,6 @@
 
 #include "core/error.h"
 
-extern char** environ;
-
 namespace qshard {
 namespace {
 
@@ -44,6 +42,7 @@ pid_t spawn(const std::vector<std::string>& arguments, const Pipe& in, const Pip
   posix_spawn_file_actions_adddup2(&actions, out.ends[1], STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, err.ends[1], STDERR_FILENO);
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   pid_t child = 0;

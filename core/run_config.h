@@ -34,13 +34,11 @@ struct DatasetConfig {
 /// The names and defaults of Hugging Face's TrainingArguments where it has the key.
 struct TrainingConfig {
   std::string output_dir = "output";
-  bool overwrite_output_dir = false;
   std::string resume_from_checkpoint = "false";  // false; true or latest; or a checkpoint directory
   std::int64_t per_device_train_batch_size = 8;
   std::int64_t per_device_eval_batch_size = 8;
   std::int64_t gradient_accumulation_steps = 1;
   double learning_rate = 5e-5;
-  Scheduler lr_scheduler_type = Scheduler::linear;
   std::int64_t warmup_steps = 0;
   double warmup_ratio = 0;
   double max_grad_norm = 1.0;
@@ -52,12 +50,14 @@ struct TrainingConfig {
   std::int64_t max_steps = -1;  // -1: num_train_epochs decides
   std::int64_t max_length = 1024;
   std::int64_t logging_steps = 10;
-  Interval eval_strategy = Interval::no;
   std::int64_t eval_steps = 500;
-  Interval save_strategy = Interval::steps;
   std::int64_t save_steps = 500;
   std::int64_t save_total_limit = 0;  // 0: all are kept
   std::int64_t seed = 42;
+  Scheduler lr_scheduler_type = Scheduler::linear;
+  Interval eval_strategy = Interval::no;
+  Interval save_strategy = Interval::steps;
+  bool overwrite_output_dir = false;
   bool gradient_checkpointing = true;
   bool bf16 = false;
   bool fp16 = false;
