@@ -72,6 +72,10 @@ void multiply_dequantized(MatmulPlans& plans, const Linear4bit& layer, const Mat
 void multiply_fused(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                     std::int64_t y_stride, void* workspace, cudaStream_t stream) {
   const std::size_t element = size_of(layer.dtype);
+  if (rows > most_few_rows(layer) && has_warpgroups()) {
+    linear4bit_warpgroup(layer, x, x_stride, rows, y, y_stride, workspace, stream);
+    return;
+  }
   if (reinterpret_cast<std::uintptr_t>(x) % 16 != 0 || x_stride % 8 != 0) {
     void* copy = static_cast<std::byte*>(workspace) + aligned(fused_workspace_bytes(layer, rows));
     const std::size_t width = layer.in_features * element;
@@ -97,6 +101,7 @@ std::size_t linear4bit_workspace_bytes(const Linear4bit& layer, std::int64_t row
     const std::int64_t fused_rows = std::min(rows, kMostFusedRows);
     bytes = std::max(bytes, aligned(fused_workspace_bytes(layer, fused_rows)) +
                                 static_cast<std::size_t>(fused_rows * layer.in_features) * element);
+    bytes = std::max(bytes, warpgroup_workspace_bytes(layer, fused_rows));
   }
   return bytes;
 }

@@ -26,4 +26,15 @@ std::int64_t most_few_rows(const Linear4bit& layer);
 void linear4bit_few_rows(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                          std::int64_t y_stride, cudaStream_t stream);
 
+/// Whether the current device has Hopper's warpgroup instructions.
+bool has_warpgroups();
+
+/// Device memory that linear4bit_warpgroup() needs, in bytes.
+std::size_t warpgroup_workspace_bytes(const Linear4bit& layer, std::int64_t rows);
+
+/// linear4bit() for 1 to kMostFusedRows rows in f16 or bf16 on a Hopper GPU; x of any alignment and stride. Two or
+/// three launches: x is laid out for the matrix instructions first, and partial sums are added up last.
+void linear4bit_warpgroup(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
+                          std::int64_t y_stride, void* workspace, cudaStream_t stream);
+
 }  // namespace qshard::optimized
