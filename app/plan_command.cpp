@@ -23,7 +23,7 @@ ShardLayout plan(const RunConfig& config) {
   if (llama.prequantized_4bit) checkpoint = HfCheckpoint::open(directory);
   const PrequantizedInfo prequantized = [&](const std::string& name, const Shape&) -> std::optional<Weight4bitInfo> {
     if (!checkpoint || !has_weight4bit(*checkpoint, name)) return std::nullopt;
-    return read_weight4bit(*checkpoint, name).info;
+    return read_weight4bit_info(*checkpoint, name);
   };
   const EngineOptions options = resolve_options(config, llama, adapter);
   return plan_shards(list_model_stages(llama, options, prequantized), options.world_size, options.sharding);

@@ -58,7 +58,8 @@ void refuse_unknown_parts(const TensorSource& source, std::string_view name, Qua
   }
 }
 
-Weight4bitInfo read_info(const TensorSource& source, std::string_view name) {
+// All of the info but nested_map.
+Weight4bitInfo read_state(const TensorSource& source, std::string_view name) {
   const QuantType type = source.contains(state_key(name, QuantType::fp4)) ? QuantType::fp4 : QuantType::nf4;
   const std::string key = state_key(name, type);
   const TensorView state = part_of(source, key, DType::u8);
@@ -69,7 +70,23 @@ Weight4bitInfo read_info(const TensorSource& source, std::string_view name) {
     fail_input("{}: quant_type {} contradicts the tensor's name", where, to_string(info.quant_type));
   }
   refuse_unknown_parts(source, name, type);
+  info.storage = source.tensor(name).dtype;
+  if (info.storage == DType::i32 || info.storage == DType::i64) {
+    fail_input("{}: {} is no quant_storage; known: uint8, float16, bfloat16, float32", where_of(source, name),
+               torch_name(info.storage));
+  }
   return info;
+}
+
+std::array<float, 256> read_nested_map(const TensorSource& source, std::string_view name) {
+  const std::string key = key_of(name, "nested_quant_map");
+  const std::vector<float> values = to_floats(part_of(source, key, DType::f32));
+  std::array<float, 256> map{};
+  if (values.size() != map.size()) {
+    fail_input("{} has {} values, but must have {}", where_of(source, key), values.size(), map.size());
+  }
+  std::copy(values.begin(), values.end(), map.begin());
+  return map;
 }
 
 // The map may have been rounded to the dtype it is stored in.
@@ -88,13 +105,7 @@ void check_codebook(const TensorSource& source, const std::string& tensor, Quant
 void read_nested(const TensorSource& source, std::string_view name, Weight4bit& weight) {
   weight.absmax_codes = to_codes(part_of(source, key_of(name, "absmax"), DType::u8));
   weight.nested_absmax = to_floats(part_of(source, key_of(name, "nested_absmax"), DType::f32));
-  const std::string map_key = key_of(name, "nested_quant_map");
-  const std::vector<float> map = to_floats(part_of(source, map_key, DType::f32));
-  if (map.size() != weight.info.nested_map.size()) {
-    fail_input("{} has {} values, but must have {}", where_of(source, map_key), map.size(),
-               weight.info.nested_map.size());
-  }
-  std::copy(map.begin(), map.end(), weight.info.nested_map.begin());
+  weight.info.nested_map = read_nested_map(source, name);
 }
 
 Tensor tensor_of(std::string_view text) {
@@ -165,16 +176,16 @@ bool has_weight4bit(const TensorSource& source, std::string_view name) {
          source.contains(key_of(name, "nested_absmax")) || source.contains(key_of(name, "nested_quant_map"));
 }
 
+Weight4bitInfo read_weight4bit_info(const TensorSource& source, std::string_view name) {
+  Weight4bitInfo info = read_state(source, name);
+  if (info.nested) info.nested_map = read_nested_map(source, name);
+  return info;
+}
+
 Weight4bit read_weight4bit(const TensorSource& source, std::string_view name) {
   Weight4bit weight;
-  weight.info = read_info(source, name);
-  const TensorView codes = source.tensor(name);
-  if (codes.dtype == DType::i32 || codes.dtype == DType::i64) {
-    fail_input("{}: {} is no quant_storage; known: uint8, float16, bfloat16, float32", where_of(source, name),
-               torch_name(codes.dtype));
-  }
-  weight.info.storage = codes.dtype;
-  weight.codes = to_codes(codes);
+  weight.info = read_state(source, name);
+  weight.codes = to_codes(source.tensor(name));
   check_codebook(source, key_of(name, "quant_map"), weight.info.quant_type);
   const bool nested_tensors =
       source.contains(key_of(name, "nested_absmax")) || source.contains(key_of(name, "nested_quant_map"));

@@ -27,6 +27,10 @@ bool has_weight4bit(const TensorSource& source, std::string_view name);
 /// else. Throws Error(bad_input) that names the file and the tensor.
 Weight4bit read_weight4bit(const TensorSource& source, std::string_view name);
 
+/// The info of such a weight alone, from its quant_state, its nested_quant_map and its storage dtype; codes, scales and
+/// quant_map are not read. Throws Error(bad_input) as read_weight4bit for what it reads.
+Weight4bitInfo read_weight4bit_info(const TensorSource& source, std::string_view name);
+
 /// Appends to `tensors` those of `weight`, for write_safetensors, with bitsandbytes' own bytes. They look into `weight`
 /// and into what is appended to `kept`; both must outlive them. Throws Error(bad_input) where the storage dtype cannot
 /// hold the packed codes whole.

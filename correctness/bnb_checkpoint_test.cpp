@@ -132,27 +132,32 @@ Weight4bit small_weight(QuantType type, DType storage, bool nested) {
   return weight;
 }
 
+std::vector<std::uint32_t> bits(std::span<const float> values) {
+  std::vector<std::uint32_t> result;
+  std::transform(values.begin(), values.end(), std::back_inserter(result),
+                 [](float value) { return std::isnan(value) ? 0x7FC00000U : std::bit_cast<std::uint32_t>(value); });
+  return result;
+}
+
+void expect_equal(const Weight4bitInfo& a, const Weight4bitInfo& b) {
+  EXPECT_EQ(a.quant_type, b.quant_type);
+  EXPECT_EQ(a.blocksize, b.blocksize);
+  EXPECT_EQ(a.dtype, b.dtype);
+  EXPECT_EQ(a.storage, b.storage);
+  EXPECT_EQ(a.shape, b.shape);
+  EXPECT_EQ(a.nested, b.nested);
+  if (a.nested) {
+    EXPECT_EQ(bits({&a.offset, 1}), bits({&b.offset, 1}));
+    EXPECT_EQ(bits(a.nested_map), bits(b.nested_map));
+  }
+}
+
 void expect_equal(const Weight4bit& a, const Weight4bit& b) {
-  const auto bits = [](std::span<const float> values) {
-    std::vector<std::uint32_t> result;
-    std::transform(values.begin(), values.end(), std::back_inserter(result),
-                   [](float value) { return std::isnan(value) ? 0x7FC00000U : std::bit_cast<std::uint32_t>(value); });
-    return result;
-  };
-  EXPECT_EQ(a.info.quant_type, b.info.quant_type);
-  EXPECT_EQ(a.info.blocksize, b.info.blocksize);
-  EXPECT_EQ(a.info.dtype, b.info.dtype);
-  EXPECT_EQ(a.info.storage, b.info.storage);
-  EXPECT_EQ(a.info.shape, b.info.shape);
-  EXPECT_EQ(a.info.nested, b.info.nested);
+  expect_equal(a.info, b.info);
   EXPECT_EQ(a.codes, b.codes);
   EXPECT_EQ(a.absmax_codes, b.absmax_codes);
   EXPECT_EQ(bits(a.absmax), bits(b.absmax));
   EXPECT_EQ(bits(a.nested_absmax), bits(b.nested_absmax));
-  if (a.info.nested) {
-    EXPECT_EQ(bits({&a.info.offset, 1}), bits({&b.info.offset, 1}));
-    EXPECT_EQ(bits(a.info.nested_map), bits(b.info.nested_map));
-  }
 }
 
 TEST(BnbCheckpoint, EveryKindOfWeightComesBack) {
@@ -165,9 +170,30 @@ TEST(BnbCheckpoint, EveryKindOfWeightComesBack) {
         std::vector<Tensor> kept;
         append_weight4bit("w", weight.view(), tensors, kept);
         write_safetensors(directory / "f", tensors);
-        expect_equal(read_weight4bit(SafetensorsFile::open(directory / "f"), "w"), weight);
+        const SafetensorsFile file = SafetensorsFile::open(directory / "f");
+        expect_equal(read_weight4bit(file, "w"), weight);
+        expect_equal(read_weight4bit_info(file, "w"), weight.info);
       }
     }
+  }
+}
+
+TEST(BnbCheckpoint, TheInfoIsReadWithoutCodesAndScales) {
+  const TemporaryDirectory directory;
+  Tensors tensors = golden_weight();
+  const Weight4bitInfo whole = read_weight4bit_info(written(tensors, directory / "whole"), kWeight);
+  tensors[kWeight] = Tensor(DType::bf16, {0});
+  for (const char* part : {"absmax", "nested_absmax", "quant_map"}) tensors.erase(key(part));
+  expect_equal(read_weight4bit_info(written(tensors, directory / "info"), kWeight), whole);
+}
+
+TEST(BnbCheckpoint, TheInfoOfABadWeightIsRefused) {
+  const TemporaryDirectory directory;
+  for (const std::string& part : {kState, key("nested_quant_map"), std::string(kWeight)}) {
+    Tensors tensors = golden_weight();
+    tensors[part] = Tensor(DType::i32, {256});
+    const SafetensorsFile file = written(tensors, directory / "f");
+    expect_bad_input({(directory / "f").string(), part, "int32"}, [&] { read_weight4bit_info(file, kWeight); });
   }
 }
 

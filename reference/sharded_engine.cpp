@@ -17,7 +17,7 @@ ShardLayout make_layout(const HfCheckpoint& checkpoint, const EngineOptions& opt
   const PrequantizedInfo prequantized = [&checkpoint](const std::string& name,
                                                       const Shape&) -> std::optional<Weight4bitInfo> {
     if (!has_weight4bit(checkpoint, name)) return std::nullopt;
-    return read_weight4bit(checkpoint, name).info;
+    return read_weight4bit_info(checkpoint, name);
   };
   return plan_shards(list_model_stages(checkpoint.config(), options, prequantized), options.world_size,
                      options.sharding);
