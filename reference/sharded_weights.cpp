@@ -15,11 +15,6 @@ Vector<float> to_vector(const TensorView& tensor) {
   return Eigen::Map<const Vector<float>>(values.data(), static_cast<Eigen::Index>(values.size()));
 }
 
-Matrix<float> to_matrix(const TensorView& tensor) {
-  const std::vector<float> values = to_floats(tensor);
-  return Eigen::Map<const Matrix<float>>(values.data(), tensor.shape[0], tensor.shape[1]);
-}
-
 template <typename T>
 std::span<const T> as(const TensorView& tensor) {
   return {reinterpret_cast<const T*>(tensor.bytes.data()), tensor.bytes.size() / sizeof(T)};
@@ -138,8 +133,8 @@ LinearWeights<float> ShardedWeights::linear(const std::string& module, std::size
     weights.quantized = view;
   }
   if (find(module + ".lora_A.weight") != nullptr) {
-    weights.lora = Lora<float>{to_matrix(gathered(module + ".lora_A.weight", rank)),
-                               to_matrix(gathered(module + ".lora_B.weight", rank))};
+    weights.lora = Lora<float>{to_matrix<float>(gathered(module + ".lora_A.weight", rank), DType::f32),
+                               to_matrix<float>(gathered(module + ".lora_B.weight", rank), DType::f32)};
   }
   return weights;
 }
