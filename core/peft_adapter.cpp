@@ -32,12 +32,16 @@ void read_tensor(const SafetensorsFile& file, const std::string& name, const Sha
 
 }  // namespace
 
+std::string peft_name(std::string_view parameter) {
+  return fmt::format("base_model.model.{}", parameter);
+}
+
 std::string lora_a_name(std::string_view module) {
-  return fmt::format("base_model.model.{}.lora_A.weight", module);
+  return peft_name(fmt::format("{}.lora_A.weight", module));
 }
 
 std::string lora_b_name(std::string_view module) {
-  return fmt::format("base_model.model.{}.lora_B.weight", module);
+  return peft_name(fmt::format("{}.lora_B.weight", module));
 }
 
 PeftAdapter read_adapter(const std::filesystem::path& directory, const LlamaConfig& model) {

@@ -17,7 +17,10 @@ struct PeftAdapter {
   NamedTensors tensors;
 };
 
-/// "base_model.model.<module>.lora_A.weight" and "... .lora_B.weight".
+/// "base_model.model.<parameter>": what PEFT calls the adapter's parameter "<module>.lora_A.weight".
+std::string peft_name(std::string_view parameter);
+
+/// The PEFT names of a module's two parameters, "<module>.lora_A.weight" and "<module>.lora_B.weight".
 std::string lora_a_name(std::string_view module);
 std::string lora_b_name(std::string_view module);
 

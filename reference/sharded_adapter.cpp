@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/peft_adapter.h"
 #include "reference/philox.h"
 
 namespace qshard::reference {
@@ -61,10 +62,6 @@ void for_each_element_run(const Slot& slot, std::size_t shard_elements, const Bo
 }
 
 }  // namespace
-
-std::string peft_name(const std::string& parameter) {
-  return "base_model.model." + parameter;
-}
 
 std::vector<float> named_floats(const NamedTensors& tensors, const std::string& name, const Shape& shape) {
   const auto found = tensors.find(name);

@@ -10,9 +10,6 @@
 
 namespace qshard::reference {
 
-/// "base_model.model." + name: how PEFT calls an adapter's tensor.
-std::string peft_name(const std::string& parameter);
-
 /// A named tensor's values as float. Throws Error(bad_input), naming it, where it is missing or of another shape.
 std::vector<float> named_floats(const NamedTensors& tensors, const std::string& name, const Shape& shape);
 

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
-#include "core/float16.h"
+#include "core/peft_adapter.h"
 #include "reference/adamw.h"
 #include "reference/collectives.h"
 #include "reference/sharded_adapter.h"
