@@ -139,6 +139,18 @@ ShardLayout plan_shards(const std::vector<ModelStage>& stages, int world_size, S
   return layout;
 }
 
+std::vector<ShardPiece> cut_into_pieces(std::int64_t offset, std::int64_t size, std::int64_t shard_size) {
+  std::vector<ShardPiece> pieces;
+  const std::int64_t end = offset + size;
+  for (std::int64_t begin = offset; begin < end;) {
+    const std::int64_t shard = begin / shard_size;
+    const std::int64_t stop = std::min(end, (shard + 1) * shard_size);
+    pieces.push_back({static_cast<std::size_t>(shard), begin - shard * shard_size, begin - offset, stop - begin});
+    begin = stop;
+  }
+  return pieces;
+}
+
 ResidentBytes resident_bytes(const ShardLayout& layout) {
   ResidentBytes total;
   for (const Unit& unit : layout.units) {

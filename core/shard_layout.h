@@ -46,6 +46,18 @@ struct ShardLayout {
 /// layers are sharded with their codes, which FSDP leaves on every rank.
 ShardLayout plan_shards(const std::vector<ModelStage>& stages, int world_size, ShardingStrategy sharding);
 
+/// What one shard holds of a parameter.
+struct ShardPiece {
+  std::size_t shard = 0;
+  std::int64_t in_shard = 0;      // where it begins in the shard
+  std::int64_t in_parameter = 0;  // where it begins in the parameter
+  std::int64_t size = 0;
+};
+
+/// The pieces, in order, of a parameter that lies at `offset` of a flat cut into shards of `shard_size`. Everything is
+/// counted in one unit, bytes or elements.
+std::vector<ShardPiece> cut_into_pieces(std::int64_t offset, std::int64_t size, std::int64_t shard_size);
+
 /// Bytes by use that one rank holds between steps: dense, codes, statistics, lora (all sharded, padding included).
 struct ResidentBytes {
   std::int64_t dense = 0;

@@ -1,6 +1,7 @@
 #include "core/shard_layout.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -66,6 +67,24 @@ TEST(ShardLayout, EveryParameterHasItsOwnAlignedPlaceInsideTheShards) {
       EXPECT_EQ(flat.shard_bytes % static_cast<std::int64_t>(size_of(flat.dtype)), 0);
     }
   }
+}
+
+using Piece = std::tuple<std::size_t, std::int64_t, std::int64_t, std::int64_t>;
+
+std::vector<Piece> pieces(std::int64_t offset, std::int64_t size, std::int64_t shard_size) {
+  std::vector<Piece> list;
+  for (const ShardPiece& piece : cut_into_pieces(offset, size, shard_size)) {
+    list.emplace_back(piece.shard, piece.in_shard, piece.in_parameter, piece.size);
+  }
+  return list;
+}
+
+TEST(ShardLayout, AParameterIsCutAtTheShardsEdges) {
+  using Pieces = std::vector<Piece>;
+  EXPECT_EQ(pieces(3, 4, 10), (Pieces{{0, 3, 0, 4}}));
+  EXPECT_EQ(pieces(10, 10, 10), (Pieces{{1, 0, 0, 10}}));
+  EXPECT_EQ(pieces(7, 20, 10), (Pieces{{0, 7, 0, 3}, {1, 0, 3, 10}, {2, 0, 13, 7}}));
+  EXPECT_TRUE(pieces(7, 0, 10).empty());
 }
 
 TEST(ShardLayout, OtherStorageThanTheModelsDtypeSplitsEach4BitLayerOff) {

@@ -48,17 +48,10 @@ std::vector<float> uniform_values(std::uint64_t seed, const std::string& name, s
   return values;
 }
 
-// Calls body(rank, index in that rank's shard, index in the whole tensor, length) for each piece of a slot.
-template <typename Body>
-void for_each_element_run(const Slot& slot, std::size_t shard_elements, const Body& body) {
-  const std::size_t begin = static_cast<std::size_t>(slot.offset) / size_of(slot.parameter.dtype);
-  const std::size_t end = begin + static_cast<std::size_t>(element_count(slot.parameter.shape));
-  for (std::size_t at = begin; at < end;) {
-    const std::size_t part = at / shard_elements;
-    const std::size_t stop = std::min(end, (part + 1) * shard_elements);
-    body(part, at - part * shard_elements, at - begin, stop - at);
-    at = stop;
-  }
+// The pieces of a slot in shards of one float for each of its elements.
+std::vector<ShardPiece> element_pieces(const Slot& slot, const std::vector<std::vector<float>>& shards) {
+  const auto element_bytes = static_cast<std::int64_t>(size_of(slot.parameter.dtype));
+  return cut_into_pieces(slot.offset / element_bytes, element_count(slot.parameter.shape), std::ssize(shards.front()));
 }
 
 }  // namespace
@@ -81,24 +74,21 @@ void reject_unknown(const NamedTensors& tensors, std::size_t used, std::string_v
 
 Tensor join_shards(const Slot& slot, const std::vector<std::vector<float>>& shards) {
   Tensor whole(DType::f32, slot.parameter.shape);
-  for_each_element_run(slot, shards.front().size(),
-                       [&](std::size_t rank, std::size_t from, std::size_t to, std::size_t count) {
-                         const auto begin = shards[rank].begin() + static_cast<std::ptrdiff_t>(from);
-                         std::copy_n(begin, count, whole.as<float>().begin() + static_cast<std::ptrdiff_t>(to));
-                       });
+  for (const ShardPiece& piece : element_pieces(slot, shards)) {
+    std::copy_n(shards[piece.shard].begin() + piece.in_shard, piece.size,
+                whole.as<float>().begin() + piece.in_parameter);
+  }
   return whole;
 }
 
 void cut_shards(const Slot& slot, const std::vector<float>& values, bool replicated,
                 std::vector<std::vector<float>>& shards) {
-  for_each_element_run(slot, shards.front().size(),
-                       [&](std::size_t part, std::size_t to, std::size_t from, std::size_t count) {
-                         for (std::size_t rank = 0; rank < shards.size(); ++rank) {
-                           if (!replicated && rank != part) continue;
-                           std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(from), count,
-                                       shards[rank].begin() + static_cast<std::ptrdiff_t>(to));
-                         }
-                       });
+  for (const ShardPiece& piece : element_pieces(slot, shards)) {
+    for (std::size_t rank = 0; rank < shards.size(); ++rank) {
+      if (!replicated && rank != piece.shard) continue;
+      std::copy_n(values.begin() + piece.in_parameter, piece.size, shards[rank].begin() + piece.in_shard);
+    }
+  }
 }
 
 void initialize_adapter(ShardedWeights& weights, std::uint64_t seed) {

@@ -5,22 +5,6 @@
 #include "reference/collectives.h"
 
 namespace qshard::reference {
-namespace {
-
-// Calls body(part, offset in the part, offset in the parameter, length) for each piece of a slot that one shard holds.
-template <typename Body>
-void for_each_piece(const Flat& flat, const Slot& slot, const Body& body) {
-  const std::int64_t end = slot.offset + slot.parameter.bytes();
-  for (std::int64_t begin = slot.offset; begin < end;) {
-    const std::int64_t part = begin / flat.shard_bytes;
-    const std::int64_t stop = std::min(end, (part + 1) * flat.shard_bytes);
-    body(static_cast<std::size_t>(part), begin - part * flat.shard_bytes, begin - slot.offset, stop - begin);
-    begin = stop;
-  }
-}
-
-}  // namespace
-
 ShardedUnit::ShardedUnit(const Unit& layout, int world_size, ShardingStrategy sharding,
                          std::vector<MemoryLedger>& ranks)
     : layout_(layout),
@@ -35,20 +19,21 @@ ShardedUnit::ShardedUnit(const Unit& layout, int world_size, ShardingStrategy sh
 }
 
 void ShardedUnit::store(std::size_t flat, const Slot& slot, std::span<const std::byte> bytes) {
-  for_each_piece(layout_.flats[flat], slot, [&](std::size_t part, std::int64_t at, std::int64_t from, std::int64_t n) {
-    const auto piece = bytes.subspan(static_cast<std::size_t>(from), static_cast<std::size_t>(n));
+  const std::int64_t shard_bytes = layout_.flats[flat].shard_bytes;
+  for (const ShardPiece& piece : cut_into_pieces(slot.offset, slot.parameter.bytes(), shard_bytes)) {
     for (std::size_t rank = 0; rank < world_size_; ++rank) {
-      if (replicated() || rank == part) std::copy(piece.begin(), piece.end(), shards_[flat][rank].begin() + at);
+      if (!replicated() && rank != piece.shard) continue;
+      std::copy_n(bytes.begin() + piece.in_parameter, piece.size, shards_[flat][rank].begin() + piece.in_shard);
     }
-  });
+  }
 }
 
 std::vector<std::byte> ShardedUnit::load(std::size_t flat, const Slot& slot) const {
+  const std::int64_t shard_bytes = layout_.flats[flat].shard_bytes;
   std::vector<std::byte> bytes(static_cast<std::size_t>(slot.parameter.bytes()));
-  for_each_piece(layout_.flats[flat], slot, [&](std::size_t part, std::int64_t at, std::int64_t to, std::int64_t n) {
-    const auto from = shards_[flat][part].begin() + at;
-    std::copy(from, from + n, bytes.begin() + to);
-  });
+  for (const ShardPiece& piece : cut_into_pieces(slot.offset, slot.parameter.bytes(), shard_bytes)) {
+    std::copy_n(shards_[flat][piece.shard].begin() + piece.in_shard, piece.size, bytes.begin() + piece.in_parameter);
+  }
   return bytes;
 }
 
