@@ -25,15 +25,7 @@ void run(benchmark::State& state, const WeightCase& setting) {
   state.SetBytesProcessed(state.iterations() * (std::ssize(out.bytes()) + stored_bytes(weight)));
 }
 
-[[maybe_unused]] const bool registered = [] {
-  for (const WeightCase& setting : weight_cases()) {
-    benchmark::RegisterBenchmark(benchmark_name("dequantize", "reference", setting).c_str(),
-                                 [setting](benchmark::State& state) { run(state, setting); })
-        ->UseRealTime()
-        ->Unit(benchmark::kMillisecond);
-  }
-  return true;
-}();
+[[maybe_unused]] const bool registered = register_weight_cases("dequantize", run);
 
 }  // namespace
 }  // namespace qshard::bench

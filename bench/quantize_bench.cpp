@@ -23,15 +23,7 @@ void run(benchmark::State& state, const WeightCase& setting) {
   state.SetBytesProcessed(state.iterations() * (std::ssize(weight.bytes()) + stored_bytes(quantized)));
 }
 
-[[maybe_unused]] const bool registered = [] {
-  for (const WeightCase& setting : weight_cases()) {
-    benchmark::RegisterBenchmark(benchmark_name("quantize", "reference", setting).c_str(),
-                                 [setting](benchmark::State& state) { run(state, setting); })
-        ->UseRealTime()
-        ->Unit(benchmark::kMillisecond);
-  }
-  return true;
-}();
+[[maybe_unused]] const bool registered = register_weight_cases("quantize", run);
 
 }  // namespace
 }  // namespace qshard::bench

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include <benchmark/benchmark.h>
 #include <fmt/core.h>
 
 #include "core/tensor.h"
@@ -37,6 +38,19 @@ inline std::vector<WeightCase> weight_cases() {
   for (const std::int64_t size : {512, 1024, 2048}) cases.push_back({size, size, 64, DType::bf16, true});
   for (const int blocksize : {32, 64, 256, 4096}) cases.push_back({4096, 4096, blocksize, DType::bf16, true});
   return cases;
+}
+
+/// Registers run(state, setting) of the reference for each of weight_cases(), in milliseconds of elapsed time. True, so
+/// that a constant's initializer can call it.
+template <typename Run>
+bool register_weight_cases(std::string_view stem, const Run& run) {
+  for (const WeightCase& setting : weight_cases()) {
+    benchmark::RegisterBenchmark(benchmark_name(stem, "reference", setting).c_str(),
+                                 [run, setting](benchmark::State& state) { run(state, setting); })
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+  }
+  return true;
 }
 
 /// Normally distributed, like the weights of a language model; the same on every run.
