@@ -1,7 +1,7 @@
-#include <cstdio>
 #include <memory>
 
 #include "app/commands.h"
+#include "app/conversion_options.h"
 #include "app/convert_weights.h"
 #include "core/bnb_checkpoint.h"
 #include "core/error.h"
@@ -11,9 +11,7 @@ namespace qshard {
 namespace {
 
 struct DequantizeArguments {
-  std::string input;
-  std::string model;
-  std::string output;
+  ConversionPaths paths;
   std::string dtype = "auto";
 };
 
@@ -41,15 +39,16 @@ ConvertTensor dequantize_with(const DequantizeArguments& arguments) {
 
 void dequantize(const DequantizeArguments& arguments, Progress& progress) {
   const ConvertTensor convert = dequantize_with(arguments);
-  if (arguments.model.empty()) {
-    convert_file(arguments.input, arguments.output, convert, progress);
+  if (arguments.paths.model.empty()) {
+    convert_file(arguments.paths.input, arguments.paths.output, convert, progress);
     return;
   }
-  const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.model);
+  const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.paths.model);
   if (!checkpoint.config().prequantized_4bit) {
-    fail_input("{}: its config.json has no 4-bit quantization_config, there is nothing to dequantize", arguments.model);
+    fail_input("{}: its config.json has no 4-bit quantization_config, there is nothing to dequantize",
+               arguments.paths.model);
   }
-  convert_model(checkpoint, arguments.output, config_text(checkpoint.config(), std::nullopt), convert, progress);
+  convert_model(checkpoint, arguments.paths.output, config_text(checkpoint.config(), std::nullopt), convert, progress);
 }
 
 }  // namespace
@@ -58,17 +57,11 @@ void add_dequantize_command(CLI::App& app) {
   auto arguments = std::make_shared<DequantizeArguments>();
   CLI::App* command = app.add_subcommand(
       "dequantize", "Rebuild the weights of a bitsandbytes 4-bit safetensors file or model directory");
-  auto* what = command->add_option_group("what", "Exactly one of");
-  what->add_option("--input", arguments->input, "safetensors file");
-  what->add_option("--model", arguments->model, "Hugging Face directory");
-  what->require_option(1);
-  command->add_option("--output", arguments->output, "File or new directory to write")->required();
+  add_conversion_options(*command, arguments->paths, "safetensors file", "Hugging Face directory");
   command->add_option("--dtype", arguments->dtype, "float32, bfloat16, float16, or auto: as before quantization")
       ->capture_default_str();
   command->callback([arguments] {
-    Progress progress(stdout);
-    dequantize(*arguments, progress);
-    progress.print(fmt::format("Wrote {}; peak memory {}", arguments->output, format_bytes(process_peak_bytes())));
+    run_conversion(arguments->paths.output, [&](Progress& progress) { dequantize(*arguments, progress); });
   });
 }
 

@@ -1,8 +1,8 @@
-#include <cstdio>
 #include <memory>
 #include <regex>
 
 #include "app/commands.h"
+#include "app/conversion_options.h"
 #include "app/convert_weights.h"
 #include "core/bnb_checkpoint.h"
 #include "core/error.h"
@@ -12,9 +12,7 @@ namespace qshard {
 namespace {
 
 struct QuantizeArguments {
-  std::string input;
-  std::string model;
-  std::string output;
+  ConversionPaths paths;
   std::string quant_type = "nf4";
   int blocksize = 64;
   bool double_quant = false;
@@ -60,14 +58,14 @@ void quantize_file(const QuantizeArguments& arguments, Progress& progress) {
       copy_tensor(source, name, converted);
     }
   };
-  convert_file(arguments.input, arguments.output, convert, progress);
+  convert_file(arguments.paths.input, arguments.paths.output, convert, progress);
 }
 
 void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
   const auto options = quantize_options(arguments);
-  const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.model);
+  const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.paths.model);
   if (checkpoint.config().prequantized_4bit) {
-    fail_input("{}: is already quantized to 4 bits, and is never quantized again", arguments.model);
+    fail_input("{}: is already quantized to 4 bits, and is never quantized again", arguments.paths.model);
   }
   const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
     if (is_linear_weight(name)) {
@@ -78,7 +76,7 @@ void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
   };
   const QuantizationConfig quantization{options.quant_type, options.double_quant, options.storage,
                                         checkpoint.config().dtype.value_or(DType::f32)};
-  convert_model(checkpoint, arguments.output, config_text(checkpoint.config(), quantization), convert, progress);
+  convert_model(checkpoint, arguments.paths.output, config_text(checkpoint.config(), quantization), convert, progress);
 }
 
 }  // namespace
@@ -87,11 +85,8 @@ void add_quantize_command(CLI::App& app) {
   auto arguments = std::make_shared<QuantizeArguments>();
   CLI::App* command = app.add_subcommand(
       "quantize", "Quantize a safetensors file or a model directory to 4 bits, in bitsandbytes' layout");
-  auto* what = command->add_option_group("what", "Exactly one of");
-  what->add_option("--input", arguments->input, "safetensors file: every floating tensor is quantized");
-  what->add_option("--model", arguments->model, "Hugging Face directory: the decoder layers' linear weights are");
-  what->require_option(1);
-  command->add_option("--output", arguments->output, "File or new directory to write")->required();
+  add_conversion_options(*command, arguments->paths, "safetensors file: every floating tensor is quantized",
+                         "Hugging Face directory: the decoder layers' linear weights are");
   command->add_option("--quant-type", arguments->quant_type, "nf4 or fp4")->capture_default_str();
   command->add_option("--blocksize", arguments->blocksize, "Elements that share one absmax: 32, 64, ..., 4096")
       ->capture_default_str();
@@ -99,13 +94,13 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--quant-storage", arguments->quant_storage, "uint8, bfloat16, float16 or float32")
       ->capture_default_str();
   command->callback([arguments] {
-    Progress progress(stdout);
-    if (arguments->model.empty()) {
-      quantize_file(*arguments, progress);
-    } else {
-      quantize_model(*arguments, progress);
-    }
-    progress.print(fmt::format("Wrote {}; peak memory {}", arguments->output, format_bytes(process_peak_bytes())));
+    run_conversion(arguments->paths.output, [&](Progress& progress) {
+      if (arguments->paths.model.empty()) {
+        quantize_file(*arguments, progress);
+      } else {
+        quantize_model(*arguments, progress);
+      }
+    });
   });
 }
 
