@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, one_line
+from .tool import run_tool, tool_failure
 
 NAME = re.compile(r"^(c?fn)=\((\d+)\)(?: (.*))?$")
 REMEDY = "install valgrind (Debian: apt-get install valgrind)"
@@ -60,24 +61,10 @@ def profile(command: str, variables: Mapping[str, str], where: str, timeout: flo
             f"--callgrind-out-file={output}",
             *_split(command, where),
         ]
-        try:
-            done = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                env=os.environ | dict(variables),
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise InputError(where, f"'{command}' did not finish in {timeout:g} s under callgrind") from None
-        except (OSError, ValueError) as error:
-            raise InputError(where, f"cannot start valgrind: {error}", REMEDY) from None
+        what = f"'{command}' under callgrind"
+        done = run_tool(words, where, what, os.environ | dict(variables), REMEDY, timeout)
         if done.returncode != 0 or not output.exists():
-            said = one_line(" | ".join((done.stderr or done.stdout).strip().splitlines()[-3:]))
-            raise InputError(where, f"'{command}' ended with status {done.returncode} under callgrind: {said}")
+            raise tool_failure(done, where, what)
         return parse(output.read_text(encoding="utf-8", errors="replace"), where)
 
 

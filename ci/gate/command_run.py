@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 
 from .errors import InputError
-from .files import make_directory
-from .launcher import Command, Launcher
-from .options import add_read_options, add_verdict_options, bounded, read_options, rules
+from .launch_options import add_launch_options, launcher
+from .launcher import Command
+from .options import bounded, rules
 from .outputs import add_output_options, show
 from .progress import Progress
 from .rounds import Collector, Plan
@@ -36,38 +34,8 @@ def add_parser(subparsers) -> None:
         help="cap for benchmarks that are UNSURE (default: twice --rounds)",
     )
     add_launch_options(parser)
-    add_read_options(parser)
-    add_verdict_options(parser)
     add_output_options(parser)
     parser.set_defaults(handle=handle)
-
-
-def add_launch_options(parser: argparse.ArgumentParser) -> None:
-    """Options on how processes are started."""
-    parser.add_argument(
-        "--repetitions", type=bounded(int, 1, 10000), default=3, help="in one process (default %(default)s)"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=bounded(float, 0.01, 1e6),
-        default=1800.0,
-        metavar="SECONDS",
-        help="of one process (default %(default)g)",
-    )
-    parser.add_argument("--keep", metavar="DIR", help="keep the JSON of every process here")
-    parser.add_argument("--quiet", action="store_true", help="no progress lines")
-
-
-def launcher(options: argparse.Namespace, stack: ExitStack) -> Launcher:
-    """A launcher that keeps its files in --keep, or until `stack` ends."""
-    directory = (
-        make_directory(options.keep)
-        if options.keep
-        else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gate-")))
-    )
-    if any(directory.iterdir()):
-        raise InputError(options.keep, "holds files already", "give --keep an empty or new directory")
-    return Launcher(directory.resolve(), read_options(options), options.repetitions, options.timeout)
 
 
 def handle(options: argparse.Namespace) -> int:

@@ -8,12 +8,12 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from .command_run import add_launch_options, launcher
 from .delay import DelayInjector
 from .errors import ExitCode
 from .files import write_file
+from .launch_options import add_launch_options, launcher
 from .launcher import Command
-from .options import add_read_options, add_verdict_options, bounded, rules
+from .options import bounded, rules
 from .outcome import Outcome
 from .progress import Progress
 from .render_selfcheck import as_json, report
@@ -43,8 +43,6 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--record", metavar="FILE", help="write the scatter for `gate run --scatter FILE`")
     parser.add_argument("--json", metavar="FILE", help="write the findings as JSON")
     add_launch_options(parser)
-    add_read_options(parser)
-    add_verdict_options(parser)
     parser.set_defaults(handle=handle)
 
 

@@ -6,14 +6,14 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import InputError, one_line
+from .errors import InputError
 from .files import write_file
 from .google_benchmark import read_json_object
 from .sass_text import Kernel, kernels
+from .tool import run_tool, tool_failure
 
 SCHEMA = "gate-sass/1"
 REMEDY = "make it with `gate sass --candidate FILE... --record RECORD.json`"
@@ -86,25 +86,11 @@ def _dump(path: str, tool: str) -> list[Kernel]:
 
 def _run(path: str, words: list[str]) -> str:
     environment = os.environ | {"PATH": f"{Path(words[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=environment,
-            check=False,
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"cannot run {words[0]}: {error}") from None
-    said = one_line((done.stderr or done.stdout).strip())
-    if "does not contain device code" in said:
+    done = run_tool(words, path, "cuobjdump", environment)
+    if "does not contain device code" in (done.stderr or done.stdout):
         return ""
     if done.returncode != 0:
-        raise InputError(
-            path, f"cuobjdump ended with status {done.returncode}: {said}", "is it a file with device code?"
-        )
+        raise tool_failure(done, path, "cuobjdump", "is it a file with device code?")
     return done.stdout
 
 
