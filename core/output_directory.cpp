@@ -23,6 +23,15 @@ void check_writable(const fs::path& directory) {
   fs::remove(probe);
 }
 
+FileLock lock(const fs::path& directory) {
+  const fs::path path = directory / ".lock";
+  if (std::optional<FileLock> taken = FileLock::try_take(path)) return *std::move(taken);
+  fail_input(
+      "{}: another process is writing to it and holds {}. Wait until it ends, stop it, or choose another "
+      "training.output_dir",
+      directory.string(), path.string());
+}
+
 bool holds_run(const fs::path& directory) {
   if (!list_checkpoints(directory).empty()) return true;
   return std::ranges::any_of(kRunFiles, [&](std::string_view name) { return fs::exists(directory / name); });
@@ -75,6 +84,7 @@ OutputDirectory open_output_directory(const TrainingConfig& training) {
   OutputDirectory output;
   output.path = training.output_dir;
   make_directories(output.path);
+  output.lock = lock(output.path);
   check_writable(output.path);
   remove_leftovers(output.path);
   const std::string& resume = training.resume_from_checkpoint;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/atomic_file.h"
+#include "core/file_lock.h"
 #include "correctness/run_program.h"
 #include "correctness/temporary_directory.h"
 #include "correctness/tiny_run.h"
@@ -146,6 +147,16 @@ TEST_F(QshardProgram, TrainsEvaluatesAndPlans) {
   ASSERT_EQ(run(from_adapter), 0) << output_;
   const auto continued = timeless_metrics(path("out2") + "/metrics.jsonl");
   EXPECT_EQ(continued.front()["eval_loss"], rows.back()["eval_loss"]);
+}
+
+TEST_F(QshardProgram, AnOutputDirectoryInUseIsLeftAlone) {
+  fs::create_directory(path("out"));
+  const auto lock = FileLock::try_take(path("out") + "/.lock");
+  write_file(path("out") + "/metrics.jsonl", "another run's\n");
+  auto arguments = training(3);
+  arguments.insert(arguments.end(), {"--training.overwrite_output_dir", "true"});
+  expect_bad(arguments, {"another process", path("out") + "/.lock"});
+  EXPECT_EQ(read_file(path("out") + "/metrics.jsonl"), "another run's\n");
 }
 
 TEST_F(QshardProgram, BadDataEndsBeforeTraining) {

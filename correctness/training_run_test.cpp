@@ -237,6 +237,16 @@ TEST_F(TrainingRun, AnUnwritableDirectoryIsNamed) {
   EXPECT_THAT(message_of(config_, ExitCode::bad_input), HasSubstr("file"));
 }
 
+TEST_F(TrainingRun, ADirectoryIsOneRunsAtATime) {
+  {
+    const OutputDirectory held = open_output_directory(config_.training);
+    const std::string message = message_of(config_, ExitCode::bad_input);
+    for (const auto* part : {"another process", "training.output_dir"}) EXPECT_THAT(message, HasSubstr(part));
+    EXPECT_THAT(message, HasSubstr(out(".lock").string()));
+  }
+  EXPECT_EQ(run(config_).steps, 12);
+}
+
 TEST_F(TrainingRun, LeftoversOfKilledRunsGo) {
   run(config_);
   fs::create_directory(out("checkpoint-20.tmp-999999999"));
