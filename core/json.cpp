@@ -67,13 +67,18 @@ void append_break(std::string& text, int indent, int level) {
   text.append(static_cast<std::size_t>(indent) * static_cast<std::size_t>(level), ' ');
 }
 
+// A path may be no UTF-8.
+std::string ascii_json(const Json& value) {
+  return value.dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
 void append_python(std::string& text, const Json& value, int indent, int level) {
   if (value.is_number_float()) {
     text += python_float(value.get<double>());
     return;
   }
   if (!value.is_structured() || value.empty()) {
-    text += value.dump(-1, ' ', true);
+    text += ascii_json(value);
     return;
   }
   text += value.is_object() ? '{' : '[';
@@ -108,7 +113,7 @@ std::string python_json(const Json& value, int indent) {
 }
 
 std::string python_string(std::string_view text) {
-  return Json(text).dump(-1, ' ', true);
+  return ascii_json(text);
 }
 
 std::string python_float(double value) {

@@ -18,7 +18,8 @@ using Json = nlohmann::json;
 Json parse_json(std::string_view text, std::string_view where);
 
 /// The text that Python's json.dumps gives: ", " and ": " between items with indent 0, otherwise a line for each; other
-/// characters than ASCII escaped; numbers as Python's repr. Keys in ascending order, as with sort_keys=True.
+/// characters than ASCII escaped, bytes that are not UTF-8 as U+FFFD; numbers as Python's repr. Keys in ascending
+/// order, as with sort_keys=True.
 std::string python_json(const Json& value, int indent = 0);
 
 /// The same of a string or of a double (the shortest digits that give it back).

@@ -32,6 +32,11 @@ TEST(Json, PythonText) {
             "  \"d\": {},\n  \"e\": \"\\u00e9\\u0001\\\"/\"\n}");
 }
 
+TEST(Json, BytesThatAreNotUtf8AreReplaced) {
+  EXPECT_EQ(python_json({"a\xFFz"}), R"(["a\ufffdz"])");
+  EXPECT_EQ(python_string("\xC3"), R"("\ufffd")");
+}
+
 TEST(Json, PythonFloats) {
   EXPECT_EQ(python_float(0.20803938806056976), "0.20803938806056976");
   EXPECT_EQ(python_float(static_cast<double>(0.1F)), "0.10000000149011612");
