@@ -6,6 +6,7 @@
 #include "app/example_prompt.h"
 #include "app/load_dataset.h"
 #include "app/load_model.h"
+#include "app/run_context.h"
 #include "core/error.h"
 #include "core/peft_adapter.h"
 #include "core/training_run.h"
@@ -72,7 +73,7 @@ void print_summary(const RunConfig& config, const LoadedModel& model, const Trai
                              example_prompt_arguments(config.dataset.eval_path)));
 }
 
-void train(const RunConfig& config) {
+void train(const RunConfig& config, const std::string& command) {
   Progress progress(stdout);
   OutputDirectory output = open_output_directory(config.training);
   for (const std::string& note : output.notes) progress.print(note);
@@ -87,7 +88,9 @@ void train(const RunConfig& config) {
   const SaveAdapter save = [&](const std::filesystem::path& directory, const NamedTensors& tensors) {
     write_adapter(directory, model.adapter_config, tensors);
   };
-  TrainingJob job{config, *model.engine, train_rows, eval_rows ? &*eval_rows : nullptr, output, save, progress};
+  const PreparedDataset* eval = eval_rows ? &*eval_rows : nullptr;
+  const RunContext context = run_context(config, model, command);
+  TrainingJob job{config, *model.engine, train_rows, eval, output, save, progress, context};
   print_summary(config, model, run_training(job), progress);
 }
 
@@ -100,7 +103,8 @@ void add_train_command(CLI::App& app) {
   command->add_option("CONFIG", *path, "Run configuration (YAML); any of its keys can be given as an option too")
       ->required();
   add_config_options(*command, overrides, {});
-  command->callback([path, overrides] { train(load_run_config(*path, *overrides)); });
+  command->callback(
+      [path, overrides] { train(load_run_config(*path, *overrides), training_command(*path, *overrides)); });
 }
 
 }  // namespace qshard

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +10,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/core.h>
 
+#include "core/processor.h"
 #include "reference/matrix_product.h"
 #include "reference/parallel.h"
 
@@ -20,14 +20,6 @@ namespace {
 constexpr std::int64_t kCopyBytes = std::int64_t{256} << 20;  // many times any cache
 constexpr std::int64_t kProductSize = 1024;
 constexpr int kRepetitions = 7;
-
-std::string processor_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.starts_with("model name")) return line.substr(line.find(": ") + 2);
-  }
-  return "unknown processor";
-}
 
 // Median seconds of `work` after one run to warm up.
 template <typename Work>
@@ -78,7 +70,7 @@ bool take_flag(int& argc, char** argv, std::string_view flag) {
 
 int main(int argc, char** argv) {
   using namespace qshard::bench;
-  benchmark::AddCustomContext("device", processor_name());
+  benchmark::AddCustomContext("device", qshard::processor_name());
   benchmark::AddCustomContext("build_type", QSHARD_BUILD_TYPE);
   if (take_flag(argc, argv, "--ceilings")) {
     benchmark::AddCustomContext("copy_bytes_per_second", fmt::format("{:.6g}", copy_bytes_per_second()));

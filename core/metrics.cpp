@@ -12,11 +12,21 @@ namespace {
 
 bool belongs_before(const std::string& line, std::int64_t step, std::int64_t last_eval_step) {
   const Json row = Json::parse(line, nullptr, false);
-  if (!row.is_object() || !row.contains("step") || !row["step"].is_number_integer()) return false;
+  if (!row.is_object()) return false;
+  if (row.contains("context")) return true;
+  if (!row.contains("step") || !row["step"].is_number_integer()) return false;
   return row["step"].get<std::int64_t>() <= (row.contains("eval_loss") ? last_eval_step : step);
 }
 
 }  // namespace
+
+Json to_json(const RunContext& context) {
+  Json values{{"command", context.command}, {"version", context.version}, {"device", context.device},
+              {"dtype", context.dtype},     {"seed", context.seed},       {"world_size", context.world_size},
+              {"date", context.date}};
+  if (!context.source_hash.empty()) values["source_hash"] = context.source_hash;
+  return Json::object({{"context", values}});
+}
 
 Json to_json(const StepMetrics& metrics) {
   return {{"step", metrics.step},
@@ -37,8 +47,10 @@ Json to_json(const EvaluationMetrics& metrics) {
           {"eval_seconds", metrics.eval_seconds}};
 }
 
-MetricsFile::MetricsFile(const std::filesystem::path& path) : path_(path), file_(std::fopen(path.c_str(), "ae")) {
+MetricsFile::MetricsFile(const std::filesystem::path& path, const RunContext& context)
+    : path_(path), file_(std::fopen(path.c_str(), "ae")) {
   if (!file_) fail_to_write(path, errno);
+  if (std::filesystem::file_size(path) == 0) add(to_json(context));
 }
 
 void MetricsFile::add(const Json& row) {

@@ -8,7 +8,6 @@
 #include "core/error.h"
 #include "core/evaluation.h"
 #include "core/learning_rate.h"
-#include "core/metrics.h"
 #include "core/training_checkpoint.h"
 
 namespace qshard {
@@ -45,8 +44,7 @@ class TrainingLoop {
 
   TrainingSummary run() {
     start();
-    cut_back_metrics(job_.output.path / "metrics.jsonl", state_.global_step, state_.last_eval_step);
-    MetricsFile metrics(job_.output.path / "metrics.jsonl");
+    MetricsFile metrics = open_metrics();
     metrics_ = &metrics;
     if (state_.global_step == 0) evaluate("before training");
     while (state_.global_step < total_) step();
@@ -80,6 +78,16 @@ class TrainingLoop {
     if (std::filesystem::exists(checkpoint_path(job_.output.path, state_.global_step)))
       saved_step_ = state_.global_step;
     job_.progress.print(fmt::format("Going on from {} (step {} of {})", last_checkpoint_, state_.global_step, total_));
+  }
+
+  [[nodiscard]] MetricsFile open_metrics() const {
+    const std::filesystem::path path = job_.output.path / "metrics.jsonl";
+    if (job_.output.resume) {
+      cut_back_metrics(path, state_.global_step, state_.last_eval_step);
+    } else {
+      std::filesystem::remove(path);  // of a run that was killed before its first checkpoint
+    }
+    return {path, job_.context};
   }
 
   void step() {

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "core/metrics.h"
 #include "core/output_directory.h"
 #include "core/prepared_dataset.h"
 #include "core/progress.h"
@@ -19,6 +20,7 @@ struct TrainingJob {
   OutputDirectory& output;
   SaveAdapter save_adapter;
   Progress& progress;
+  RunContext context;
 };
 
 struct TrainingSummary {
@@ -32,8 +34,9 @@ struct TrainingSummary {
 /// Runs the optimizer steps of the configuration, from the beginning or from output.resume: evaluates before and after
 /// (and in between, where asked for), writes metrics.jsonl, checkpoints, and at the end the adapter and
 /// trainer_state.json into the output directory. A resumed run's files are to the bit those of an uninterrupted one,
-/// but for times. Throws Error(check_failed) naming the step and the last checkpoint when the loss or the gradient norm
-/// is not finite; nothing of that step is saved. Throws Error(bad_input) where the checkpoint belongs to another run.
+/// but for times; metrics.jsonl keeps the context that it began with. Throws Error(check_failed) naming the step and
+/// the last checkpoint when the loss or the gradient norm is not finite; nothing of that step is saved. Throws
+/// Error(bad_input) where the checkpoint belongs to another run.
 TrainingSummary run_training(TrainingJob& job);
 
 /// Steps of the run: max_steps, or num_train_epochs over `train`.

@@ -72,6 +72,7 @@ class KillResume : public testing::Test {
     }
     EXPECT_EQ(timeless_metrics(directory_ / output / "metrics.jsonl"),
               timeless_metrics(directory_ / "whole" / "metrics.jsonl"));
+    EXPECT_EQ(metrics_context(directory_ / output / "metrics.jsonl")["seed"], 42);
   }
 
   TemporaryDirectory directory_;

@@ -14,6 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
+using testing::MatchesRegex;
 
 const std::string kBase = std::string(QSHARD_GOLDEN_DIR) + "/llama/base";
 const std::string kQuantized = std::string(QSHARD_GOLDEN_DIR) + "/llama/bnb4bit";
@@ -129,6 +130,15 @@ TEST_F(QshardProgram, TrainsEvaluatesAndPlans) {
   EXPECT_TRUE(fs::exists(path("out") + "/adapter_config.json"));
   const auto rows = timeless_metrics(path("out") + "/metrics.jsonl");
   ASSERT_EQ(rows.size(), 5U);
+  const Json context = metrics_context(path("out") + "/metrics.jsonl");
+  EXPECT_THAT(context["command"].get<std::string>(), HasSubstr("qshard train " + arguments[1]));
+  EXPECT_THAT(context["command"].get<std::string>(), HasSubstr("--training.max_steps 3"));
+  EXPECT_THAT(context["date"].get<std::string>(), MatchesRegex("20..-..-..T..:..:..[+]00:00"));
+  EXPECT_EQ(context["dtype"], "bfloat16");
+  EXPECT_EQ(context["seed"], 42);
+  EXPECT_EQ(context["world_size"], 2);
+  EXPECT_FALSE(context["device"].get<std::string>().empty());
+  EXPECT_FALSE(context["version"].get<std::string>().empty());
 
   auto evaluation = arguments;
   evaluation[0] = "eval";

@@ -56,7 +56,7 @@ inline std::vector<std::string> tiny_run_arguments(const std::filesystem::path& 
           "2"};
 }
 
-/// metrics.jsonl without what a clock decides.
+/// The rows of metrics.jsonl, without its context and without what a clock decides.
 inline std::vector<Json> timeless_metrics(const std::filesystem::path& path) {
   std::vector<Json> rows;
   const std::string text = read_file(path);
@@ -66,9 +66,16 @@ inline std::vector<Json> timeless_metrics(const std::filesystem::path& path) {
     for (const auto* key : {"step_seconds", "tokens_per_second", "eval_seconds", "peak_memory_bytes"}) {
       rows.back().erase(key);
     }
+    if (rows.back().contains("context")) rows.pop_back();
     begin = end == std::string::npos ? text.size() : end + 1;
   }
   return rows;
+}
+
+/// The context that metrics.jsonl begins with.
+inline Json metrics_context(const std::filesystem::path& path) {
+  const std::string text = read_file(path);
+  return Json::parse(text.substr(0, text.find('\n'))).at("context");
 }
 
 }  // namespace qshard

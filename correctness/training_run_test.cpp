@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/atomic_file.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
@@ -51,7 +52,7 @@ class TrainingRun : public testing::Test {
     FakeEngine engine;
     engine.nan_step = nan_step;
     Progress progress(sink_);
-    TrainingJob job{config, engine, train_, &eval_, output, save_values, progress};
+    TrainingJob job{config, engine, train_, &eval_, output, save_values, progress, context_};
     return run_training(job);
   }
 
@@ -73,19 +74,26 @@ class TrainingRun : public testing::Test {
 
   [[nodiscard]] fs::path out(std::string_view name) const { return directory_ / "out" / name; }
 
-  /// metrics.jsonl without what a clock decides.
-  [[nodiscard]] std::vector<Json> metrics() const {
+  [[nodiscard]] std::vector<Json> lines() const {
     std::ifstream file(out("metrics.jsonl"));
     std::vector<Json> rows;
-    for (std::string line; std::getline(file, line);) {
-      rows.push_back(Json::parse(line));
-      for (const auto* key : {"step_seconds", "tokens_per_second", "eval_seconds"}) rows.back().erase(key);
+    for (std::string line; std::getline(file, line);) rows.push_back(Json::parse(line));
+    return rows;
+  }
+
+  /// The rows of metrics.jsonl after its context, without what a clock decides.
+  [[nodiscard]] std::vector<Json> metrics() const {
+    std::vector<Json> rows = lines();
+    rows.erase(rows.begin());
+    for (Json& row : rows) {
+      for (const auto* key : {"step_seconds", "tokens_per_second", "eval_seconds"}) row.erase(key);
     }
     return rows;
   }
 
   TemporaryDirectory directory_;
   RunConfig config_;
+  RunContext context_{"qshard train a.yaml", "1.2.3", "", "a processor", "bfloat16", 7, 2, "2026-11-22T10:00:00+00:00"};
   PreparedDataset train_ = make_rows(30);
   PreparedDataset eval_ = make_rows(5);
   std::vector<std::string> notes_;
@@ -138,6 +146,44 @@ TEST_F(TrainingRun, ResumingAFinishedRunChangesNothing) {
   EXPECT_TRUE(run(resuming()).loss_after.has_value());
   EXPECT_EQ(metrics(), before);
   EXPECT_EQ(read_file(out("trainer_state.json")), state);
+}
+
+TEST_F(TrainingRun, MetricsBeginWithTheContext) {
+  context_.source_hash = "0123abcd";
+  run(config_);
+  EXPECT_EQ(lines().front(), Json::parse(R"({"context": {"command": "qshard train a.yaml", "version": "1.2.3",
+      "source_hash": "0123abcd", "device": "a processor", "dtype": "bfloat16", "seed": 7, "world_size": 2,
+      "date": "2026-11-22T10:00:00+00:00"}})"));
+}
+
+TEST_F(TrainingRun, AResumedRunKeepsTheContextItBeganWith) {
+  run(config_);
+  const auto before = metrics();
+  fs::remove_all(out("checkpoint-12"));
+  context_.date = "2026-11-23T10:00:00+00:00";
+  run(resuming());
+  EXPECT_EQ(lines().front()["context"]["date"], "2026-11-22T10:00:00+00:00");
+  EXPECT_EQ(metrics(), before);
+  for (const Json& row : metrics()) EXPECT_FALSE(row.contains("context"));
+}
+
+TEST_F(TrainingRun, MetricsWithoutAContextAreResumedAsTheyAre) {
+  run(config_);
+  const auto before = metrics();
+  const std::string text = read_file(out("metrics.jsonl"));
+  write_file(out("metrics.jsonl"), text.substr(text.find('\n') + 1));
+  run(resuming());
+  ASSERT_EQ(lines().size(), before.size());
+  EXPECT_TRUE(lines().front().contains("eval_loss"));
+}
+
+TEST_F(TrainingRun, ARunThatStartsOverHasItsOwnContext) {
+  config_.training.save_strategy = Interval::no;
+  run(config_);
+  context_.seed = 8;
+  run(resuming());
+  EXPECT_EQ(lines().front()["context"]["seed"], 8);
+  EXPECT_EQ(metrics().size(), 14U);
 }
 
 TEST_F(TrainingRun, HalfALineOfMetricsIsDropped) {

@@ -114,3 +114,22 @@ def test_texts_of_results_are_never_markup(hostile, tmp_path):
     outline = Outline((tmp_path / "report" / "report.html").read_text())
     assert "script" not in outline.tags and not outline.open
     assert "<script>" not in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_the_context_of_a_trainer_fills_the_caption(tmp_path):
+    context = {
+        "command": "qshard train train.yaml",
+        "version": "0.1.0",
+        "source_hash": "0123456789abcdef",
+        "device": "a processor",
+        "dtype": "bfloat16",
+        "seed": 42,
+        "world_size": 2,
+        "date": "2026-11-22T10:00:00+00:00",
+    }
+    rows = [{"context": context}, {"step": 0, "eval_loss": 2.0}, {"step": 1, "loss": 1.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main([str(tmp_path / "metrics.jsonl"), "--output", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.md").read_text()
+    for part in ("Device: a processor", "date: 2026-11-22T10:00:00", "sources: 0123456789ab", "command: qshard train"):
+        assert part in page

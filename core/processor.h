@@ -1,0 +1,10 @@
+#pragma once
+
+#include <string>
+
+namespace qshard {
+
+/// What this machine's processor calls itself, for the context of results; "unknown processor" where it has no name.
+std::string processor_name();
+
+}  // namespace qshard
