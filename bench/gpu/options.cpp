@@ -20,6 +20,7 @@ const std::vector<std::string> kQuantTypes = {"nf4", "fp4"};
 /// The plug-in interface's numbers are places in these lists.
 std::vector<std::uint32_t> places(const std::vector<std::string>& words, const std::vector<std::string>& list) {
   std::vector<std::uint32_t> result;
+  result.reserve(words.size());
   for (const std::string& word : words) {
     result.push_back(static_cast<std::uint32_t>(std::find(list.begin(), list.end(), word) - list.begin()));
   }

@@ -127,7 +127,7 @@ TEST_F(DequantizeGpu, LikeBitsandbytes) {
 }
 
 TEST_F(DequantizeGpu, MoreThanTwoToThe31ElementsNested) {
-  const std::int64_t count = (std::int64_t{1} << 31) + 5 * 8192 + 19;
+  const std::int64_t count = (std::int64_t{1} << 31) + std::int64_t{5} * 8192 + 19;
   const std::int64_t blocks = block_count(count, 64);
   const DeviceBuffer codes(packed_bytes(count));
   const DeviceBuffer absmax_codes(blocks);

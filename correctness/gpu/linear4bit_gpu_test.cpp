@@ -238,8 +238,10 @@ TEST_F(Linear4bitGpu, SumsOfOneSignKeepTheirPrecision) {
 }
 
 TEST_F(Linear4bitGpu, SeveralStreamsAtOnce) {
+  constexpr int kStreams = 4;
   std::vector<std::jthread> threads;
-  for (int s = 0; s < 4; ++s) {
+  threads.reserve(kStreams);
+  for (int s = 0; s < kStreams; ++s) {
     threads.emplace_back([s] {
       optimized::MatmulPlans plans;
       cudaStream_t stream = nullptr;

@@ -138,7 +138,7 @@ TEST_F(QuantizeGpu, RandomWeightsLikeBitsandbytes) {
 }
 
 TEST_F(QuantizeGpu, MoreThanTwoToThe31Elements) {
-  const std::int64_t count = (std::int64_t{1} << 31) + 3 * 8192 + 17;
+  const std::int64_t count = (std::int64_t{1} << 31) + std::int64_t{3} * 8192 + 17;
   const DeviceBuffer weight(count * sizeof(bfloat16));
   const DeviceBuffer codes(packed_bytes(count));
   const DeviceBuffer absmax(block_count(count, 64) * sizeof(float));
@@ -154,6 +154,7 @@ TEST_F(QuantizeGpu, SeveralStreamsAtOnce) {
   constexpr int kStreams = 4;
   constexpr std::int64_t kCount = 1 << 22;
   std::vector<std::jthread> threads;
+  threads.reserve(kStreams);
   for (int s = 0; s < kStreams; ++s) {
     threads.emplace_back([s] {
       cudaStream_t stream = nullptr;
