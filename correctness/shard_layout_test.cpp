@@ -42,10 +42,11 @@ TEST(ShardLayout, HoldsTheBytesThatArithmeticGivesFor70B) {
   const ShardLayout layout = plan(llama2_70b(), options(DType::bf16, 2));
   const ResidentBytes held = resident_bytes(layout);
   const std::int64_t weights = 68451041280;
-  const std::int64_t padding = 82 * 3 * 64;  // at most an alignment a slot and shard
-  EXPECT_NEAR(static_cast<double>(held.codes), static_cast<double>(weights / 2 / 2), static_cast<double>(padding));
-  EXPECT_NEAR(static_cast<double>(held.statistics), static_cast<double>((weights / 64 + 4 * (weights / 16384)) / 2),
-              static_cast<double>(padding));
+  const std::int64_t padding = std::int64_t{82} * 3 * 64;  // at most an alignment a slot and shard
+  const std::int64_t codes = weights / 2 / 2;
+  const std::int64_t statistics = (weights / 64 + 4 * (weights / 16384)) / 2;
+  EXPECT_NEAR(static_cast<double>(held.codes), static_cast<double>(codes), static_cast<double>(padding));
+  EXPECT_NEAR(static_cast<double>(held.statistics), static_cast<double>(statistics), static_cast<double>(padding));
   const std::int64_t lora = 207093760;  // r = 16 over all linear layers
   EXPECT_NEAR(static_cast<double>(held.lora), static_cast<double>(lora), static_cast<double>(padding));
   EXPECT_EQ(layout.units.size(), 82U);

@@ -46,7 +46,7 @@ class TrainingRun : public testing::Test {
     config_.training.lr_scheduler_type = Scheduler::cosine;
   }
 
-  TrainingSummary run(RunConfig config, std::int64_t nan_step = -1) {
+  TrainingSummary run(const RunConfig& config, std::int64_t nan_step = -1) {
     OutputDirectory output = open_output_directory(config.training);
     notes_ = output.notes;
     FakeEngine engine;
