@@ -4,6 +4,7 @@
 #include "optimized/device_math.cuh"
 #include "optimized/linear4bit_fused.h"
 #include "optimized/matrix_instruction.cuh"
+#include "optimized/pair_table.cuh"
 
 namespace qshard::optimized {
 
@@ -33,41 +34,6 @@ struct FewRowsTask {
   std::int64_t y_stride;
   bool aligned_scales;  // a step's four absmax codes are one aligned word of one nested block
   int warps_a_row;      // warps of a thread block that take turns on the same weight rows
-};
-
-/// Every pair of centroids as two T in one word, once for each memory bank: lane l reads copy l, so that no look-up
-/// waits for another. Byte b of packed codes is row b: the centroid of its high nibble in the lower half. Rows are 256
-/// bytes apart and the table begins at a multiple of 64 KiB of shared memory, so that one byte permutation makes a
-/// look-up's whole address.
-class PairTable {
- public:
-  static constexpr std::uint32_t kBytes = 256 * 256;
-  static constexpr std::uint32_t kRoom = 2 * kBytes;  // what must be there to hold it at such a place
-
-  __device__ __forceinline__ explicit PairTable(void* room)
-      : first_((static_cast<std::uint32_t>(__cvta_generic_to_shared(room)) + kBytes - 1) / kBytes * kBytes),
-        own_copy_(first_ + threadIdx.x % 32 * sizeof(std::uint32_t)) {}
-
-  template <typename T>
-  __device__ __forceinline__ void fill(const CodebookValues& codebook) const {
-    for (int i = static_cast<int>(threadIdx.x); i < 256 * 8; i += kThreads) {
-      const int byte = i / 8;
-      const std::uint32_t value = round_pair<T>(codebook.value[byte / 16], codebook.value[byte % 16]);
-      asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(first_ + 256 * byte + 16 * (i % 8)), "r"(value)
-                   : "memory");
-    }
-  }
-
-  /// The pair of byte `index` of `word`. Volatile keeps the look-ups before the loads that overwrite their words.
-  __device__ __forceinline__ std::uint32_t operator()(std::uint32_t word, int index) const {
-    std::uint32_t pair;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(pair) : "r"(__byte_perm(word, own_copy_, 0x7604 | index << 4)));
-    return pair;
-  }
-
- private:
-  std::uint32_t first_;
-  std::uint32_t own_copy_;
 };
 
 __device__ __forceinline__ uint4 load_streaming(const std::uint8_t* codes) {
@@ -148,7 +114,7 @@ struct StepScales {
 /// and each column's sum gets its own block's scale.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_constant__ FewRowsTask<T> task) {
-  extern __shared__ unsigned char shared[];
+  extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float map[256];
   __shared__ float shared_sums[kWarps][8][kTileRows];
   const PairTable table(shared);
@@ -190,7 +156,7 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
   const float offset = task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F;
   if (task.scales.absmax == nullptr && threadIdx.x < 256)
     map[threadIdx.x] = __ldg(task.scales.nested_map + threadIdx.x);
-  table.fill<T>(task.codebook);
+  table.fill<T>(task.codebook, kThreads);
   __syncthreads();
 
   float sums[4] = {};
@@ -287,9 +253,9 @@ void launch(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::
                                 reinterpret_cast<std::uintptr_t>(layer.weight.absmax_codes) % 4 == 0,
                             warps_a_row};
   const auto kernel = few_rows_kernel<T>;
-  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, PairTable::kRoom));
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, PairTable::kBytes));
   const auto grid = static_cast<unsigned>(block_count(groups, kWarps / warps_a_row));
-  kernel<<<grid, kThreads, PairTable::kRoom, stream>>>(task);
+  kernel<<<grid, kThreads, PairTable::kBytes, stream>>>(task);
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -300,12 +266,16 @@ std::int64_t most_few_rows(const Linear4bit& layer) {
   int shared_memory = 0;
   QSHARD_CUDA_CHECK(cudaGetDevice(&device));
   QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  constexpr int kNeeded = PairTable::kRoom + (8 << 10);  // and the kernel's own
+  constexpr int kNeeded = PairTable::kBytes + (8 << 10);  // and the kernel's own
   return layer.weight.blocksize >= 64 && shared_memory >= kNeeded ? 4 : 0;
 }
 
 void linear4bit_few_rows(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                          std::int64_t y_stride, cudaStream_t stream) {
+  if (few_rows_tma_takes(layer)) {
+    linear4bit_few_rows_tma(layer, x, x_stride, rows, y, y_stride, stream);
+    return;
+  }
   if (layer.dtype == DType::bf16) {
     launch<__nv_bfloat16>(layer, x, x_stride, rows, y, y_stride, stream);
   } else {

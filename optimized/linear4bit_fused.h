@@ -21,10 +21,19 @@ void linear4bit_fused(const Linear4bit& layer, const void* x, std::int64_t x_str
 /// current device has too little shared memory.
 std::int64_t most_few_rows(const Linear4bit& layer);
 
-/// The same for most_few_rows(layer) rows at most; one launch, no partial sums. 128 KiB of shared memory a thread
+/// The same for most_few_rows(layer) rows at most; one launch, no partial sums. 72 KiB of shared memory a thread
 /// block.
 void linear4bit_few_rows(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                          std::int64_t y_stride, cudaStream_t stream);
+
+/// Whether linear4bit_few_rows_tma() takes the layer on the current device: a Hopper GPU, in_features a multiple of 256,
+/// out_features below 2^30 and blocks of 64 or more.
+bool few_rows_tma_takes(const Linear4bit& layer);
+
+/// linear4bit_few_rows() with the weight copied by the tensor memory accelerator. The launch may begin while the
+/// stream's earlier kernel ends: it reads and writes nothing before that.
+void linear4bit_few_rows_tma(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
+                             std::int64_t y_stride, cudaStream_t stream);
 
 /// Whether the current device has Hopper's warpgroup instructions.
 bool has_warpgroups();

@@ -181,6 +181,30 @@ TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
   }
 }
 
+// Few rows: weight rows shared by 16 warps, by 8, 4, 2 or 1, of several segments, with scales copied along with the
+// tiles or not, and sums stored in more than one batch.
+TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
+  optimized::MatmulPlans plans;
+  std::uint64_t seed = 36;
+  for (const auto& [out, in, nested] : {std::tuple{1, 256, true},
+                                        {2500, 256, true},
+                                        {2300, 512, false},
+                                        {9000, 1024, true},
+                                        {2120, 2048, true},
+                                        {1001, 4096, true},
+                                        {1500, 5120, true},
+                                        {777, 8192, false},
+                                        {300, 28672, true},
+                                        {17920, 4096, true}}) {
+    const Layer shape{.out_features = out, .in_features = in, .nested = nested};
+    const TestLayer layer(shape, ++seed);
+    for (const std::int64_t rows : {1, 2, 3, 4}) {
+      check(layer, shape, {.rows = rows, .in_padding = 8, .out_padding = 1}, plans);
+      if (HasFailure()) return;
+    }
+  }
+}
+
 TEST_F(Linear4bitGpu, ShapesBlocksizesTypesAndDtypes) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 41;
