@@ -46,24 +46,24 @@ class FewRowsScales {
     workers_meet();
   }
 
-  /// Before the first group of a segment.
-  __device__ __forceinline__ void start(int group, int chunk) {
+  /// Before the first band of a segment.
+  __device__ __forceinline__ void start(int band, int chunk) {
     if constexpr (kStaged) {
-      const std::int64_t row = first_row_ + group * kTileRows + row_;
+      const std::int64_t row = first_row_ + band * kTileRows + row_;
       block_ =
           static_cast<unsigned>(row * blocks_a_row_ - first_nested_ * kNestedBlocksize) + chunk * kChunkGroups + group_;
     }
   }
 
-  /// Requests what decode() takes for this group; rows past the team's own keep what they had.
-  __device__ __forceinline__ void load(int group, int chunk) {
+  /// Requests what decode() takes for this band; rows past the team's own keep what they had.
+  __device__ __forceinline__ void load(int band, int chunk) {
     if constexpr (kStaged) return;
     if (chunk * kChunk >= blocks_a_row_ << block_shift_) return;
 #pragma unroll
     for (int s = 0; s < kSums; ++s) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = group * kTileRows + half * kHalfRows + row_;
+        const int row = band * kTileRows + half * kHalfRows + row_;
         if (row >= rows_) continue;
         const int k = chunk * kChunk + (s * kGroups + group_) * kGroupElements;
         const std::int64_t block = (first_row_ + row) * blocks_a_row_ + (k >> block_shift_);
@@ -77,7 +77,7 @@ class FewRowsScales {
     }
   }
 
-  /// Of the segment's next group, whose tile is in this stage.
+  /// Of the segment's next band, whose tile is in this stage.
   __device__ __forceinline__ void decode(float (&scale)[kSums][2], const FewRowsShared& shared, int stage) {
     const float* const map = shared.nested_map + threadIdx.x % kMapCopies;
 #pragma unroll
@@ -131,7 +131,7 @@ class FewRowsScales {
   float offset_;
   std::int64_t first_nested_ = 0;
   int place_[kSums] = {};  // of this lane's codes in a stage
-  unsigned block_ = 0;     // of the next group's first scale, counted from the first staged nested block
+  unsigned block_ = 0;     // of the next band's first scale, counted from the first staged nested block
   std::uint32_t codes_[kSums][2] = {};
   float absmax_[kSums][2] = {};
 };

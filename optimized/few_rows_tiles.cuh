@@ -9,22 +9,22 @@
 #include "optimized/tensor_copy.cuh"
 
 // How linear4bit_few_tma.cu cuts the weight. A thread block has one producer warp and 16 workers. The workers form
-// teams of `warps_a_row`; a team owns consecutive weight rows and takes them in groups of 16. Along a row a warp of the
+// teams of `warps_a_row`; a team owns consecutive weight rows and takes them in bands of 16. Along a row a warp of the
 // team takes every warps_a_row-th chunk of 256 elements; a segment is one chunk of each. A tile is what a stage of
-// shared memory holds: a group's segment, of each team.
+// shared memory holds: a band's segment, of each team.
 namespace qshard::optimized {
 
 constexpr int kWarps = 16;
 constexpr int kWorkers = kWarps * 32;
 constexpr int kThreads = kWorkers + 32;
-constexpr int kTileRows = 16;  // those of one matrix instruction
-constexpr int kHalfRows = 8;   // copied at a time; the unit in which rows are dealt out
-constexpr int kGroupElements = 64;
+constexpr int kTileRows = 16;       // those of one matrix instruction
+constexpr int kHalfRows = 8;        // copied at a time; the unit in which rows are dealt out
+constexpr int kGroupElements = 64;  // a group lies inside one block
 constexpr int kChunkGroups = 4;
 constexpr int kChunk = kChunkGroups * kGroupElements;
 constexpr int kChunkBytes = kChunk / 2;
 constexpr int kStages = 3;      // 96 KiB on their way keep an H200's memory busy
-constexpr int kPartials = 896;  // floats of a worker: 14 groups for one row of x
+constexpr int kPartials = 896;  // floats of a warp: the 14 bands of 28672 rows on 132 multiprocessors, for one row of x
 constexpr int kMapCopies = 4;   // of the nested map, against bank conflicts
 constexpr int kNestedStaged = 512;
 
@@ -32,8 +32,8 @@ struct FewRowsTiles {
   int chunks;       // of a weight row
   int warps_a_row;  // a power of two
   int segments;     // of a weight row
-  int groups;       // of the team that has most rows
-  int batch;        // groups whose sums are kept until they are stored
+  int bands;        // of the team that has most rows
+  int batch;        // bands whose sums are kept until they are stored
 
   __host__ __device__ int teams() const { return kWarps / warps_a_row; }
 };
@@ -74,7 +74,7 @@ inline FewRowsTiles cut_into_tiles(std::int64_t out_features, std::int64_t in_fe
 /// Whether a tile's absmax codes can be copied with it, and all nested statistics of a thread block before.
 inline bool can_stage_scales(const DeviceWeight4bit& weight, const FewRowsTiles& tiles) {
   const std::int64_t blocks =
-      static_cast<std::int64_t>(tiles.groups) * tiles.teams() * kTileRows * tiles.chunks * kChunkGroups;
+      static_cast<std::int64_t>(tiles.bands) * tiles.teams() * kTileRows * tiles.chunks * kChunkGroups;
   return weight.nested() && weight.blocksize == kGroupElements && tiles.chunks % 4 == 0 && tiles.warps_a_row >= 4 &&
          reinterpret_cast<std::uintptr_t>(weight.absmax_codes) % 16 == 0 &&
          blocks / kNestedBlocksize + 2 <= kNestedStaged;
@@ -93,7 +93,7 @@ __device__ __forceinline__ int swizzled_row(int g) {
 }
 
 /// A stage of shared memory and the parity of its turn.
-struct Stage {
+struct TileStage {
   int index = 0;
   int parity = 0;
 
@@ -138,9 +138,9 @@ struct FewRowsShared {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
 
-  /// Halves of a group's 16 rows that the team has.
-  __device__ __forceinline__ int halves(int team, int group) const {
-    return min(2, max(0, first_unit[team + 1] - first_unit[team] - 2 * group));
+  /// Halves of a band's 16 rows that the team has.
+  __device__ __forceinline__ int halves(int team, int band) const {
+    return min(2, max(0, first_unit[team + 1] - first_unit[team] - 2 * band));
   }
 
 #endif

@@ -5,10 +5,10 @@
 
 #include "optimized/cuda_check.h"
 #include "optimized/device_math.cuh"
+#include "optimized/few_rows_chunk.cuh"
 #include "optimized/few_rows_scales.cuh"
 #include "optimized/few_rows_tiles.cuh"
 #include "optimized/linear4bit_fused.h"
-#include "optimized/matrix_instruction.cuh"
 #include "optimized/pair_table.cuh"
 #include "optimized/tensor_copy.cuh"
 #include "optimized/tensor_map.h"
@@ -23,21 +23,21 @@ namespace {
 template <bool kStagedScales>
 __device__ void copy_tiles(const FewRowsTiles& tiles, const CUtensorMap& codes, const CUtensorMap& absmax_codes,
                            FewRowsShared& shared) {
-  Stage stage;
-  for (int begin = 0; begin < tiles.groups; begin += tiles.batch) {
+  TileStage stage;
+  for (int begin = 0; begin < tiles.bands; begin += tiles.batch) {
     for (int segment = 0; segment < tiles.segments; ++segment) {
-      for (int group = begin; group < min(begin + tiles.batch, tiles.groups); ++group) {
+      for (int band = begin; band < min(begin + tiles.batch, tiles.bands); ++band) {
         barrier_wait(shared_address(&shared.empty[stage.index]), stage.parity ^ 1);
         const std::uint32_t barrier = shared_address(&shared.full[stage.index]);
         int halves = 0;
-        for (int team = 0; team < tiles.teams(); ++team) halves += shared.halves(team, group);
+        for (int team = 0; team < tiles.teams(); ++team) halves += shared.halves(team, band);
         barrier_expect(barrier,
                        halves * tiles.warps_a_row * kHalfRows * (kChunkBytes + (kStagedScales ? kChunkGroups : 0)));
         const int chunk = segment * tiles.warps_a_row;
         for (int team = 0; team < tiles.teams(); ++team) {
           const int first_warp = team * tiles.warps_a_row;
-          for (int half = 0; half < shared.halves(team, group); ++half) {
-            const int row = (shared.first_unit[team] + 2 * group + half) * kHalfRows;
+          for (int half = 0; half < shared.halves(team, band); ++half) {
+            const int row = (shared.first_unit[team] + 2 * band + half) * kHalfRows;
             copy_box(shared_address(shared.codes[stage.index][half][first_warp]), codes, 0, row, chunk, barrier);
             if constexpr (kStagedScales) {
               copy_box(shared_address(shared.absmax_codes[stage.index][half][first_warp]), absmax_codes,
@@ -51,91 +51,7 @@ __device__ void copy_tiles(const FewRowsTiles& tiles, const CUtensorMap& codes, 
   }
 }
 
-/// This lane's part of the rows of x for a warp's chunk, as second operands of the matrix instructions. Their eight
-/// columns are kRows rows of x times 8 / kRows groups: column (group % kGroups) * kRows + row holds the row's elements
-/// of that group and zeros for the others, so that each column's sum gets its own block's scale.
-template <typename T, int kRows>
-class InputChunk {
- public:
-  static constexpr int kGroups = 8 / kRows;  // of 64 elements that one sum keeps apart
-  static constexpr int kSums = kChunkGroups / kGroups;
-
-  __device__ __forceinline__ InputChunk(const T* x, std::int64_t stride, int rows)
-      : group_(threadIdx.x % 32 / 4 / kRows) {
-    const int row = static_cast<int>(threadIdx.x) % 32 / 4 % kRows;
-    held_ = row < rows;
-    x_ = x + (held_ ? row * stride : 0) + group_ * kGroupElements + threadIdx.x % 4 * 16;
-  }
-
-  /// Requests what use() takes later.
-  __device__ __forceinline__ void load(int chunk, bool inside) {
-#pragma unroll
-    for (int sum = 0; sum < kSums; ++sum) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        loaded_[sum][i] = uint4{};
-        if (!held_ || !inside) continue;
-        const T* source = x_ + static_cast<std::int64_t>(chunk) * kChunk + sum * kGroups * kGroupElements;
-        loaded_[sum][i] = reinterpret_cast<const uint4*>(source)[i];
-      }
-    }
-  }
-
-  __device__ __forceinline__ void use() {
-#pragma unroll
-    for (int group = 0; group < kChunkGroups; ++group) {
-      const bool own = group % kGroups == group_;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const uint4 quad = loaded_[group / kGroups][i];
-        words_[group][4 * i] = own ? quad.x : 0;
-        words_[group][4 * i + 1] = own ? quad.y : 0;
-        words_[group][4 * i + 2] = own ? quad.z : 0;
-        words_[group][4 * i + 3] = own ? quad.w : 0;
-      }
-    }
-  }
-
-  /// Words `i` of the lane's sixteen elements of a group.
-  __device__ __forceinline__ std::uint32_t word(int group, int i) const {
-    return words_[group][i];
-  }
-
- private:
-  int group_;
-  bool held_;
-  const T* x_;
-  uint4 loaded_[kSums][2];
-  std::uint32_t words_[kChunkGroups][8];
-};
-
-/// A warp's chunk of 16 weight rows times the rows of x. Lane 4 * g + t holds a quarter of every group of 64 elements
-/// of rows swizzled_row(g) and 8 more; sums[s][i] is of row i / 2 * 8 + swizzled_row(g) and column 2 * t + i % 2.
-template <typename T, int kRows>
-__device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows>::kSums][4],
-                                               const unsigned char* low_codes, const unsigned char* high_codes,
-                                               const PairTable& table, const InputChunk<T, kRows>& input) {
-  const int row = swizzled_row(threadIdx.x % 32 / 4);
-  const int quarter = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll
-  for (int group = 0; group < kChunkGroups; ++group) {
-    // Pieces of 16 bytes lie where the copy's 128-byte swizzle puts them.
-    const int place = row * kChunkBytes + ((2 * group + quarter / 2) ^ row) * 16 + quarter % 2 * 8;
-    const uint2 low = *reinterpret_cast<const uint2*>(low_codes + place);
-    const uint2 high = *reinterpret_cast<const uint2*>(high_codes + place);
-#pragma unroll
-    for (int s = 0; s < 4; ++s) {
-      const std::uint32_t low_word = s < 2 ? low.x : low.y;
-      const std::uint32_t high_word = s < 2 ? high.x : high.y;
-      const int byte = 2 * s % 4;
-      multiply_add<T>(sums[group / InputChunk<T, kRows>::kGroups], table(low_word, byte), table(high_word, byte),
-                      table(low_word, byte + 1), table(high_word, byte + 1), input.word(group, 2 * s),
-                      input.word(group, 2 * s + 1));
-    }
-  }
-}
-
-/// Adds up a batch's sums of all groups and warps, in their order, and stores y.
+/// Adds up the sums of a batch of bands, over groups and warps in their order, and stores y.
 template <typename T>
 __device__ void store_batch(const FewRowsTask<T>& task, const FewRowsShared& shared, int kept_apart, int begin,
                             int end) {
@@ -160,9 +76,9 @@ __device__ void store_batch(const FewRowsTask<T>& task, const FewRowsShared& sha
 
 /// The consumers: each warp multiplies its chunk of every tile.
 template <typename T, int kRows, bool kStagedScales>
-__device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, const PairTable& table,
-                                               FewRowsShared& shared) {
+__device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, FewRowsShared& shared) {
   using Input = InputChunk<T, kRows>;
+  const PairTable table(shared.table);
   const FewRowsTiles& tiles = task.tiles;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -173,9 +89,9 @@ __device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, const
   input.load(member, member < tiles.chunks);
   FewRowsScales<T, kRows, kStagedScales> scales(task, shared);
 
-  Stage stage;
-  for (int begin = 0; begin < tiles.groups; begin += tiles.batch) {
-    const int end = min(begin + tiles.batch, tiles.groups);
+  TileStage stage;
+  for (int begin = 0; begin < tiles.bands; begin += tiles.batch) {
+    const int end = min(begin + tiles.batch, tiles.bands);
     for (int segment = 0; segment < tiles.segments; ++segment) {
       const int chunk = segment * tiles.warps_a_row + member;
       const int next_segment = segment + 1 < tiles.segments ? segment + 1 : 0;
@@ -185,18 +101,18 @@ __device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, const
       scales.start(begin, chunk);
       float* partials = shared.partials[warp] + (column % kRows * kTileRows + row) * Input::kGroups + column / kRows;
 #pragma unroll 1
-      for (int group = begin; group < end; ++group) {
+      for (int band = begin; band < end; ++band) {
         barrier_wait(shared_address(&shared.full[stage.index]), stage.parity);
         float scale[Input::kSums][2];
         scales.decode(scale, shared, stage.index);
-        if (group + 1 < end) {
-          scales.load(group + 1, chunk);
+        if (band + 1 < end) {
+          scales.load(band + 1, chunk);
         } else {
           scales.load(next_segment == 0 ? end : begin, next_chunk);
         }
         float total[4] = {};
         if (chunk < tiles.chunks) {
-          float sums[Input::kSums][4] = {};
+          float sums[Input::kSums][4];
           multiply_chunk<T, kRows>(sums, shared.codes[stage.index][0][warp], shared.codes[stage.index][1][warp], table,
                                    input);
 #pragma unroll
@@ -219,7 +135,7 @@ __device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, const
     }
     workers_meet();
     store_batch(task, shared, Input::kGroups, begin, end);
-    if (end < tiles.groups) workers_meet();
+    if (end < tiles.bands) workers_meet();
   }
 }
 
@@ -234,21 +150,19 @@ __global__ void __launch_bounds__(kThreads, 1)
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char memory[];
   FewRowsShared& shared = *reinterpret_cast<FewRowsShared*>(memory);
-  const PairTable table(shared.table);
-  const bool works = threadIdx.x < kWorkers;
   let_next_kernel_start();
-  if (works) {
-    table.fill<T>(task.codebook, kWorkers);
-  } else {
+  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
+  if (warp == kWarps) {
     shared.prepare(task.tiles, task.out_features, static_cast<int>(threadIdx.x) - kWorkers);
+    __syncthreads();
+    wait_for_earlier_kernels();
+    if (threadIdx.x == kWorkers) copy_tiles<kStagedScales>(task.tiles, codes, absmax_codes, shared);
+    return;
   }
+  PairTable(shared.table).fill<T>(task.codebook, kWorkers);
   __syncthreads();
   wait_for_earlier_kernels();
-  if (works) {
-    multiply_tiles<T, kRows, kStagedScales>(task, table, shared);
-  } else if (threadIdx.x == kWorkers) {
-    copy_tiles<kStagedScales>(task.tiles, codes, absmax_codes, shared);
-  }
+  multiply_tiles<T, kRows, kStagedScales>(task, shared);
 #endif
 }
 
@@ -257,7 +171,7 @@ void launch(FewRowsTask<T> task, const Linear4bit& layer, unsigned grid, cudaStr
   const DeviceWeight4bit& weight = layer.weight;
   FewRowsTiles& tiles = task.tiles;
   const int most = kPartials / (task.rows * kTileRows * (8 / kRows));
-  tiles.batch = static_cast<int>(block_count(tiles.groups, block_count(tiles.groups, most)));
+  tiles.batch = static_cast<int>(block_count(tiles.bands, block_count(tiles.bands, most)));
   const CUtensorMap codes = byte_tensor_map(weight.codes, {kChunkBytes, layer.out_features, tiles.chunks},
                                             {layer.in_features / 2, kChunkBytes},
                                             {kChunkBytes, kHalfRows, tiles.warps_a_row}, CU_TENSOR_MAP_SWIZZLE_128B);
@@ -294,7 +208,7 @@ void plan_and_launch(const Linear4bit& layer, const void* x, std::int64_t x_stri
   FewRowsTiles tiles = cut_into_tiles(layer.out_features, layer.in_features, multiprocessors);
   const std::int64_t units = block_count(layer.out_features, kHalfRows);
   const std::int64_t grid = std::min<std::int64_t>(multiprocessors, block_count(units, tiles.teams() * 2));
-  tiles.groups = static_cast<int>(block_count(block_count(units, grid * tiles.teams()), 2));
+  tiles.bands = static_cast<int>(block_count(block_count(units, grid * tiles.teams()), 2));
   const FewRowsTask<T> task{tiles,
                             BlockScales(layer.weight),
                             CodebookValues(layer.weight.quant_type),

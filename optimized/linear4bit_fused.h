@@ -26,8 +26,8 @@ std::int64_t most_few_rows(const Linear4bit& layer);
 void linear4bit_few_rows(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                          std::int64_t y_stride, cudaStream_t stream);
 
-/// Whether linear4bit_few_rows_tma() takes the layer on the current device: a Hopper GPU, in_features a multiple of 256,
-/// out_features below 2^30 and blocks of 64 or more.
+/// Whether linear4bit_few_rows_tma() takes the layer on the current device: a Hopper GPU, in_features a multiple of
+/// 256, out_features below 2^30 and blocks of 64 or more.
 bool few_rows_tma_takes(const Linear4bit& layer);
 
 /// linear4bit_few_rows() with the weight copied by the tensor memory accelerator. The launch may begin while the
