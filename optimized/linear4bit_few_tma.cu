@@ -154,14 +154,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
   if (warp == kWarps) {
     shared.prepare(task.tiles, task.out_features, static_cast<int>(threadIdx.x) - kWorkers);
-    __syncthreads();
-    wait_for_earlier_kernels();
+  } else {
+    PairTable(shared.table).fill<T>(task.codebook, kWorkers);
+  }
+  __syncthreads();
+  wait_for_earlier_kernels();
+  if (warp == kWarps) {
     if (threadIdx.x == kWorkers) copy_tiles<kStagedScales>(task.tiles, codes, absmax_codes, shared);
     return;
   }
-  PairTable(shared.table).fill<T>(task.codebook, kWorkers);
-  __syncthreads();
-  wait_for_earlier_kernels();
   multiply_tiles<T, kRows, kStagedScales>(task, shared);
 #endif
 }

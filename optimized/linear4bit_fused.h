@@ -21,8 +21,8 @@ void linear4bit_fused(const Linear4bit& layer, const void* x, std::int64_t x_str
 /// current device has too little shared memory.
 std::int64_t most_few_rows(const Linear4bit& layer);
 
-/// The same for most_few_rows(layer) rows at most; one launch, no partial sums. 72 KiB of shared memory a thread
-/// block.
+/// The same for most_few_rows(layer) rows at most, by linear4bit_few_rows_tma() where that takes the layer; one launch,
+/// no workspace. Otherwise 72 KiB of shared memory a thread block.
 void linear4bit_few_rows(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                          std::int64_t y_stride, cudaStream_t stream);
 
