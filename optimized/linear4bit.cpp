@@ -7,6 +7,7 @@
 #include "optimized/cuda_check.h"
 #include "optimized/dequantize.h"
 #include "optimized/linear4bit_fused.h"
+#include "optimized/linear4bit_sliced.h"
 
 namespace qshard::optimized {
 
@@ -63,6 +64,10 @@ void check_call(const Linear4bit& layer, std::int64_t rows, const void* in, std:
 /// The workspace of the path through the dequantized weight: cuBLASLt's, then the weight.
 void multiply_dequantized(MatmulPlans& plans, const Linear4bit& layer, const MatmulShape& shape, const void* in,
                           void* out, void* workspace, cudaStream_t stream) {
+  if (const auto slicing = slicing_of(layer, shape)) {
+    multiply_sliced(plans, layer, shape, *slicing, in, out, workspace, stream);
+    return;
+  }
   void* weight = static_cast<std::byte*>(workspace) + kMatmulWorkspaceBytes;
   dequantize(layer.weight, layer.dtype, weight, stream);
   matmul(plans, shape, in, weight, out, workspace, kMatmulWorkspaceBytes, stream);

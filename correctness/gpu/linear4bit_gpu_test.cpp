@@ -1,5 +1,7 @@
 #include <cmath>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -9,6 +11,7 @@
 #include "correctness/gpu/literal_kernels.h"
 #include "optimized/linear4bit.h"
 #include "optimized/linear4bit_fused.h"
+#include "optimized/linear4bit_sliced.h"
 #include "reference/double_quant.h"
 #include "reference/quantize.h"
 
@@ -118,7 +121,20 @@ struct Call {
   cudaStream_t stream = nullptr;
   bool positive = false;  // inputs of one sign: sums grow instead of cancelling
   bool any_gpu = false;   // the kernel for every GPU, where linear4bit() has a better one for this one
+  std::optional<optimized::Slicing> slicing = {};  // instead of linear4bit()'s choice
 };
+
+optimized::MatmulShape product_of(const optimized::Linear4bit& layer, bool forward, std::int64_t rows,
+                                  std::int64_t in_stride, std::int64_t out_stride) {
+  return {rows,
+          forward ? layer.out_features : layer.in_features,
+          forward ? layer.in_features : layer.out_features,
+          in_stride,
+          layer.in_features,
+          out_stride,
+          forward,
+          layer.dtype};
+}
 
 /// Runs one call on poisoned memory, twice, and checks it in full.
 void check(const TestLayer& layer, const Layer& shape, const Call& call, optimized::MatmulPlans& plans) {
@@ -151,6 +167,10 @@ void check(const TestLayer& layer, const Layer& shape, const Call& call, optimiz
     if (call.any_gpu) {
       optimized::linear4bit_fused(view, source, in_stride, call.rows, result, out_stride, workspace.as<void>(),
                                   call.stream);
+    } else if (call.slicing) {
+      const auto product = product_of(view, call.forward, call.rows, in_stride, out_stride);
+      optimized::multiply_sliced(plans, view, product, *call.slicing, source, result, workspace.as<void>(),
+                                 call.stream);
     } else {
       run(plans, view, source, in_stride, call.rows, result, out_stride, workspace.as<void>(), workspace.bytes(),
           call.stream);
@@ -275,6 +295,117 @@ TEST_F(Linear4bitGpu, SeveralStreamsAtOnce) {
       for (const std::int64_t rows : {1, 16, 64, 128}) check(layer, shape, {.rows = rows, .stream = stream}, plans);
       cudaStreamDestroy(stream);
     });
+  }
+}
+
+// Slices of every kind: even and uneven, all, some or none of a slice dequantized up front.
+const std::vector<optimized::Slicing> kSlicings = {
+    {256, 256, 0, 2}, {512, 256, 512 * 1024, 4}, {256, 512, 700 * 1024, 4}, {1024, 768, 1536 * 1024, 8}};
+
+class SlicedLinear4bitGpu : public Linear4bitGpu {
+ protected:
+  void SetUp() override {
+    Linear4bitGpu::SetUp();
+    if (!IsSkipped() && !optimized::has_warpgroups()) GTEST_SKIP() << "not run: slices are for Hopper GPUs";
+  }
+};
+
+TEST_F(SlicedLinear4bitGpu, ForwardAndGradient) {
+  optimized::MatmulPlans plans;
+  for (const Layer& shape : {Layer{.out_features = 1536, .in_features = 1280},
+                             Layer{.out_features = 1024, .in_features = 1536, .blocksize = 512, .dtype = DType::f16},
+                             Layer{.out_features = 1300, .in_features = 1024, .blocksize = 32, .nested = false}}) {
+    const TestLayer layer(shape, 91);
+    for (const optimized::Slicing& slicing : kSlicings) {
+      for (const bool forward : {true, false}) {
+        check(layer, shape, {.rows = 130, .forward = forward, .slicing = slicing}, plans);
+        check(layer, shape, {.rows = 77, .in_padding = 8, .out_padding = 5, .forward = forward, .slicing = slicing},
+              plans);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(SlicedLinear4bitGpu, TwoStreamsWithTheirOwnPlans) {
+  std::vector<std::jthread> threads;
+  for (int s = 0; s < 2; ++s) {
+    threads.emplace_back([s] {
+      optimized::MatmulPlans plans;
+      cudaStream_t stream = nullptr;
+      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      const Layer shape{.out_features = 1536, .in_features = 1280};
+      const TestLayer layer(shape, 93 + s);
+      for (const optimized::Slicing& slicing : kSlicings) {
+        check(layer, shape, {.rows = 256, .forward = s == 0, .stream = stream, .slicing = slicing}, plans);
+      }
+      cudaStreamDestroy(stream);
+    });
+  }
+}
+
+TEST_F(SlicedLinear4bitGpu, CapturedIntoAGraph) {
+  optimized::MatmulPlans plans;
+  const Layer shape{.out_features = 1536, .in_features = 1280};
+  const TestLayer layer(shape, 95);
+  const optimized::Linear4bit view = layer.view();
+  constexpr std::int64_t kRows = 100;
+  std::vector<float> values(kRows * shape.in_features);
+  std::mt19937_64 generator(96);
+  std::normal_distribution<float> normal;
+  for (float& value : values) value = normal(generator);
+  const Tensor input = from_floats(values, shape.dtype, {std::ssize(values)});
+  const DeviceBuffer x(std::span<const std::byte>(input.bytes()));
+  DeviceBuffer y(kRows * shape.out_features * size_of(shape.dtype));
+  DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
+  const auto product = product_of(view, true, kRows, shape.in_features, shape.out_features);
+  const auto run = [&](cudaStream_t stream) {
+    optimized::multiply_sliced(plans, view, product, kSlicings[1], x.as<void>(), y.as<void>(), workspace.as<void>(),
+                               stream);
+  };
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  QSHARD_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  run(stream);
+  QSHARD_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+  QSHARD_CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
+  const auto expect = [&](const std::function<void()>& call) {
+    y.poison();
+    workspace.poison();
+    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+    call();
+    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
+    layer.expect_product(true, x, shape.in_features, kRows, y.download<std::byte>(), shape.out_features);
+  };
+  for (int repeat = 0; repeat < 2; ++repeat) expect([&] { QSHARD_CUDA_CHECK(cudaGraphLaunch(replay, stream)); });
+  expect([&] { run(stream); });  // the plans are free again for calls outside of the graph
+  cudaGraphExecDestroy(replay);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
+TEST_F(SlicedLinear4bitGpu, ChosenForLargeProductsOnly) {
+  const auto chosen = [](std::int64_t out, std::int64_t in, std::int64_t rows, bool forward, DType dtype) {
+    const optimized::Linear4bit layer{{.elements = out * in}, out, in, dtype};
+    return optimized::slicing_of(layer, product_of(layer, forward, rows, forward ? in : out, forward ? out : in));
+  };
+  EXPECT_FALSE(chosen(28672, 8192, 128, true, DType::bf16));
+  EXPECT_FALSE(chosen(28672, 8192, 2048, true, DType::f32));
+  EXPECT_FALSE(chosen(2048, 2048, 2048, true, DType::bf16));
+  EXPECT_FALSE(chosen(28673, 8192, 2048, true, DType::bf16));
+  EXPECT_FALSE(chosen(14336, 4096, 2048, true, DType::bf16));
+  for (const std::int64_t rows : {2048, 3000, 4096, 8192, 100'000}) {
+    for (const bool forward : {true, false}) {
+      const auto slicing = chosen(28672, 8192, rows, forward, DType::bf16);
+      if (!slicing) continue;
+      EXPECT_EQ(slicing->first_columns % 256, 0);
+      EXPECT_EQ(slicing->columns % 256, 0);
+      EXPECT_GT(slicing->first_columns, 0);
+      EXPECT_GE(slicing->up_front, 0);
+      EXPECT_LE(slicing->up_front, 28672 * 8192);
+    }
   }
 }
 
