@@ -41,6 +41,14 @@ void check_cuda(cudaError_t status, const char* statement, const char* file, int
        advice(status), statement, file, line);
 }
 
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0;
+  int value = 0;
+  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
+  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
+}
+
 void check_pointer(const void* pointer, std::size_t alignment, const char* what) {
   if (pointer == nullptr) fail_input("{} is a null pointer", what);
   if (reinterpret_cast<std::uintptr_t>(pointer) % alignment != 0) {

@@ -14,6 +14,9 @@ namespace qshard::optimized {
 /// Error(bad_input), anything else Error(rank_failed).
 void check_cuda(cudaError_t status, const char* statement, const char* file, int line);
 
+/// Of the current device. Throws as check_cuda().
+int device_attribute(cudaDeviceAttr attribute);
+
 /// Throws Error(bad_input), naming `what`, when `pointer` is null or not a multiple of `alignment` bytes.
 void check_pointer(const void* pointer, std::size_t alignment, const char* what);
 

@@ -77,7 +77,7 @@ void multiply_dequantized(MatmulPlans& plans, const Linear4bit& layer, const Mat
 void multiply_fused(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                     std::int64_t y_stride, void* workspace, cudaStream_t stream) {
   const std::size_t element = size_of(layer.dtype);
-  if (rows > most_few_rows(layer) && has_warpgroups()) {
+  if (rows > most_few_rows(layer) && takes_warpgroups(layer)) {
     linear4bit_warpgroup(layer, x, x_stride, rows, y, y_stride, workspace, stream);
     return;
   }
@@ -106,7 +106,7 @@ std::size_t linear4bit_workspace_bytes(const Linear4bit& layer, std::int64_t row
     const std::int64_t fused_rows = std::min(rows, kMostFusedRows);
     bytes = std::max(bytes, aligned(fused_workspace_bytes(layer, fused_rows)) +
                                 static_cast<std::size_t>(fused_rows * layer.in_features) * element);
-    bytes = std::max(bytes, warpgroup_workspace_bytes(layer, fused_rows));
+    if (takes_warpgroups(layer)) bytes = std::max(bytes, warpgroup_workspace_bytes(layer, fused_rows));
   }
   return bytes;
 }

@@ -38,11 +38,15 @@ void linear4bit_few_rows_tma(const Linear4bit& layer, const void* x, std::int64_
 /// Whether the current device has Hopper's warpgroup instructions.
 bool has_warpgroups();
 
+/// Whether linear4bit_warpgroup() takes the layer on the current device: a Hopper GPU, blocks of 64 or more, and
+/// out_features below 2^30.
+bool takes_warpgroups(const Linear4bit& layer);
+
 /// Device memory that linear4bit_warpgroup() needs, in bytes.
 std::size_t warpgroup_workspace_bytes(const Linear4bit& layer, std::int64_t rows);
 
-/// linear4bit() for 1 to kMostFusedRows rows in f16 or bf16 on a Hopper GPU; x of any alignment and stride. Two or
-/// three launches: x is laid out for the matrix instructions first, and partial sums are added up last.
+/// linear4bit() for 1 to kMostFusedRows rows in f16 or bf16; x of any alignment and stride. Two launches: x is laid out
+/// for the matrix instructions first.
 void linear4bit_warpgroup(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                           std::int64_t y_stride, void* workspace, cudaStream_t stream);
 

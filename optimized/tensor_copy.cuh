@@ -4,15 +4,52 @@
 
 #include <cuda.h>
 
-#include "optimized/warpgroup_instruction.cuh"
-
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
+// Hopper's copy engine, the barriers in shared memory that count what it has copied, and dependent launches, one
+// function an instruction.
 namespace qshard::optimized {
+
+/// A barrier in shared memory at `address` that `arrivals` arrivals and the bytes they announced complete.
+__device__ __forceinline__ void barrier_init(std::uint32_t address, int arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(std::uint32_t address) {
+  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(address) : "memory");
+}
+
+/// Waits for the end of the phase of this parity.
+__device__ __forceinline__ void barrier_wait(std::uint32_t address, int parity) {
+  asm volatile(
+      "{.reg .pred done;\n"
+      "again%=: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
+      "@!done bra again%=;}" ::"r"(address),
+      "r"(parity)
+      : "memory");
+}
+
+/// Makes barrier_init() known to the copies.
+__device__ __forceinline__ void barrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 
 /// Counts one arrival at the barrier, whose phase then also waits for this many bytes of copies.
 __device__ __forceinline__ void barrier_expect(std::uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+/// Copies `bytes` from device to shared memory, both aligned to 16 bytes; `barrier` counts what has arrived.
+__device__ __forceinline__ void bulk_copy(std::uint32_t to, const void* from, std::uint32_t bytes,
+                                          std::uint32_t barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
+/// Brings a map closer, for copy_box().
+__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
 /// Copies the box at (x, y) of a tensor of two dimensions to shared memory; `barrier` counts its bytes.

@@ -6,17 +6,17 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-// Hopper's warpgroup matrix instruction and the bulk copies and barriers that feed it, one function an instruction.
-// Everything here exists for sm_90a alone.
+// Hopper's warpgroup matrix instruction and what belongs to it, one function an instruction. Everything here exists for
+// sm_90a alone.
 namespace qshard::optimized {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 /// Matrix b [columns, 16] in shared memory as the instruction takes it: pieces of 8 columns by 16 bytes, 128 bytes
-/// each; the two halves of the inner dimension are 128 bytes apart, groups of 8 columns 256.
+/// each; the two halves of the inner dimension are 128 bytes apart, groups of 8 columns 256. Addresses and sizes: an
+/// address further on by 16 n bytes is a descriptor greater by n.
 __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address) {
-  return static_cast<std::uint64_t>(address >> 4 & 0x3FFF) | std::uint64_t{128 >> 4} << 16 |
-         std::uint64_t{256 >> 4} << 32;
+  return static_cast<std::uint64_t>(address >> 4) | std::uint64_t{128 >> 4} << 16 | std::uint64_t{256 >> 4} << 32;
 }
 
 __device__ __forceinline__ void warpgroup_fence() {
@@ -28,16 +28,37 @@ __device__ __forceinline__ void warpgroup_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-/// Waits for all groups. `d`: the sums of the last one, which nothing may read earlier.
-template <int kCount>
+/// Waits until at most kPending groups are under way. `d`: the sums of one that is done then, which nothing may read
+/// earlier.
+template <int kPending, int kCount>
 __device__ __forceinline__ void warpgroup_wait(float (&d)[kCount]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 #pragma unroll
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
 }
 
 /// d = a b, or d += a b where `add`: a [64, 16] in the registers of a warpgroup, each warp its 16 rows; b from shared
 /// memory. Asynchronous. d holds 4 values for each 8 columns, laid out as those of mma.m16n8k16.
+template <typename T>
+__device__ __forceinline__ void warpgroup_multiply(float (&d)[4], const std::uint32_t (&a)[4], std::uint64_t b,
+                                                   bool add) {
+  if constexpr (std::is_same_v<T, __half>) {
+    asm volatile(
+        "{.reg .pred add; setp.ne.b32 add, %9, 0; wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {"
+        "%0, %1, %2, %3"
+        "}, {%4, %5, %6, %7}, %8, add, 1, 1, 0;}"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
+  } else {
+    asm volatile(
+        "{.reg .pred add; setp.ne.b32 add, %9, 0; wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {"
+        "%0, %1, %2, %3"
+        "}, {%4, %5, %6, %7}, %8, add, 1, 1, 0;}"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
+  }
+}
+
 template <typename T>
 __device__ __forceinline__ void warpgroup_multiply(float (&d)[8], const std::uint32_t (&a)[4], std::uint64_t b,
                                                    bool add) {
@@ -108,32 +129,16 @@ __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], const std::ui
   }
 }
 
-/// A barrier in shared memory at `address` that `arrivals` arrivals and the bytes they announced complete.
-__device__ __forceinline__ void barrier_init(std::uint32_t address, int arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
+/// Moves registers between the warpgroups of a thread block; all of a warpgroup's warps call it. kCount: a multiple
+/// of 8.
+template <int kCount>
+__device__ __forceinline__ void raise_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
-__device__ __forceinline__ void barrier_arrive(std::uint32_t address) {
-  asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(address) : "memory");
-}
-
-/// Waits for the end of the phase of this parity.
-__device__ __forceinline__ void barrier_wait(std::uint32_t address, int parity) {
-  asm volatile(
-      "{.reg .pred done;\n"
-      "again%=: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-      "@!done bra again%=;}" ::"r"(address),
-      "r"(parity)
-      : "memory");
-}
-
-/// Copies `bytes` from device to shared memory, both aligned to 16 bytes, and arrives at `barrier` when they are there.
-__device__ __forceinline__ void bulk_copy(std::uint32_t to, const void* from, std::uint32_t bytes,
-                                          std::uint32_t barrier) {
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-               "l"(from), "r"(bytes), "r"(barrier)
-               : "memory");
+template <int kCount>
+__device__ __forceinline__ void lower_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
 #endif

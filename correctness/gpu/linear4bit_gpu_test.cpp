@@ -225,6 +225,27 @@ TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
   }
 }
 
+// 5 to 64 rows: tiles of weight rows that a thread block has whole, that two or that many share; steps and tiles that end
+// early; scales read ahead or one by one.
+TEST_F(Linear4bitGpu, TilesOfEveryCut) {
+  optimized::MatmulPlans plans;
+  std::uint64_t seed = 46;
+  for (const auto& [out, in, nested] : {std::tuple{1, 64, true},
+                                        {193, 320, false},
+                                        {192, 28672, true},
+                                        {4096, 4096, true},
+                                        {5000, 1088, true},
+                                        {60000, 192, true},
+                                        {40000, 256, false}}) {
+    const Layer shape{.out_features = out, .in_features = in, .nested = nested};
+    const TestLayer layer(shape, ++seed);
+    for (const std::int64_t rows : {5, 8, 24, 40, 64}) {
+      check(layer, shape, {.rows = rows, .in_padding = 4, .out_padding = 1}, plans);
+      if (HasFailure()) return;
+    }
+  }
+}
+
 TEST_F(Linear4bitGpu, ShapesBlocksizesTypesAndDtypes) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 41;

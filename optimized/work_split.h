@@ -1,0 +1,48 @@
+#pragma once
+
+#ifdef __CUDACC__
+#define QSHARD_HOST_DEVICE __host__ __device__
+#else
+#define QSHARD_HOST_DEVICE
+#endif
+
+namespace qshard::optimized {
+
+/// Tiles of equally many steps, cut into one contiguous range of steps a worker, of equal length or one longer, so that
+/// workers may share a tile. A range is some last steps of a tile, whole tiles, and some first steps of another.
+struct WorkSplit {
+  int tiles;
+  int steps;    // of a tile; tiles * steps is an int
+  int workers;  // at most tiles * steps
+  int shorter;  // steps of a worker
+  int longer;   // workers, the first ones, that have one more
+
+  WorkSplit(int tiles, int steps, int most_workers)
+      : tiles(tiles),
+        steps(steps),
+        workers(most_workers < tiles * steps ? most_workers : tiles * steps),
+        shorter(tiles * steps / workers),
+        longer(tiles * steps % workers) {}
+
+  /// The first of the worker's steps; worker `workers` begins where the last one ends.
+  [[nodiscard]] QSHARD_HOST_DEVICE int begin(int worker) const {
+    return worker * shorter + (worker < longer ? worker : longer);
+  }
+
+  /// The worker whose range holds the step.
+  [[nodiscard]] QSHARD_HOST_DEVICE int worker_of(int step) const {
+    const int rest = step - longer * (shorter + 1);
+    return rest < 0 ? step / (shorter + 1) : longer + rest / shorter;
+  }
+
+  /// Where the worker's partial sums of a tile that it shares lie: its first tile's, or its last one's.
+  [[nodiscard]] QSHARD_HOST_DEVICE int slot(int worker, int tile) const {
+    return 2 * worker + (tile * steps <= begin(worker) ? 0 : 1);
+  }
+
+  [[nodiscard]] QSHARD_HOST_DEVICE int slots() const { return 2 * workers; }
+};
+
+}  // namespace qshard::optimized
+
+#undef QSHARD_HOST_DEVICE
