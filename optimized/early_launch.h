@@ -12,7 +12,7 @@ namespace qshard::optimized {
 /// (wait_for_earlier_kernels()) before it touches what that one reads or writes.
 template <typename... Parameters, typename... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
-                  const Arguments&... arguments) {
+                  Arguments... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -39,6 +39,7 @@ __device__ __forceinline__ void fill_tables(const WarpgroupTask<T>& task, const 
 
 template <typename T, int kColumnTiles>
 __device__ __forceinline__ void multiply(const WarpgroupTask<T>& task, const CUtensorMap& codes, unsigned char* room) {
+  let_next_kernel_start();
   const WarpgroupShared<kColumnTiles> shared{room};
   const int begin = task.split.begin(static_cast<int>(blockIdx.x));
   const int end = task.split.begin(static_cast<int>(blockIdx.x) + 1);
@@ -132,10 +133,9 @@ void launch(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::
       static_cast<unsigned>(block_count(std::max<std::int64_t>(pack_count, arrival_count), kPackThreads));
   const bool aligned = reinterpret_cast<std::uintptr_t>(x) % sizeof(uint2) == 0 && x_stride % 4 == 0;
   const auto pack = aligned ? pack_kernel<true, T> : pack_kernel<false, T>;
-  pack<<<pack_blocks, kPackThreads, 0, stream>>>(static_cast<const T*>(x), x_stride, task.rows, task.in_features,
-                                                 cut.padded_rows(), pack_count, static_cast<uint4*>(workspace),
-                                                 arrivals, arrival_count);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(pack, dim3(pack_blocks), kPackThreads, 0, stream, static_cast<const T*>(x), x_stride, task.rows,
+               task.in_features, cut.padded_rows(), pack_count, static_cast<uint4*>(workspace), arrivals,
+               arrival_count);
   switch (cut.column_tiles) {
     case 1:
       launch_kernel<T, 1>(task, codes, stream);

@@ -31,6 +31,8 @@ __global__ void __launch_bounds__(kPackThreads)
                 uint4* packed, int* arrivals, int arrival_count) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kPackThreads + threadIdx.x;
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  // In this order: whoever starts next may read what the kernels before this one wrote.
+  wait_for_earlier_kernels();
   let_next_kernel_start();
 #endif
   if (i < arrival_count) arrivals[i] = 0;
