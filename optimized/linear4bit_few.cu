@@ -228,10 +228,7 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
 template <typename T>
 void launch(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
             std::int64_t y_stride, cudaStream_t stream) {
-  int device = 0;
-  int multiprocessors = 0;
-  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
-  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
   // Enough warps to fill three quarters of a thread block on each multiprocessor: measured on an H200.
   const std::int64_t groups = block_count(layer.out_features, kTileRows);
   int warps_a_row = 1;
@@ -262,10 +259,7 @@ void launch(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::
 }  // namespace
 
 std::int64_t most_few_rows(const Linear4bit& layer) {
-  int device = 0;
-  int shared_memory = 0;
-  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
-  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  const int shared_memory = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   constexpr int kNeeded = PairTable::kBytes + (8 << 10);  // and the kernel's own
   return layer.weight.blocksize >= 64 && shared_memory >= kNeeded ? 4 : 0;
 }

@@ -5,6 +5,7 @@
 
 #include "optimized/cuda_check.h"
 #include "optimized/device_math.cuh"
+#include "optimized/early_launch.h"
 #include "optimized/few_rows_chunk.cuh"
 #include "optimized/few_rows_scales.cuh"
 #include "optimized/few_rows_tiles.cuh"
@@ -186,26 +187,13 @@ void launch(FewRowsTask<T> task, const Linear4bit& layer, unsigned grid, cudaStr
   const auto kernel = few_rows_tma_kernel<T, kRows, kStagedScales>;
   constexpr int kBytes = sizeof(FewRowsShared);
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(grid);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = kBytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  QSHARD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, task, codes, absmax_codes));
+  launch_early(kernel, dim3(grid), kThreads, kBytes, stream, task, codes, absmax_codes);
 }
 
 template <typename T>
 void plan_and_launch(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
                      std::int64_t y_stride, cudaStream_t stream) {
-  int device = 0;
-  int multiprocessors = 0;
-  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
-  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
   FewRowsTiles tiles = cut_into_tiles(layer.out_features, layer.in_features, multiprocessors);
   const std::int64_t units = block_count(layer.out_features, kHalfRows);
   const std::int64_t grid = std::min<std::int64_t>(multiprocessors, block_count(units, tiles.teams() * 2));

@@ -291,10 +291,7 @@ struct Cut {
   int steps_a_slice;
 
   Cut(const Linear4bit& layer, std::int64_t rows) : run(layer.weight.blocksize >= 64 ? 16 : 8) {
-    int device = 0;
-    int multiprocessors = 0;
-    QSHARD_CUDA_CHECK(cudaGetDevice(&device));
-    QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+    const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
     column_tiles = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
     row_tiles = column_tiles == 1 ? 1 : 2;
     const std::int64_t resident = multiprocessors * (column_tiles <= 2 ? 2 : 1);

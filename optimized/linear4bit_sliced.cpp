@@ -65,14 +65,6 @@ void dequantize_rest(const Linear4bit& layer, const Panel& panel, int multiproce
   dequantize_beside(layer.weight, part, layer.dtype, out, multiprocessors, stream);
 }
 
-int multiprocessor_count() {
-  int device = 0;
-  int count = 0;
-  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
-  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
-}
-
 std::int64_t divide_up(std::int64_t value, std::int64_t by) {
   return (value + by - 1) / by;
 }
@@ -109,7 +101,7 @@ std::optional<Slicing> slicing_of(const Linear4bit& layer, const MatmulShape& sh
       layer.weight.elements < kLeastElements || !has_warpgroups()) {
     return {};
   }
-  const std::int64_t columns = wave_columns(shape.rows, multiprocessor_count() - kBeside);
+  const std::int64_t columns = wave_columns(shape.rows, device_attribute(cudaDevAttrMultiProcessorCount) - kBeside);
   if (columns == 0 || shape.columns < kLeastSlices * columns) return {};
   const auto all = static_cast<double>(shape.columns);
   // Nothing is dequantized beside the last slice.
@@ -133,7 +125,7 @@ void multiply_sliced(MatmulPlans& plans, const Linear4bit& layer, const MatmulSh
     side.mark(i);
   }
   MatmulShape product = shape;
-  product.multiprocessors = multiprocessor_count() - slicing.multiprocessors;
+  product.multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount) - slicing.multiprocessors;
   for (int i = 0; i < count; ++i) {
     if (!panels[i].whole_up_front()) side.wait(i, stream);
     product.columns = panels[i].columns;
