@@ -320,8 +320,9 @@ TEST_F(Linear4bitGpu, SeveralStreamsAtOnce) {
 }
 
 // Slices of every kind: even and uneven, all, some or none of a slice dequantized up front.
-const std::vector<optimized::Slicing> kSlicings = {
-    {256, 256, 0, 2}, {512, 256, 512 * 1024, 4}, {256, 512, 700 * 1024, 4}, {1024, 768, 1536 * 1024, 8}};
+constexpr std::int64_t kColumn = 1024;  // elements of the weight for a column of the output, about
+constexpr optimized::Slicing kSlicings[] = {
+    {256, 256, 0, 2}, {512, 256, 512 * kColumn, 4}, {256, 512, 700 * kColumn, 4}, {1024, 768, 1536 * kColumn, 8}};
 
 class SlicedLinear4bitGpu : public Linear4bitGpu {
  protected:
@@ -350,6 +351,7 @@ TEST_F(SlicedLinear4bitGpu, ForwardAndGradient) {
 
 TEST_F(SlicedLinear4bitGpu, TwoStreamsWithTheirOwnPlans) {
   std::vector<std::jthread> threads;
+  threads.reserve(2);
   for (int s = 0; s < 2; ++s) {
     threads.emplace_back([s] {
       optimized::MatmulPlans plans;
