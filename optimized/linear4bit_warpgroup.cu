@@ -15,10 +15,10 @@ namespace qshard::optimized {
 
 namespace {
 
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
 constexpr int kMultiplierRegisters = 160;  // of a thread
 constexpr int kLoaderRegisters = 32;
-
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 /// The tables of shared memory, by the multiplying threads.
 template <typename T, int kColumnTiles>
