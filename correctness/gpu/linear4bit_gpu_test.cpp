@@ -225,8 +225,8 @@ TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
   }
 }
 
-// 5 to 64 rows: tiles of weight rows that a thread block has whole, that two or that many share; steps and tiles that end
-// early; scales read ahead or one by one.
+// 5 to 64 rows: tiles of weight rows that a thread block has whole, that two or that many share; steps and tiles that
+// end early; scales read ahead or one by one.
 TEST_F(Linear4bitGpu, TilesOfEveryCut) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 46;
