@@ -2,9 +2,6 @@
 // float32, float16 and bfloat16, both codebooks, every block size, tails, special values, nested and not.
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -12,6 +9,7 @@
 #include "core/float16.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "correctness/differing_elements.h"
 #include "correctness/golden_cases.h"
 #include "reference/dequantize.h"
 #include "reference/quantize.h"
@@ -25,19 +23,7 @@ float scalar(const TensorView& tensor) {
   return to_floats(tensor).at(0);
 }
 
-// Elements of two floating tensors that differ in a bit, two NaN counting as equal.
-std::size_t differing_elements(const TensorView& a, const TensorView& b) {
-  if (a.bytes.size() != b.bytes.size()) return std::max(a.bytes.size(), b.bytes.size());
-  const std::vector<float> x = to_floats(a);
-  const std::vector<float> y = to_floats(b);
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const bool same = std::bit_cast<std::uint32_t>(x[i]) == std::bit_cast<std::uint32_t>(y[i]) ||
-                      (std::isnan(x[i]) && std::isnan(y[i]));
-    if (!same) ++count;
-  }
-  return count;
-}
+using test::differing_elements;
 
 std::size_t differing_elements(const std::vector<float>& a, const TensorView& b) {
   return differing_elements({DType::f32, {std::ssize(a)}, std::as_bytes(std::span(a))}, b);

@@ -1,8 +1,8 @@
-#include <cmath>
 #include <random>
 
 #include "core/float16.h"
 #include "core/safetensors.h"
+#include "correctness/differing_elements.h"
 #include "correctness/expect_error.h"
 #include "correctness/gpu/bitsandbytes_library.h"
 #include "correctness/gpu/gpu_testing.h"
@@ -21,20 +21,6 @@ constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 
 class DequantizeGpu : public GpuTest {};
 
-// Elements that differ in a bit; two NaN are equal.
-std::size_t differing_elements(std::span<const std::byte> a, std::span<const std::byte> b, DType dtype) {
-  const Shape shape{static_cast<std::int64_t>(a.size() / size_of(dtype))};
-  const std::vector<float> x = to_floats({dtype, shape, a});
-  const std::vector<float> y = to_floats({dtype, shape, b});
-  std::size_t count = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const bool same = std::bit_cast<std::uint32_t>(x[i]) == std::bit_cast<std::uint32_t>(y[i]) ||
-                      (std::isnan(x[i]) && std::isnan(y[i]));
-    if (!same) ++count;
-  }
-  return count;
-}
-
 void expect_like_reference(const Weight4bitView& weight) {
   const DeviceWeight on_device(weight);
   const std::int64_t count = element_count(weight.info->shape);
@@ -45,7 +31,8 @@ void expect_like_reference(const Weight4bitView& weight) {
     optimized::dequantize(on_device.view(), dtype, out.as<void>(), nullptr);
     const auto found = out.download<std::byte>();
     const Tensor expected = reference::dequantize(weight, dtype);
-    EXPECT_EQ(differing_elements(std::span(found).first(bytes), expected.bytes(), dtype), 0U) << torch_name(dtype);
+    const TensorView rebuilt{dtype, {count}, std::span(found).first(bytes)};
+    EXPECT_EQ(differing_elements(rebuilt, expected.view()), 0U) << torch_name(dtype);
     for (std::size_t i = bytes; i < found.size(); ++i) EXPECT_EQ(found[i], std::byte{DeviceBuffer::kPoison});
   }
 }
