@@ -6,6 +6,7 @@
 #include "optimized/device_math.cuh"
 #include "optimized/device_weight4bit.h"
 #include "optimized/pair_table.cuh"
+#include "optimized/stage_counter.cuh"
 #include "optimized/tensor_copy.cuh"
 
 // How linear4bit_few_tma.cu cuts the weight. A thread block has one producer warp and 16 workers. The workers form
@@ -92,17 +93,7 @@ __device__ __forceinline__ int swizzled_row(int g) {
   return 2 * (g % 4) + g / 4;
 }
 
-/// A stage of shared memory and the parity of its turn.
-struct TileStage {
-  int index = 0;
-  int parity = 0;
-
-  __device__ __forceinline__ void advance() {
-    if (++index < kStages) return;
-    index = 0;
-    parity ^= 1;
-  }
-};
+using TileStage = StageCounter<kStages>;
 
 __device__ __forceinline__ void workers_meet() {
   asm volatile("bar.sync 1, %0;" ::"n"(kWorkers) : "memory");
@@ -135,7 +126,7 @@ struct FewRowsShared {
       barrier_init(shared_address(&full[stage]), 1);
       barrier_init(shared_address(&empty[stage]), kWarps);
     }
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    barrier_init_fence();
   }
 
   /// Halves of a band's 16 rows that the team has.

@@ -28,8 +28,8 @@ __device__ void copy_tiles(const FewRowsTiles& tiles, const CUtensorMap& codes, 
   for (int begin = 0; begin < tiles.bands; begin += tiles.batch) {
     for (int segment = 0; segment < tiles.segments; ++segment) {
       for (int band = begin; band < min(begin + tiles.batch, tiles.bands); ++band) {
-        barrier_wait(shared_address(&shared.empty[stage.index]), stage.parity ^ 1);
-        const std::uint32_t barrier = shared_address(&shared.full[stage.index]);
+        barrier_wait(shared_address(&shared.empty[stage.stage]), stage.parity ^ 1);
+        const std::uint32_t barrier = shared_address(&shared.full[stage.stage]);
         int halves = 0;
         for (int team = 0; team < tiles.teams(); ++team) halves += shared.halves(team, band);
         barrier_expect(barrier,
@@ -39,9 +39,9 @@ __device__ void copy_tiles(const FewRowsTiles& tiles, const CUtensorMap& codes, 
           const int first_warp = team * tiles.warps_a_row;
           for (int half = 0; half < shared.halves(team, band); ++half) {
             const int row = (shared.first_unit[team] + 2 * band + half) * kHalfRows;
-            copy_box(shared_address(shared.codes[stage.index][half][first_warp]), codes, 0, row, chunk, barrier);
+            copy_box(shared_address(shared.codes[stage.stage][half][first_warp]), codes, 0, row, chunk, barrier);
             if constexpr (kStagedScales) {
-              copy_box(shared_address(shared.absmax_codes[stage.index][half][first_warp]), absmax_codes,
+              copy_box(shared_address(shared.absmax_codes[stage.stage][half][first_warp]), absmax_codes,
                        chunk * kChunkGroups, row, barrier);
             }
           }
@@ -103,9 +103,9 @@ __device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, FewRo
       float* partials = shared.partials[warp] + (column % kRows * kTileRows + row) * Input::kGroups + column / kRows;
 #pragma unroll 1
       for (int band = begin; band < end; ++band) {
-        barrier_wait(shared_address(&shared.full[stage.index]), stage.parity);
+        barrier_wait(shared_address(&shared.full[stage.stage]), stage.parity);
         float scale[Input::kSums][2];
-        scales.decode(scale, shared, stage.index);
+        scales.decode(scale, shared, stage.stage);
         if (band + 1 < end) {
           scales.load(band + 1, chunk);
         } else {
@@ -114,7 +114,7 @@ __device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, FewRo
         float total[4] = {};
         if (chunk < tiles.chunks) {
           float sums[Input::kSums][4];
-          multiply_chunk<T, kRows>(sums, shared.codes[stage.index][0][warp], shared.codes[stage.index][1][warp], table,
+          multiply_chunk<T, kRows>(sums, shared.codes[stage.stage][0][warp], shared.codes[stage.stage][1][warp], table,
                                    input);
 #pragma unroll
           for (int s = 0; s < Input::kSums; ++s) {
@@ -123,7 +123,7 @@ __device__ __forceinline__ void multiply_tiles(const FewRowsTask<T>& task, FewRo
           }
         }
         __syncwarp();
-        if (lane == 0) barrier_arrive(shared_address(&shared.empty[stage.index]));
+        if (lane == 0) barrier_arrive(shared_address(&shared.empty[stage.stage]));
         stage.advance();
 #pragma unroll
         for (int i = 0; i < 4; ++i) {

@@ -4,6 +4,7 @@
 
 #include "optimized/device_math.cuh"
 #include "optimized/pair_table.cuh"
+#include "optimized/stage_counter.cuh"
 #include "optimized/work_split.h"
 
 // How linear4bit_warpgroup.cu cuts its work. A thread block multiplies tiles of 192 weight rows; along a row it takes
@@ -77,19 +78,6 @@ struct Place {
     if (++step < split.steps) return;
     step = 0;
     ++tile;
-  }
-};
-
-/// Which stage is next, and the parity of its barriers' phase.
-template <int kCount>
-struct StageCounter {
-  int stage = 0;
-  int parity = 0;
-
-  __device__ __forceinline__ void advance() {
-    if (++stage < kCount) return;
-    stage = 0;
-    parity ^= 1;
   }
 };
 
