@@ -7,6 +7,7 @@
 #include "optimized/cuda_check.h"
 #include "optimized/dequantize.h"
 #include "optimized/linear4bit_fused.h"
+#include "optimized/linear4bit_many.h"
 #include "optimized/linear4bit_sliced.h"
 
 namespace qshard::optimized {
@@ -61,9 +62,17 @@ void check_call(const Linear4bit& layer, std::int64_t rows, const void* in, std:
                  "the workspace of a 4-bit linear layer, in bytes,");
 }
 
+bool is_aligned(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0;
+}
+
 /// The workspace of the path through the dequantized weight: cuBLASLt's, then the weight.
 void multiply_dequantized(MatmulPlans& plans, const Linear4bit& layer, const MatmulShape& shape, const void* in,
                           void* out, void* workspace, cudaStream_t stream) {
+  if (many_rows_takes(layer, shape) && many_rows_pays(shape) && is_aligned(in) && is_aligned(out)) {
+    linear4bit_many(layer, shape, in, out, workspace, stream);
+    return;
+  }
   if (const auto slicing = slicing_of(layer, shape)) {
     multiply_sliced(plans, layer, shape, *slicing, in, out, workspace, stream);
     return;
@@ -81,7 +90,7 @@ void multiply_fused(const Linear4bit& layer, const void* x, std::int64_t x_strid
     linear4bit_warpgroup(layer, x, x_stride, rows, y, y_stride, workspace, stream);
     return;
   }
-  if (reinterpret_cast<std::uintptr_t>(x) % 16 != 0 || x_stride % 8 != 0) {
+  if (!is_aligned(x) || x_stride % 8 != 0) {
     void* copy = static_cast<std::byte*>(workspace) + aligned(fused_workspace_bytes(layer, rows));
     const std::size_t width = layer.in_features * element;
     QSHARD_CUDA_CHECK(
@@ -102,6 +111,7 @@ std::size_t linear4bit_workspace_bytes(const Linear4bit& layer, std::int64_t row
   check_layer(layer, rows);
   const std::size_t element = size_of(layer.dtype);
   std::size_t bytes = kMatmulWorkspaceBytes + layer.out_features * layer.in_features * element;
+  bytes = std::max(bytes, many_rows_workspace_bytes(layer));
   if (layer.dtype != DType::f32) {
     const std::int64_t fused_rows = std::min(rows, kMostFusedRows);
     bytes = std::max(bytes, aligned(fused_workspace_bytes(layer, fused_rows)) +

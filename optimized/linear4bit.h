@@ -31,9 +31,11 @@ std::size_t linear4bit_workspace_bytes(const Linear4bit& layer, std::int64_t row
 ///
 /// rows <= kMostFusedRows in f16 and bf16: one pass over the packed weight. The codebook is rounded to layer.dtype, the
 /// products are exact, each block's sum is accumulated in float and multiplied by its absmax in float. The weight bytes
-/// are read once: 0.516 an element (nested blocks of 64). Otherwise the weight is dequantized to layer.dtype in the
-/// workspace, and cuBLASLt does the product; a large one in slices of the output's columns, so that a part of the
-/// weight is dequantized beside it (linear4bit_sliced.h). The bits are those of dequantize() either way.
+/// are read once: 0.516 an element (nested blocks of 64). Otherwise the product is that of the bits of
+/// dequantize(): on Hopper up to some hundred rows in one kernel, which never writes them to device memory
+/// (linear4bit_many.h); else the weight is dequantized to layer.dtype in the workspace, and cuBLASLt does the product,
+/// a large one in slices of the output's columns, so that a part of the weight is dequantized beside it
+/// (linear4bit_sliced.h).
 ///
 /// workspace: linear4bit_workspace_bytes(layer, rows), aligned to 256 bytes. Everything is ordered with `stream`, also
 /// what runs on the plans' side stream, and may be captured into a graph; nothing is allocated and nothing
@@ -42,8 +44,8 @@ std::size_t linear4bit_workspace_bytes(const Linear4bit& layer, std::int64_t row
 void linear4bit(MatmulPlans& plans, const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows,
                 void* y, std::int64_t y_stride, void* workspace, std::size_t workspace_bytes, cudaStream_t stream);
 
-/// The gradient with respect to the input: dx = dy W, dy [rows, out_features], dx [rows, in_features]. Always through
-/// the dequantized weight. The rest as above.
+/// The gradient with respect to the input: dx = dy W, dy [rows, out_features], dx [rows, in_features]. Always the
+/// product of the bits of dequantize(). The rest as above.
 void linear4bit_input_gradient(MatmulPlans& plans, const Linear4bit& layer, const void* dy, std::int64_t dy_stride,
                                std::int64_t rows, void* dx, std::int64_t dx_stride, void* workspace,
                                std::size_t workspace_bytes, cudaStream_t stream);

@@ -72,6 +72,64 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
       : "memory");
 }
 
+/// The same of a tensor of two dimensions, to the same place of all thread blocks of the cluster that `mask` names,
+/// each of whose barriers counts the bytes.
+__device__ __forceinline__ void copy_box_to_all(std::uint32_t to, const CUtensorMap& map, int x, int y,
+                                                std::uint32_t barrier, int mask) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, "
+      "{%2, %3}], [%4], %5;" ::"r"(to),
+      "l"(&map), "r"(x), "r"(y), "r"(barrier), "h"(static_cast<std::uint16_t>(mask))
+      : "memory");
+}
+
+/// Makes this thread's writes to shared memory known to the copies that are started after it.
+__device__ __forceinline__ void shared_writes_fence() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+/// Copies a box from shared memory to (x, y) of a tensor of two dimensions, a group of its own.
+__device__ __forceinline__ void store_box(const CUtensorMap& map, int x, int y, std::uint32_t from) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
+      "cp.async.bulk.commit_group;" ::"l"(&map),
+      "r"(x), "r"(y), "r"(from)
+      : "memory");
+}
+
+/// Until this thread's stores have read shared memory.
+__device__ __forceinline__ void wait_for_reads_of_stores() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
+/// Until this thread's stores are done.
+__device__ __forceinline__ void wait_for_stores() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+/// Which thread block of its cluster this is.
+__device__ __forceinline__ int cluster_rank() {
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+/// All threads of the cluster.
+__device__ __forceinline__ void cluster_meets() {
+  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
+/// Arrives at a barrier of the cluster's thread block `rank`, at the same address there. Orders what this thread has read
+/// before; its writes are not made known to that block: release at the scope of the cluster would wait for all of them.
+__device__ __forceinline__ void barrier_arrive_at(std::uint32_t address, int rank) {
+  asm volatile(
+      "{.reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];}" ::"r"(address),
+      "r"(rank)
+      : "memory");
+}
+
 /// Programmatic dependent launch: lets the stream's next kernel start its prologue as soon as there is room for it.
 __device__ __forceinline__ void let_next_kernel_start() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

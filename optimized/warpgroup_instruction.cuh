@@ -19,6 +19,13 @@ __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address
   return static_cast<std::uint64_t>(address >> 4) | std::uint64_t{128 >> 4} << 16 | std::uint64_t{256 >> 4} << 32;
 }
 
+/// Matrix b [columns, 64] as a copy with the 128-byte swizzle lays it out: rows of 128 bytes, aligned to 1024. The next
+/// 16 of the inner dimension are 32 bytes further on.
+__device__ __forceinline__ std::uint64_t swizzled_matrix_descriptor(std::uint32_t address) {
+  return static_cast<std::uint64_t>(address >> 4) | std::uint64_t{1} << 16 | std::uint64_t{1024 >> 4} << 32 |
+         std::uint64_t{1} << 62;
+}
+
 __device__ __forceinline__ void warpgroup_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
@@ -28,104 +35,108 @@ __device__ __forceinline__ void warpgroup_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-/// Waits until at most kPending groups are under way. `d`: the sums of one that is done then, which nothing may read
+/// Waits until at most kPending groups are under way.
+template <int kPending>
+__device__ __forceinline__ void warpgroup_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+/// The same. `d`: the sums of one that is done then, which nothing may read
 /// earlier.
 template <int kPending, int kCount>
 __device__ __forceinline__ void warpgroup_wait(float (&d)[kCount]) {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+  warpgroup_wait<kPending>();
 #pragma unroll
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
 }
+
+// One instruction; `sums` names the operands that are d's registers, 0 and up; they come last.
+#define QSHARD_MULTIPLY(dtype, columns, sums, weights, input, add_operand, ...)                                  \
+  asm volatile("{.reg .pred add; setp.ne.b32 add, " add_operand ", 0; wgmma.mma_async.sync.aligned.m64n" columns \
+               "k16.f32." dtype "." dtype " {" sums "}, {" weights "}, " input ", add, 1, 1, 0;}"                \
+               : __VA_ARGS__                                                                                     \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0))
+
+#define QSHARD_MULTIPLY_EITHER(...)          \
+  if constexpr (std::is_same_v<T, __half>) { \
+    QSHARD_MULTIPLY("f16", __VA_ARGS__);     \
+  } else {                                   \
+    QSHARD_MULTIPLY("bf16", __VA_ARGS__);    \
+  }
+
+#define QSHARD_SUMS_4(i) "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
+#define QSHARD_SUMS_8(i) QSHARD_SUMS_4(i), QSHARD_SUMS_4((i) + 4)
+#define QSHARD_SUMS_16(i) QSHARD_SUMS_8(i), QSHARD_SUMS_8((i) + 8)
+#define QSHARD_SUMS_32(i) QSHARD_SUMS_16(i), QSHARD_SUMS_16((i) + 16)
+#define QSHARD_SUMS_128(i) \
+  QSHARD_SUMS_32(i), QSHARD_SUMS_32((i) + 32), QSHARD_SUMS_32((i) + 64), QSHARD_SUMS_32((i) + 96)
+
+#define QSHARD_NAMES_128                                                                         \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                       \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "             \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "             \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
+  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /// d = a b, or d += a b where `add`: a [64, 16] in the registers of a warpgroup, each warp its 16 rows; b from shared
 /// memory. Asynchronous. d holds 4 values for each 8 columns, laid out as those of mma.m16n8k16.
 template <typename T>
 __device__ __forceinline__ void warpgroup_multiply(float (&d)[4], const std::uint32_t (&a)[4], std::uint64_t b,
                                                    bool add) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %9, 0; wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {"
-        "%0, %1, %2, %3"
-        "}, {%4, %5, %6, %7}, %8, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
-  } else {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %9, 0; wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3"
-        "}, {%4, %5, %6, %7}, %8, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
-  }
+  QSHARD_MULTIPLY_EITHER("8", "%0, %1, %2, %3", "%4, %5, %6, %7", "%8", "%9", QSHARD_SUMS_4(0))
 }
 
 template <typename T>
 __device__ __forceinline__ void warpgroup_multiply(float (&d)[8], const std::uint32_t (&a)[4], std::uint64_t b,
                                                    bool add) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %13, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7"
-        "}, {%8, %9, %10, %11}, %12, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
-  } else {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %13, 0; wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7"
-        "}, {%8, %9, %10, %11}, %12, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
-  }
+  QSHARD_MULTIPLY_EITHER("16", "%0, %1, %2, %3, %4, %5, %6, %7", "%8, %9, %10, %11", "%12", "%13", QSHARD_SUMS_8(0))
 }
 
 template <typename T>
 __device__ __forceinline__ void warpgroup_multiply(float (&d)[16], const std::uint32_t (&a)[4], std::uint64_t b,
                                                    bool add) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %21, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-        "}, {%16, %17, %18, %19}, %20, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-          "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
-  } else {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %21, 0; wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-        "}, {%16, %17, %18, %19}, %20, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-          "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
-  }
+  QSHARD_MULTIPLY_EITHER("32", "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15",
+                         "%16, %17, %18, %19", "%20", "%21", QSHARD_SUMS_16(0))
 }
 
 template <typename T>
 __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b,
                                                    bool add) {
-  if constexpr (std::is_same_v<T, __half>) {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-        "}, {%32, %33, %34, %35}, %36, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-          "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
-          "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
-          "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
-  } else {
-    asm volatile(
-        "{.reg .pred add; setp.ne.b32 add, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-        "}, {%32, %33, %34, %35}, %36, add, 1, 1, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-          "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
-          "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
-          "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0));
+  QSHARD_MULTIPLY_EITHER("64",
+                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",
+                         "%32, %33, %34, %35", "%36", "%37", QSHARD_SUMS_32(0))
+}
+
+template <typename T>
+__device__ __forceinline__ void warpgroup_multiply(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b,
+                                                   bool add) {
+  QSHARD_MULTIPLY_EITHER("256", QSHARD_NAMES_128, "%128, %129, %130, %131", "%132", "%133", QSHARD_SUMS_128(0))
+}
+
+#undef QSHARD_NAMES_128
+#undef QSHARD_SUMS_128
+#undef QSHARD_SUMS_32
+#undef QSHARD_SUMS_16
+#undef QSHARD_SUMS_8
+#undef QSHARD_SUMS_4
+#undef QSHARD_MULTIPLY_EITHER
+#undef QSHARD_MULTIPLY
+
+/// Keeps the registers of first operands from being used for something else up to here: to be called after the wait for
+/// the instructions that read them. The compiler (ptxas 13.0) takes them for free once these are issued, and only a
+/// real use holds it back. `number`: never negative.
+template <int kCount>
+__device__ __forceinline__ void hold_operands(const std::uint32_t (&a)[kCount][4], int number) {
+#pragma unroll
+  for (const auto& registers : a) {
+    asm volatile("{.reg .pred never; setp.lt.s32 never, %4, 0; @never st.shared.v4.u32 [%4], {%0, %1, %2, %3};}" ::"r"(
+                     registers[0]),
+                 "r"(registers[1]), "r"(registers[2]), "r"(registers[3]), "r"(number)
+                 : "memory");
   }
 }
 

@@ -11,6 +11,7 @@
 #include "correctness/gpu/literal_kernels.h"
 #include "optimized/linear4bit.h"
 #include "optimized/linear4bit_fused.h"
+#include "optimized/linear4bit_many.h"
 #include "optimized/linear4bit_sliced.h"
 #include "reference/double_quant.h"
 #include "reference/quantize.h"
@@ -122,6 +123,7 @@ struct Call {
   bool positive = false;  // inputs of one sign: sums grow instead of cancelling
   bool any_gpu = false;   // the kernel for every GPU, where linear4bit() has a better one for this one
   std::optional<optimized::Slicing> slicing = {};  // instead of linear4bit()'s choice
+  bool many_rows = false;                          // linear4bit_many(), likewise
 };
 
 optimized::MatmulShape product_of(const optimized::Linear4bit& layer, bool forward, std::int64_t rows,
@@ -156,6 +158,7 @@ void check(const TestLayer& layer, const Layer& shape, const Call& call, optimiz
   const DeviceBuffer aligned_in(input.bytes().subspan(call.shift * element));
   const optimized::Linear4bit view = layer.view();
   const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, call.rows));
+  const auto product = product_of(view, call.forward, call.rows, in_stride, out_stride);
 
   std::vector<std::byte> first;
   for (int repeat = 0; repeat < 2; ++repeat) {
@@ -167,8 +170,10 @@ void check(const TestLayer& layer, const Layer& shape, const Call& call, optimiz
     if (call.any_gpu) {
       optimized::linear4bit_fused(view, source, in_stride, call.rows, result, out_stride, workspace.as<void>(),
                                   call.stream);
+    } else if (call.many_rows) {
+      ASSERT_TRUE(optimized::many_rows_takes(view, product));
+      optimized::linear4bit_many(view, product, source, result, workspace.as<void>(), call.stream);
     } else if (call.slicing) {
-      const auto product = product_of(view, call.forward, call.rows, in_stride, out_stride);
       optimized::multiply_sliced(plans, view, product, *call.slicing, source, result, workspace.as<void>(),
                                  call.stream);
     } else {
@@ -244,6 +249,57 @@ TEST_F(Linear4bitGpu, TilesOfEveryCut) {
       if (HasFailure()) return;
     }
   }
+}
+
+class ManyRowsLinear4bitGpu : public Linear4bitGpu {
+ protected:
+  void SetUp() override {
+    Linear4bitGpu::SetUp();
+    if (!IsSkipped() && !optimized::has_warpgroups()) GTEST_SKIP() << "not run: the kernel is for Hopper GPUs";
+  }
+};
+
+// Tiles that end early in every direction; odd and even numbers of steps, from one on; more tiles of rows than are made
+// side by side; more tiles than there are multiprocessors; one or several blocks along a step.
+TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
+  optimized::MatmulPlans plans;
+  std::uint64_t seed = 120;
+  for (const auto& [out, in, blocksize, rows, dtype] : {std::tuple{8, 64, 64, 65, DType::bf16},
+                                                        {136, 192, 64, 256, DType::f16},
+                                                        {256, 128, 128, 257, DType::bf16},
+                                                        {1000, 1088, 64, 300, DType::bf16},
+                                                        {520, 4096, 4096, 130, DType::f16},
+                                                        {2048, 320, 64, 2600, DType::bf16},
+                                                        {40000, 256, 64, 500, DType::bf16}}) {
+    for (const bool nested : {true, false}) {
+      const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
+      const TestLayer layer(shape, ++seed);
+      for (const bool forward : {true, false}) {
+        check(layer, shape, {.rows = rows, .forward = forward, .many_rows = true}, plans);
+        check(
+            layer, shape,
+            {.rows = rows, .in_padding = 8, .out_padding = 16, .forward = forward, .positive = true, .many_rows = true},
+            plans);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_F(ManyRowsLinear4bitGpu, LeavesWhatItCannotDo) {
+  const auto takes = [](const Layer& shape, std::int64_t in_stride, std::int64_t out_stride) {
+    const optimized::Linear4bit layer{
+        {.blocksize = shape.blocksize, .elements = shape.out_features * shape.in_features},
+        shape.out_features,
+        shape.in_features,
+        shape.dtype};
+    return optimized::many_rows_takes(layer, product_of(layer, true, 128, in_stride, out_stride));
+  };
+  EXPECT_TRUE(takes({.out_features = 256, .in_features = 128}, 128, 256));
+  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128}, 132, 256));
+  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128}, 128, 260));
+  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128, .blocksize = 32}, 128, 256));
+  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128, .dtype = DType::f32}, 128, 256));
 }
 
 TEST_F(Linear4bitGpu, ShapesBlocksizesTypesAndDtypes) {
