@@ -27,8 +27,9 @@ class ManyRowsMultiplier {
         shared_(shared),
         operand_(shared.table()),
         warpgroup_(__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0)),
-        lane_(static_cast<int>(threadIdx.x) % 32) {
-    asm("" : "+r"(lane_));  // kept, not computed again
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        rank_(cluster_rank()) {
+    asm("" : "+r"(lane_), "+r"(rank_));  // kept, not computed again
   }
 
   __device__ __forceinline__ void run() {
@@ -89,7 +90,12 @@ class ManyRowsMultiplier {
   /// Tells both thread blocks' loaders that this warp has read the stage.
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
-    if (lane_ < kCluster) barrier_arrive_at(shared_.empty(stage), lane_);
+    if (lane_ >= kCluster) return;
+    if (lane_ == rank_) {
+      barrier_arrive(shared_.empty(stage));
+    } else {
+      barrier_arrive_at(shared_.empty(stage), lane_);
+    }
   }
 
   /// Half of the rows at a time, through shared memory in the copy's 128-byte swizzle.
@@ -98,7 +104,7 @@ class ManyRowsMultiplier {
     const int quarter = static_cast<int>(threadIdx.x) % 4;
     const int piece = operand_.column() / 8;  // of 16 bytes
     const std::uint32_t room = shared_.output(warpgroup_);
-    const int column = place.column + cluster_rank() * kTileColumns + warpgroup_ * kGroupColumns;
+    const int column = place.column + rank_ * kTileColumns + warpgroup_ * kGroupColumns;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       if (threadIdx.x % 128 == 0) wait_for_reads_of_stores();
@@ -129,6 +135,7 @@ class ManyRowsMultiplier {
   std::conditional_t<kForward, ForwardOperand<T>, GradientOperand<T>> operand_;
   int warpgroup_;
   int lane_;
+  int rank_;
   ManyRowsStage at_;
   ManyRowsRegisters weights_[2];
   int left_;

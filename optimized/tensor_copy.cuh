@@ -119,8 +119,9 @@ __device__ __forceinline__ void cluster_meets() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-/// Arrives at a barrier of the cluster's thread block `rank`, at the same address there. Orders what this thread has read
-/// before; its writes are not made known to that block: release at the scope of the cluster would wait for all of them.
+/// Arrives at a barrier of the cluster's thread block `rank`, at the same address there. Orders what this thread has
+/// read before; its writes are not made known to that block: release at the scope of the cluster would wait for all of
+/// them.
 __device__ __forceinline__ void barrier_arrive_at(std::uint32_t address, int rank) {
   asm volatile(
       "{.reg .b32 there;\n"
