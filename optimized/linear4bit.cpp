@@ -8,7 +8,6 @@
 #include "optimized/dequantize.h"
 #include "optimized/linear4bit_fused.h"
 #include "optimized/linear4bit_many.h"
-#include "optimized/linear4bit_sliced.h"
 
 namespace qshard::optimized {
 
@@ -73,10 +72,6 @@ void multiply_dequantized(MatmulPlans& plans, const Linear4bit& layer, const Mat
     linear4bit_many(layer, shape, in, out, workspace, stream);
     return;
   }
-  if (const auto slicing = slicing_of(layer, shape)) {
-    multiply_sliced(plans, layer, shape, *slicing, in, out, workspace, stream);
-    return;
-  }
   void* weight = static_cast<std::byte*>(workspace) + kMatmulWorkspaceBytes;
   dequantize(layer.weight, layer.dtype, weight, stream);
   matmul(plans, shape, in, weight, out, workspace, kMatmulWorkspaceBytes, stream);
@@ -111,7 +106,6 @@ std::size_t linear4bit_workspace_bytes(const Linear4bit& layer, std::int64_t row
   check_layer(layer, rows);
   const std::size_t element = size_of(layer.dtype);
   std::size_t bytes = kMatmulWorkspaceBytes + layer.out_features * layer.in_features * element;
-  bytes = std::max(bytes, many_rows_workspace_bytes(layer));
   if (layer.dtype != DType::f32) {
     const std::int64_t fused_rows = std::min(rows, kMostFusedRows);
     bytes = std::max(bytes, aligned(fused_workspace_bytes(layer, fused_rows)) +

@@ -31,16 +31,14 @@ std::size_t linear4bit_workspace_bytes(const Linear4bit& layer, std::int64_t row
 ///
 /// rows <= kMostFusedRows in f16 and bf16: one pass over the packed weight. The codebook is rounded to layer.dtype, the
 /// products are exact, each block's sum is accumulated in float and multiplied by its absmax in float. The weight bytes
-/// are read once: 0.516 an element (nested blocks of 64). Otherwise the product is that of the bits of
-/// dequantize(): on Hopper up to some hundred rows in one kernel, which never writes them to device memory
-/// (linear4bit_many.h); else the weight is dequantized to layer.dtype in the workspace, and cuBLASLt does the product,
-/// a large one in slices of the output's columns, so that a part of the weight is dequantized beside it
-/// (linear4bit_sliced.h).
+/// are read once: 0.516 an element (nested blocks of 64). Otherwise the product is that of the bits of dequantize(),
+/// which go to the workspace: on Hopper, where it pays, in the kernel that multiplies them (linear4bit_many.h); else
+/// before cuBLASLt does the product.
 ///
-/// workspace: linear4bit_workspace_bytes(layer, rows), aligned to 256 bytes. Everything is ordered with `stream`, also
-/// what runs on the plans' side stream, and may be captured into a graph; nothing is allocated and nothing
-/// synchronized. Run-to-run deterministic. Throws Error(bad_input) for bad sizes, strides,
-/// pointers or too small a workspace and Error(rank_failed) when a launch fails.
+/// workspace: linear4bit_workspace_bytes(layer, rows), aligned to 256 bytes. Everything is ordered with `stream` and
+/// may be captured into a graph; nothing is allocated and nothing synchronized. Run-to-run deterministic. Throws
+/// Error(bad_input) for bad sizes, strides, pointers or too small a workspace and Error(rank_failed) when a launch
+/// fails.
 void linear4bit(MatmulPlans& plans, const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows,
                 void* y, std::int64_t y_stride, void* workspace, std::size_t workspace_bytes, cudaStream_t stream);
 

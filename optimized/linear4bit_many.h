@@ -11,18 +11,16 @@
 namespace qshard::optimized {
 
 /// Whether linear4bit_many() takes the product on the current device: a Hopper GPU, f16 or bf16, blocks of 64 or more,
-/// row strides that are multiples of 8, and sizes below 2^30.
+/// row strides that are multiples of 8, sizes below 2^30, and a weight of less than 2^39 elements.
 bool many_rows_takes(const Linear4bit& layer, const MatmulShape& shape);
 
-/// Whether it was measured to be faster than dequantizing the weight first, for a product that it takes.
+/// Whether it is expected to be faster than dequantizing the weight first, for a product that it takes.
 bool many_rows_pays(const MatmulShape& shape);
 
-/// Device memory that linear4bit_many() needs, in bytes.
-std::size_t many_rows_workspace_bytes(const Linear4bit& layer);
-
-/// linear4bit() (shape.b_transposed) or linear4bit_input_gradient() with the weight dequantized in registers, to the
-/// bits of dequantize(), and never written: Hopper's copy engine, clusters and warpgroup matrix instructions. `in` and
-/// `out` aligned to 16 bytes. Two launches: the scales are decoded first. The arguments are checked by linear4bit().
+/// linear4bit() (shape.b_transposed) or linear4bit_input_gradient() in one kernel of Hopper's warpgroup matrix
+/// instructions and copies: some warps dequantize the weight, to the bits of dequantize(), while the others multiply
+/// what is dequantized already. `in` and `out` aligned to 16 bytes; workspace: linear4bit_workspace_bytes(). The
+/// arguments are checked by linear4bit(). Deterministic: each element of the output is one sum, in a fixed order.
 void linear4bit_many(const Linear4bit& layer, const MatmulShape& shape, const void* in, void* out, void* workspace,
                      cudaStream_t stream);
 

@@ -1,11 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include <cuda.h>
 
-#include "optimized/many_rows_operand.cuh"
 #include "optimized/many_rows_tiles.cuh"
 #include "optimized/shared_access.cuh"
 #include "optimized/tensor_copy.cuh"
@@ -15,8 +13,15 @@
 
 namespace qshard::optimized {
 
-/// A warpgroup's part: 64 columns of each tile. While the matrix unit multiplies a step, and the other warpgroup's, the
-/// next step's weight is dequantized into registers.
+/// A warpgroup's part of the weight in a stage, for matrix instruction `i` of a step: lines of 128 bytes in the copies'
+/// swizzle. Forward: a line is a column of the output, 64 of the inner dimension; gradient: one of the inner dimension,
+/// 64 columns.
+template <bool kForward>
+__device__ __forceinline__ std::uint64_t weight_descriptor(std::uint32_t weight, int i) {
+  return swizzled_matrix_descriptor(weight) + (kForward ? 32 : 16 * 128) / 16 * i;
+}
+
+/// A warpgroup's part: 64 columns of each tile.
 template <typename T, bool kForward>
 class ManyRowsMultiplier {
  public:
@@ -25,64 +30,40 @@ class ManyRowsMultiplier {
       : task_(task),
         output_(output),
         shared_(shared),
-        operand_(shared.table()),
         warpgroup_(__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0)),
-        lane_(static_cast<int>(threadIdx.x) % 32),
-        rank_(cluster_rank()) {
-    asm("" : "+r"(lane_), "+r"(rank_));  // kept, not computed again
+        lane_(static_cast<int>(threadIdx.x) % 32) {
+    asm("" : "+r"(lane_));  // kept, not computed again
   }
 
   __device__ __forceinline__ void run() {
-    const int clusters = static_cast<int>(gridDim.x) / kCluster;
-    left_ = task_.all_steps();
     int steps = task_.steps;
     asm("" : "+r"(steps));  // kept in a register
-    look_up();
-    operand_.rebuild(weights_[0]);
-    for (int tile = static_cast<int>(blockIdx.x) / kCluster; tile < task_.tiles(); tile += clusters) {
-      for (int step = 0; step < steps; step += 2) {
-        multiply_step<0>(step == 0);
-        multiply_step<1>(false);
+    for (int tile = static_cast<int>(blockIdx.x) / kCluster; tile < task_.tiles(); tile += task_.clusters()) {
+      int last_stage = 0;
+      for (int step = 0; step < steps; ++step, at_.advance()) {
+        multiply_step(step > 0);
+        warpgroup_wait<1>();
+        if (step > 0) release(last_stage);
+        last_stage = at_.stage;
       }
       warpgroup_wait<0>(sums_);
-      hold_operands(weights_[1], left_);
-      release(last_stage_);
+      release(last_stage);
       store(ManyRowsPlace(task_, tile));
     }
     if (threadIdx.x % 128 == 0) wait_for_stores();
   }
 
  private:
-  /// Asks for the centroids of the stage that is next.
-  __device__ __forceinline__ void look_up() {
+  /// Puts a step's instructions behind those of the step before.
+  __device__ __forceinline__ void multiply_step(bool add) {
     barrier_wait(shared_.full(at_.stage), at_.parity);
-    operand_.load(shared_.codes(at_.stage), shared_.scales(at_.stage));
-    operand_.look_up();
-  }
-
-  /// Puts a step's instructions behind those of the step before; while they run, waits for that one and dequantizes the
-  /// next.
-  template <int kBuffer>
-  __device__ __forceinline__ void multiply_step(bool first) {
-    const int stage = at_.stage;
-    start_step<kBuffer>(!first);
-    at_.advance();
-    --left_;
-    if (left_ > 0) look_up();
-    warpgroup_wait<1>();
-    hold_operands(weights_[1 - kBuffer], left_);
-    if (!first) release(last_stage_);
-    last_stage_ = stage;
-    if (left_ > 0) operand_.rebuild(weights_[1 - kBuffer]);
-  }
-
-  template <int kBuffer>
-  __device__ __forceinline__ void start_step(bool add) {
     const std::uint64_t input = swizzled_matrix_descriptor(shared_.input(at_.stage));
+    const std::uint32_t weight = shared_.weight(at_.stage, warpgroup_);
     warpgroup_fence();
 #pragma unroll
     for (int i = 0; i < kInstructions; ++i) {
-      warpgroup_multiply<T>(sums_, weights_[kBuffer][i], input + 2 * i, add || i > 0);
+      warpgroup_multiply_shared<T, !kForward>(sums_, weight_descriptor<kForward>(weight, i), input + 2 * i,
+                                              add || i > 0);
     }
     warpgroup_commit();
   }
@@ -90,38 +71,30 @@ class ManyRowsMultiplier {
   /// Tells both thread blocks' loaders that this warp has read the stage.
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
-    if (lane_ >= kCluster) return;
-    if (lane_ == rank_) {
-      barrier_arrive(shared_.empty(stage));
-    } else {
-      barrier_arrive_at(shared_.empty(stage), lane_);
-    }
+    if (lane_ < kCluster) barrier_arrive_at(shared_.empty(stage), lane_);
   }
 
-  /// Half of the rows at a time, through shared memory in the copy's 128-byte swizzle.
+  /// Some rows at a time, through shared memory in the copy's 128-byte swizzle. A thread has two neighbouring rows of
+  /// columns g and g + 8 of a warp's 16, g the lane's group of four; a transposing store makes lines of them.
   __device__ __forceinline__ void store(const ManyRowsPlace& place) {
     constexpr int kRows = ManyRowsShared::kOutputRows;
-    const int quarter = static_cast<int>(threadIdx.x) % 4;
-    const int piece = operand_.column() / 8;  // of 16 bytes
+    const int piece = static_cast<int>(threadIdx.x) % 128 / 32 * 2 + lane_ / 8 % 2;  // of 16 bytes
     const std::uint32_t room = shared_.output(warpgroup_);
-    const int column = place.column + rank_ * kTileColumns + warpgroup_ * kGroupColumns;
+    const std::uint32_t own = room + (lane_ / 16 * 8 + lane_ % 8) * 128 + (piece ^ lane_ % 8) * 16;
+    const int column = place.column + cluster_rank() * kTileColumns + warpgroup_ * kGroupColumns;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int part = 0; part < kTileRows / kRows; ++part) {
       if (threadIdx.x % 128 == 0) wait_for_reads_of_stores();
       warpgroup_meets();
 #pragma unroll
-      for (int i = 0; i < kRows / 8; ++i) {
-        const float* const sums = sums_ + (half * (kRows / 8) + i) * 4;
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int row = 2 * quarter + j;
-          store_shared(room + (8 * i + row) * 128 + (piece ^ row) * 16 + operand_.column() % 8 * 2,
-                       round_pair<T>(sums[j], sums[2 + j]));
-        }
+      for (int i = 0; i < kRows / 16; ++i) {
+        const float* const sums = sums_ + (part * kRows / 16 + i) * 8;
+        store_transposed(own + i * 16 * 128, {round_pair<T>(sums[0], sums[1]), round_pair<T>(sums[2], sums[3]),
+                                              round_pair<T>(sums[4], sums[5]), round_pair<T>(sums[6], sums[7])});
       }
       shared_writes_fence();
       warpgroup_meets();
-      if (threadIdx.x % 128 == 0) store_box(output_, column * 2, place.row + half * kRows, room);
+      if (threadIdx.x % 128 == 0) store_box(output_, column * 2, place.row + part * kRows, room);
     }
   }
 
@@ -132,14 +105,9 @@ class ManyRowsMultiplier {
   const ManyRowsTask& task_;
   const CUtensorMap& output_;
   const ManyRowsShared& shared_;
-  std::conditional_t<kForward, ForwardOperand<T>, GradientOperand<T>> operand_;
   int warpgroup_;
   int lane_;
-  int rank_;
   ManyRowsStage at_;
-  ManyRowsRegisters weights_[2];
-  int left_;
-  int last_stage_ = 0;
   float sums_[kTileRows / 2];
 };
 

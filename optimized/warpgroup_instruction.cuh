@@ -111,12 +111,23 @@ __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], const std::ui
                          "%32, %33, %34, %35", "%36", "%37", QSHARD_SUMS_32(0))
 }
 
-template <typename T>
-__device__ __forceinline__ void warpgroup_multiply(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b,
-                                                   bool add) {
-  QSHARD_MULTIPLY_EITHER("256", QSHARD_NAMES_128, "%128, %129, %130, %131", "%132", "%133", QSHARD_SUMS_128(0))
+#define QSHARD_MULTIPLY_SHARED(dtype, sums)                                                                    \
+  asm volatile("{.reg .pred add; setp.ne.b32 add, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32." dtype \
+               "." dtype " {" sums "}, %128, %129, add, 1, 1, %131, 0;}"                                       \
+               : QSHARD_SUMS_128(0)                                                                            \
+               : "l"(a), "l"(b), "r"(add ? 1 : 0), "n"(kTransposed ? 1 : 0))
+
+/// The same with both from shared memory; kTransposed: a is stored as [16, 64].
+template <typename T, bool kTransposed>
+__device__ __forceinline__ void warpgroup_multiply_shared(float (&d)[128], std::uint64_t a, std::uint64_t b, bool add) {
+  if constexpr (std::is_same_v<T, __half>) {
+    QSHARD_MULTIPLY_SHARED("f16", QSHARD_NAMES_128);
+  } else {
+    QSHARD_MULTIPLY_SHARED("bf16", QSHARD_NAMES_128);
+  }
 }
 
+#undef QSHARD_MULTIPLY_SHARED
 #undef QSHARD_NAMES_128
 #undef QSHARD_SUMS_128
 #undef QSHARD_SUMS_32
@@ -125,20 +136,6 @@ __device__ __forceinline__ void warpgroup_multiply(float (&d)[128], const std::u
 #undef QSHARD_SUMS_4
 #undef QSHARD_MULTIPLY_EITHER
 #undef QSHARD_MULTIPLY
-
-/// Keeps the registers of first operands from being used for something else up to here: to be called after the wait for
-/// the instructions that read them. The compiler (ptxas 13.0) takes them for free once these are issued, and only a
-/// real use holds it back. `number`: never negative.
-template <int kCount>
-__device__ __forceinline__ void hold_operands(const std::uint32_t (&a)[kCount][4], int number) {
-#pragma unroll
-  for (const auto& registers : a) {
-    asm volatile("{.reg .pred never; setp.lt.s32 never, %4, 0; @never st.shared.v4.u32 [%4], {%0, %1, %2, %3};}" ::"r"(
-                     registers[0]),
-                 "r"(registers[1]), "r"(registers[2]), "r"(registers[3]), "r"(number)
-                 : "memory");
-  }
-}
 
 /// Moves registers between the warpgroups of a thread block; all of a warpgroup's warps call it. kCount: a multiple
 /// of 8.

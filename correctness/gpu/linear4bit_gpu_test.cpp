@@ -1,7 +1,5 @@
 #include <cmath>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <random>
 #include <thread>
 
@@ -9,10 +7,10 @@
 #include "correctness/expect_error.h"
 #include "correctness/gpu/gpu_testing.h"
 #include "correctness/gpu/literal_kernels.h"
+#include "optimized/dequantize.h"
 #include "optimized/linear4bit.h"
 #include "optimized/linear4bit_fused.h"
 #include "optimized/linear4bit_many.h"
-#include "optimized/linear4bit_sliced.h"
 #include "reference/double_quant.h"
 #include "reference/quantize.h"
 
@@ -120,10 +118,9 @@ struct Call {
   std::size_t shift = 0;         // elements that input and output begin after an aligned address
   bool forward = true;
   cudaStream_t stream = nullptr;
-  bool positive = false;  // inputs of one sign: sums grow instead of cancelling
-  bool any_gpu = false;   // the kernel for every GPU, where linear4bit() has a better one for this one
-  std::optional<optimized::Slicing> slicing = {};  // instead of linear4bit()'s choice
-  bool many_rows = false;                          // linear4bit_many(), likewise
+  bool positive = false;   // inputs of one sign: sums grow instead of cancelling
+  bool any_gpu = false;    // the kernel for every GPU, where linear4bit() has a better one for this one
+  bool many_rows = false;  // linear4bit_many() instead of linear4bit()'s choice
 };
 
 optimized::MatmulShape product_of(const optimized::Linear4bit& layer, bool forward, std::int64_t rows,
@@ -173,9 +170,6 @@ void check(const TestLayer& layer, const Layer& shape, const Call& call, optimiz
     } else if (call.many_rows) {
       ASSERT_TRUE(optimized::many_rows_takes(view, product));
       optimized::linear4bit_many(view, product, source, result, workspace.as<void>(), call.stream);
-    } else if (call.slicing) {
-      optimized::multiply_sliced(plans, view, product, *call.slicing, source, result, workspace.as<void>(),
-                                 call.stream);
     } else {
       run(plans, view, source, in_stride, call.rows, result, out_stride, workspace.as<void>(), workspace.bytes(),
           call.stream);
@@ -286,6 +280,117 @@ TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
   }
 }
 
+/// Random values on the GPU.
+DeviceBuffer random_input(std::int64_t count, DType dtype, std::uint64_t seed) {
+  std::vector<float> values(count);
+  std::mt19937_64 generator(seed);
+  std::normal_distribution<float> normal;
+  for (float& value : values) value = normal(generator);
+  const Tensor tensor = from_floats(values, dtype, {count});
+  return DeviceBuffer(std::span<const std::byte>(tensor.bytes()));
+}
+
+// What the product was made from lies in the workspace: all of the weight, of every block size, in boxes that end early
+// or are whole, to the bit.
+TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
+  constexpr std::int64_t kRows = 300;
+  std::uint64_t seed = 140;
+  for (const auto& [out, in, blocksize] : {std::tuple{300, 1536, 64},
+                                           {17, 192, 64},
+                                           {513, 1152, 128},
+                                           {256, 768, 256},
+                                           {40, 1536, 512},
+                                           {1000, 3072, 1024},
+                                           {777, 4096, 2048},
+                                           {300, 8192, 4096}}) {
+    for (const bool nested : {true, false}) {
+      for (const DType dtype : {DType::bf16, DType::f16}) {
+        const TestLayer layer({out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype}, ++seed);
+        const optimized::Linear4bit view = layer.view();
+        const DeviceBuffer expected(view.weight.elements * sizeof(std::uint16_t));
+        optimized::dequantize(view.weight, dtype, expected.as<void>(), nullptr);
+        for (const bool forward : {true, false}) {
+          SCOPED_TRACE(
+              fmt::format("[{}, {}] blocksize {} {} forward {}", out, in, blocksize, torch_name(dtype), forward));
+          const std::int64_t in_width = forward ? in : (out + 7) / 8 * 8;
+          const std::int64_t out_width = forward ? (out + 7) / 8 * 8 : in;
+          const DeviceBuffer x = random_input(kRows * in_width, dtype, seed);
+          const DeviceBuffer y(kRows * out_width * sizeof(std::uint16_t));
+          const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
+          const auto product = product_of(view, forward, kRows, in_width, out_width);
+          optimized::linear4bit_many(view, product, x.as<void>(), y.as<void>(), workspace.as<void>(), nullptr);
+          const auto found = workspace.download<std::byte>();
+          const auto wanted = expected.download<std::byte>();
+          EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), found.begin() + optimized::kMatmulWorkspaceBytes));
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+// Each kernel wants all multiprocessors, so that thread blocks of one wait for those of another to end.
+TEST_F(ManyRowsLinear4bitGpu, SeveralStreamsAtOnce) {
+  constexpr int kStreams = 4;
+  std::vector<std::jthread> threads;
+  threads.reserve(kStreams);
+  for (int s = 0; s < kStreams; ++s) {
+    threads.emplace_back([s] {
+      optimized::MatmulPlans plans;
+      cudaStream_t stream = nullptr;
+      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      const Layer shape{.out_features = 4096, .in_features = 1024};
+      const TestLayer layer(shape, 93 + s);
+      for (const std::int64_t rows : {100, 600, 1100}) {
+        check(layer, shape, {.rows = rows, .forward = s % 2 == 0, .stream = stream, .many_rows = true}, plans);
+      }
+      cudaStreamDestroy(stream);
+    });
+  }
+}
+
+TEST_F(ManyRowsLinear4bitGpu, CapturedIntoAGraph) {
+  const Layer shape{.out_features = 1536, .in_features = 1280};
+  const TestLayer layer(shape, 95);
+  const optimized::Linear4bit view = layer.view();
+  constexpr std::int64_t kRows = 100;
+  const DeviceBuffer x = random_input(kRows * shape.in_features, shape.dtype, 96);
+  DeviceBuffer y(kRows * shape.out_features * size_of(shape.dtype));
+  DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  QSHARD_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  optimized::linear4bit_many(view, product_of(view, true, kRows, shape.in_features, shape.out_features), x.as<void>(),
+                             y.as<void>(), workspace.as<void>(), stream);
+  QSHARD_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+  QSHARD_CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    y.poison();
+    workspace.poison();
+    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+    QSHARD_CUDA_CHECK(cudaGraphLaunch(replay, stream));
+    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
+    layer.expect_product(true, x, shape.in_features, kRows, y.download<std::byte>(), shape.out_features);
+  }
+  cudaGraphExecDestroy(replay);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+}
+
+// Few rows are dequantized first, since the kernel dequantizes more slowly; so are few tiles, since it leaves
+// multiprocessors without any.
+TEST_F(ManyRowsLinear4bitGpu, ChosenWhereItPays) {
+  const auto pays = [](std::int64_t rows, std::int64_t columns) {
+    return optimized::many_rows_pays({.rows = rows, .columns = columns});
+  };
+  EXPECT_FALSE(pays(65, 28672));
+  EXPECT_FALSE(pays(512, 1024));
+  EXPECT_TRUE(pays(2048, 28672));
+  EXPECT_TRUE(pays(100'000, 28672));
+}
+
 TEST_F(ManyRowsLinear4bitGpu, LeavesWhatItCannotDo) {
   const auto takes = [](const Layer& shape, std::int64_t in_stride, std::int64_t out_stride) {
     const optimized::Linear4bit layer{
@@ -372,119 +477,6 @@ TEST_F(Linear4bitGpu, SeveralStreamsAtOnce) {
       for (const std::int64_t rows : {1, 16, 64, 128}) check(layer, shape, {.rows = rows, .stream = stream}, plans);
       cudaStreamDestroy(stream);
     });
-  }
-}
-
-// Slices of every kind: even and uneven, all, some or none of a slice dequantized up front.
-constexpr std::int64_t kColumn = 1024;  // elements of the weight for a column of the output, about
-constexpr optimized::Slicing kSlicings[] = {
-    {256, 256, 0, 2}, {512, 256, 512 * kColumn, 4}, {256, 512, 700 * kColumn, 4}, {1024, 768, 1536 * kColumn, 8}};
-
-class SlicedLinear4bitGpu : public Linear4bitGpu {
- protected:
-  void SetUp() override {
-    Linear4bitGpu::SetUp();
-    if (!IsSkipped() && !optimized::has_warpgroups()) GTEST_SKIP() << "not run: slices are for Hopper GPUs";
-  }
-};
-
-TEST_F(SlicedLinear4bitGpu, ForwardAndGradient) {
-  optimized::MatmulPlans plans;
-  for (const Layer& shape : {Layer{.out_features = 1536, .in_features = 1280},
-                             Layer{.out_features = 1024, .in_features = 1536, .blocksize = 512, .dtype = DType::f16},
-                             Layer{.out_features = 1300, .in_features = 1024, .blocksize = 32, .nested = false}}) {
-    const TestLayer layer(shape, 91);
-    for (const optimized::Slicing& slicing : kSlicings) {
-      for (const bool forward : {true, false}) {
-        check(layer, shape, {.rows = 130, .forward = forward, .slicing = slicing}, plans);
-        check(layer, shape, {.rows = 77, .in_padding = 8, .out_padding = 5, .forward = forward, .slicing = slicing},
-              plans);
-        if (HasFailure()) return;
-      }
-    }
-  }
-}
-
-TEST_F(SlicedLinear4bitGpu, TwoStreamsWithTheirOwnPlans) {
-  std::vector<std::jthread> threads;
-  threads.reserve(2);
-  for (int s = 0; s < 2; ++s) {
-    threads.emplace_back([s] {
-      optimized::MatmulPlans plans;
-      cudaStream_t stream = nullptr;
-      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-      const Layer shape{.out_features = 1536, .in_features = 1280};
-      const TestLayer layer(shape, 93 + s);
-      for (const optimized::Slicing& slicing : kSlicings) {
-        check(layer, shape, {.rows = 256, .forward = s == 0, .stream = stream, .slicing = slicing}, plans);
-      }
-      cudaStreamDestroy(stream);
-    });
-  }
-}
-
-TEST_F(SlicedLinear4bitGpu, CapturedIntoAGraph) {
-  optimized::MatmulPlans plans;
-  const Layer shape{.out_features = 1536, .in_features = 1280};
-  const TestLayer layer(shape, 95);
-  const optimized::Linear4bit view = layer.view();
-  constexpr std::int64_t kRows = 100;
-  std::vector<float> values(kRows * shape.in_features);
-  std::mt19937_64 generator(96);
-  std::normal_distribution<float> normal;
-  for (float& value : values) value = normal(generator);
-  const Tensor input = from_floats(values, shape.dtype, {std::ssize(values)});
-  const DeviceBuffer x(std::span<const std::byte>(input.bytes()));
-  DeviceBuffer y(kRows * shape.out_features * size_of(shape.dtype));
-  DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
-  const auto product = product_of(view, true, kRows, shape.in_features, shape.out_features);
-  const auto run = [&](cudaStream_t stream) {
-    optimized::multiply_sliced(plans, view, product, kSlicings[1], x.as<void>(), y.as<void>(), workspace.as<void>(),
-                               stream);
-  };
-  cudaStream_t stream = nullptr;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t replay = nullptr;
-  QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  QSHARD_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  run(stream);
-  QSHARD_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-  QSHARD_CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
-  const auto expect = [&](const std::function<void()>& call) {
-    y.poison();
-    workspace.poison();
-    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
-    call();
-    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
-    layer.expect_product(true, x, shape.in_features, kRows, y.download<std::byte>(), shape.out_features);
-  };
-  for (int repeat = 0; repeat < 2; ++repeat) expect([&] { QSHARD_CUDA_CHECK(cudaGraphLaunch(replay, stream)); });
-  expect([&] { run(stream); });  // the plans are free again for calls outside of the graph
-  cudaGraphExecDestroy(replay);
-  cudaGraphDestroy(graph);
-  cudaStreamDestroy(stream);
-}
-
-TEST_F(SlicedLinear4bitGpu, ChosenForLargeProductsOnly) {
-  const auto chosen = [](std::int64_t out, std::int64_t in, std::int64_t rows, bool forward, DType dtype) {
-    const optimized::Linear4bit layer{{.elements = out * in}, out, in, dtype};
-    return optimized::slicing_of(layer, product_of(layer, forward, rows, forward ? in : out, forward ? out : in));
-  };
-  EXPECT_FALSE(chosen(28672, 8192, 128, true, DType::bf16));
-  EXPECT_FALSE(chosen(28672, 8192, 2048, true, DType::f32));
-  EXPECT_FALSE(chosen(2048, 2048, 2048, true, DType::bf16));
-  EXPECT_FALSE(chosen(28673, 8192, 2048, true, DType::bf16));
-  EXPECT_FALSE(chosen(14336, 4096, 2048, true, DType::bf16));
-  for (const std::int64_t rows : {2048, 3000, 4096, 8192, 100'000}) {
-    for (const bool forward : {true, false}) {
-      const auto slicing = chosen(28672, 8192, rows, forward, DType::bf16);
-      if (!slicing) continue;
-      EXPECT_EQ(slicing->first_columns % 256, 0);
-      EXPECT_EQ(slicing->columns % 256, 0);
-      EXPECT_GT(slicing->first_columns, 0);
-      EXPECT_GE(slicing->up_front, 0);
-      EXPECT_LE(slicing->up_front, 28672 * 8192);
-    }
   }
 }
 

@@ -1,0 +1,36 @@
+#pragma once
+
+// How thread blocks of one kernel tell each other, through counts in device memory, what is theirs to do and what is
+// done.
+namespace qshard::optimized {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/// The count, which becomes greater by one, for up to 2^31 - 1 callers. Waited for when it is used: of an addition the
+/// compiler (ptxas 13.0) waits for the result at once, to hand it out to the warp's other lanes.
+__device__ __forceinline__ unsigned take_number(unsigned* count) {
+  unsigned taken;
+  asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], 0x7FFFFFFF;" : "=r"(taken) : "l"(count) : "memory");
+  return taken;
+}
+
+/// By a whole warp: adds one to the count when what its lanes have written to device memory is known to copies that are
+/// started after wait_for_signals().
+__device__ __forceinline__ void signal(unsigned* count) {
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(count) : "memory");
+}
+
+/// By one thread, until there have been so many signals.
+__device__ __forceinline__ void wait_for_signals(const unsigned* count, unsigned signals) {
+  unsigned seen = 0;
+  do {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(count) : "memory");
+  } while (seen < signals);
+  asm volatile("fence.proxy.async.global;" ::: "memory");
+}
+
+#endif
+
+}  // namespace qshard::optimized
