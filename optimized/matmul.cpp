@@ -86,9 +86,6 @@ Plan make_plan(cublasLtHandle_t library, const MatmulShape& shape, const Alignme
   QSHARD_CUBLAS_CHECK(cublasLtMatmulDescCreate(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
   Plan plan{shape, alignments, Operation(operation), nullptr, nullptr, nullptr, {}};
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, shape.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
-  if (shape.multiprocessors > 0) {
-    set(plan.operation, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, std::int32_t{shape.multiprocessors});
-  }
   plan.a = make_layout(shape.dtype, shape.inner, shape.rows, shape.a_stride);
   plan.b = shape.b_transposed ? make_layout(shape.dtype, shape.inner, shape.columns, shape.b_stride)
                               : make_layout(shape.dtype, shape.columns, shape.inner, shape.b_stride);
@@ -133,7 +130,6 @@ void check_shape(const MatmulShape& shape) {
 struct MatmulPlans::State {
   Handle<cublasLtHandle_t, cublasLtDestroy> library;
   std::vector<Plan> plans;
-  SideStream side_stream;
 
   const Plan& find(const MatmulShape& shape, const Alignments& alignments) {
     for (const Plan& plan : plans) {
@@ -150,10 +146,6 @@ MatmulPlans::MatmulPlans() : state_(std::make_unique<State>()) {
 }
 
 MatmulPlans::~MatmulPlans() = default;
-
-SideStream& MatmulPlans::side_stream() {
-  return state_->side_stream;
-}
 
 void matmul(MatmulPlans& plans, const MatmulShape& shape, const void* a, const void* b, void* c, void* workspace,
             std::size_t workspace_bytes, cudaStream_t stream) {

@@ -7,7 +7,6 @@
 #include <cuda_runtime_api.h>
 
 #include "core/dtype.h"
-#include "optimized/side_stream.h"
 
 namespace qshard::optimized {
 
@@ -22,7 +21,6 @@ struct MatmulShape {
   std::int64_t c_stride = 0;
   bool b_transposed = true;
   DType dtype = DType::bf16;  // of a, b and c: f32 (no TF32), f16 or bf16
-  int multiprocessors = 0;    // that the product may use, where the library heeds it; 0: all
 
   bool operator==(const MatmulShape&) const = default;
 };
@@ -31,16 +29,13 @@ struct MatmulShape {
 inline constexpr std::size_t kMatmulWorkspaceBytes = std::size_t{32} << 20;
 
 /// cuBLASLt and the plans (descriptors and chosen algorithm) of the shapes seen so far, so that a second call with the
-/// same shape asks no heuristic; and a stream for work beside the product. Belongs to the device that is current when
-/// it is made; one thread at a time. Two streams may take turns, but not while one of them is being captured.
+/// same shape asks no heuristic. Belongs to the device that is current when it is made; one thread at a time.
 class MatmulPlans {
  public:
   MatmulPlans();
   ~MatmulPlans();
   MatmulPlans(const MatmulPlans&) = delete;
   MatmulPlans& operator=(const MatmulPlans&) = delete;
-
-  [[nodiscard]] SideStream& side_stream();
 
  private:
   friend void matmul(MatmulPlans&, const MatmulShape&, const void*, const void*, void*, void*, std::size_t,

@@ -9,7 +9,6 @@
 #include "correctness/gpu/literal_kernels.h"
 #include "correctness/random_weights.h"
 #include "optimized/dequantize.h"
-#include "optimized/dequantize_slice.h"
 #include "optimized/linear4bit_fused.h"
 #include "reference/dequantize.h"
 #include "reference/quantize.h"
@@ -84,59 +83,6 @@ TEST_F(DequantizeGpu, EveryBfloat16ScaleAndCode) {
 
 TEST_F(DequantizeGpu, EveryFloat16ScaleAndCode) {
   check_every_scale([](std::uint16_t bits) { return to_float(float16{bits}); });
-}
-
-// A slice of a weight [300, 1536] against the same elements of the whole weight.
-void expect_slice(const optimized::DeviceWeight4bit& weight, const std::vector<std::uint16_t>& whole,
-                  const optimized::WeightSlice& slice, DType dtype, bool beside) {
-  SCOPED_TRACE(fmt::format("rows {}+{} columns {}+{} blocksize {} {} beside {}", slice.first_row, slice.rows,
-                           slice.first_column, slice.columns, weight.blocksize, torch_name(dtype), beside));
-  constexpr std::int64_t kBehind = 64;
-  const DeviceBuffer out((slice.elements() + kBehind) * sizeof(std::uint16_t));
-  if (beside) {
-    optimized::dequantize_beside(weight, slice, dtype, out.as<void>(), 4, nullptr);
-  } else {
-    optimized::dequantize_slice(weight, slice, dtype, out.as<void>(), nullptr);
-  }
-  const auto found = out.download<std::uint16_t>();
-  std::int64_t wrong = 0;
-  for (std::int64_t i = 0; i < slice.elements(); ++i) {
-    const std::int64_t row = slice.first_row + i / slice.columns;
-    const std::int64_t column = slice.first_column + i % slice.columns;
-    if (found[i] != whole[row * slice.row_elements + column]) ++wrong;
-  }
-  EXPECT_EQ(wrong, 0);
-  for (std::int64_t i = slice.elements(); i < std::ssize(found); ++i) EXPECT_EQ(found[i], 0xA5A5);
-}
-
-TEST_F(DequantizeGpu, SlicesLikeTheWhole) {
-  std::mt19937_64 generator(23);
-  constexpr std::int64_t kRows = 300;
-  constexpr std::int64_t kColumns = 1536;
-  const Tensor tensor =
-      from_floats(random_values(Fill::heavy_tailed, kRows * kColumns, generator), DType::f32, {kRows, kColumns});
-  for (const int blocksize : {32, 64, 256, 512, 1024, 2048, 4096}) {
-    reference::QuantizeOptions options;
-    options.blocksize = blocksize;
-    options.double_quant = blocksize != 64;
-    const Weight4bit weight = reference::quantize(tensor.view(), options, "weight");
-    const DeviceWeight on_device(weight.view());
-    for (const DType dtype : {DType::bf16, DType::f16}) {
-      const DeviceBuffer out(kRows * kColumns * sizeof(std::uint16_t));
-      optimized::dequantize(on_device.view(), dtype, out.as<void>(), nullptr);
-      const auto whole = out.download<std::uint16_t>();
-      for (const bool beside : {false, true}) {
-        if (beside && !optimized::has_warpgroups()) continue;
-        for (const auto& [first_column, columns] :
-             {std::pair{0, 1536}, {0, 256}, {256, 1280}, {512, 1024}, {768, 768}}) {
-          expect_slice(on_device.view(), whole, {kColumns, 0, kRows, first_column, columns}, dtype, beside);
-          expect_slice(on_device.view(), whole, {kColumns, 7, 256, first_column, columns}, dtype, beside);
-          expect_slice(on_device.view(), whole, {kColumns, 299, 1, first_column, columns}, dtype, beside);
-          if (HasFailure()) return;
-        }
-      }
-    }
-  }
 }
 
 TEST_F(DequantizeGpu, LikeBitsandbytes) {
