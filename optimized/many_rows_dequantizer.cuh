@@ -101,7 +101,8 @@ class ManyRowsDequantizer {
   }
 
   __device__ __forceinline__ bool is_turn() const {
-    return piece_.due <= static_cast<int>(load_shared_word(shared_.progress())) + kLead;
+    const int progress = lane_ == 0 ? get_shared(shared_.progress()) : 0;
+    return piece_.due <= __shfl_sync(kAllLanes, progress, 0) + kLead;
   }
 
   __device__ __forceinline__ void load(Part& part) const {

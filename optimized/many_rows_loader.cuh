@@ -32,18 +32,18 @@ class ManyRowsLoader {
       barrier_init(shared_.empty(stage), kCluster * kMultiplierWarps);
     }
     barrier_init_fence();
-    store_shared(shared_.progress(), 0U);
+    set_shared(shared_.progress(), 0);
   }
 
   __device__ __forceinline__ void run() const {
-    constexpr unsigned kDone = 1U << 30;  // so that all of the weight's pieces are due
+    constexpr int kDone = 1 << 30;  // so that all of the weight's pieces are due
     ManyRowsStage at;
     int first_step = 0;
     for (int tile = static_cast<int>(blockIdx.x) / kCluster; tile < task_.tiles(); tile += task_.clusters()) {
       const ManyRowsPlace place(task_, tile);
       for (int step = 0; step < task_.steps; ++step, at.advance()) {
         if (step % kBoxSteps == 0) {
-          store_shared(shared_.progress(), static_cast<unsigned>(first_step + step));
+          set_shared(shared_.progress(), first_step + step);
           wait_for_signals(WeightBox{place.column / kBox, step / kBoxSteps}.done(task_), kPieces);
         }
         barrier_wait(shared_.empty(at.stage), at.parity ^ 1);
@@ -51,7 +51,7 @@ class ManyRowsLoader {
       }
       first_step += task_.steps;
     }
-    store_shared(shared_.progress(), kDone);
+    set_shared(shared_.progress(), kDone);
   }
 
  private:

@@ -11,8 +11,26 @@ __device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t address)
   return value;
 }
 
+__device__ __forceinline__ uint2 load_shared_pair(std::uint32_t address) {
+  uint2 value;
+  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "r"(address) : "memory");
+  return value;
+}
+
 __device__ __forceinline__ void store_shared(std::uint32_t address, std::uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+
+/// For a word that threads of the block set and get at any time: atomic operations, so that compute-sanitizer's
+/// racecheck does not take it for a mistake.
+__device__ __forceinline__ int get_shared(std::uint32_t address) {
+  int value;
+  asm volatile("atom.relaxed.cta.shared.or.b32 %0, [%1], 0;" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void set_shared(std::uint32_t address, int value) {
+  asm volatile("atom.relaxed.cta.shared.exch.b32 _, [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "optimized/pair_table.cuh"
+#include "optimized/shared_access.cuh"
 #include "optimized/shared_sums.cuh"
 #include "optimized/tensor_copy.cuh"
 #include "optimized/turn_scales.cuh"
@@ -12,12 +13,6 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 namespace qshard::optimized {
-
-__device__ __forceinline__ uint2 load_shared(std::uint32_t address) {
-  uint2 value;
-  asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "r"(address) : "memory");
-  return value;
-}
 
 /// A warp's part of the product: 16 rows of every tile. Each lane turns its codes into the registers of a weight tile
 /// by table look-ups; x is multiplied from shared memory; the sum over a chunk, which lies in one block, gets its scale
@@ -125,7 +120,7 @@ class Multiplier {
     for (int chunk = 0; chunk < kChunks; ++chunk) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        codes_[chunk][half] = load_shared((at ^ 32 * chunk) + half * (8 * kStep / 2));
+        codes_[chunk][half] = load_shared_pair((at ^ 32 * chunk) + half * (8 * kStep / 2));
       }
     }
   }
