@@ -9,7 +9,6 @@
 #include "correctness/gpu/literal_kernels.h"
 #include "correctness/random_weights.h"
 #include "optimized/dequantize.h"
-#include "optimized/linear4bit_fused.h"
 #include "reference/dequantize.h"
 #include "reference/quantize.h"
 

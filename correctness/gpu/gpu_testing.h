@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include <cuda_runtime_api.h>
@@ -93,6 +94,21 @@ class GpuTest : public testing::Test {
     }
   }
 };
+
+/// work(i, stream) for i below `count` at the same time: from a thread each, on a stream each.
+template <typename Work>
+void on_streams(int count, const Work& work) {
+  std::vector<std::jthread> threads;
+  threads.reserve(count);
+  for (int i = 0; i < count; ++i) {
+    threads.emplace_back([i, &work] {
+      cudaStream_t stream = nullptr;
+      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      work(i, stream);
+      cudaStreamDestroy(stream);
+    });
+  }
+}
 
 template <typename T>
 std::size_t differing(const std::vector<T>& a, const std::vector<T>& b) {

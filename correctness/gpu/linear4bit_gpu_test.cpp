@@ -1,7 +1,6 @@
 #include <cmath>
 #include <memory>
 #include <random>
-#include <thread>
 
 #include "core/float16.h"
 #include "correctness/expect_error.h"
@@ -280,16 +279,6 @@ TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
   }
 }
 
-/// Random values on the GPU.
-DeviceBuffer random_input(std::int64_t count, DType dtype, std::uint64_t seed) {
-  std::vector<float> values(count);
-  std::mt19937_64 generator(seed);
-  std::normal_distribution<float> normal;
-  for (float& value : values) value = normal(generator);
-  const Tensor tensor = from_floats(values, dtype, {count});
-  return DeviceBuffer(std::span<const std::byte>(tensor.bytes()));
-}
-
 // What the product was made from lies in the workspace: all of the weight, of every block size, in boxes that end early
 // or are whole, to the bit.
 TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
@@ -314,7 +303,8 @@ TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
               fmt::format("[{}, {}] blocksize {} {} forward {}", out, in, blocksize, torch_name(dtype), forward));
           const std::int64_t in_width = forward ? in : (out + 7) / 8 * 8;
           const std::int64_t out_width = forward ? (out + 7) / 8 * 8 : in;
-          const DeviceBuffer x = random_input(kRows * in_width, dtype, seed);
+          const DeviceBuffer x(kRows * in_width * sizeof(std::uint16_t));
+          fill_normal(dtype, kRows * in_width, seed, 1.0F, x.as<void>());
           const DeviceBuffer y(kRows * out_width * sizeof(std::uint16_t));
           const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
           const auto product = product_of(view, forward, kRows, in_width, out_width);
@@ -331,22 +321,14 @@ TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
 
 // Each kernel wants all multiprocessors, so that thread blocks of one wait for those of another to end.
 TEST_F(ManyRowsLinear4bitGpu, SeveralStreamsAtOnce) {
-  constexpr int kStreams = 4;
-  std::vector<std::jthread> threads;
-  threads.reserve(kStreams);
-  for (int s = 0; s < kStreams; ++s) {
-    threads.emplace_back([s] {
-      optimized::MatmulPlans plans;
-      cudaStream_t stream = nullptr;
-      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-      const Layer shape{.out_features = 4096, .in_features = 1024};
-      const TestLayer layer(shape, 93 + s);
-      for (const std::int64_t rows : {100, 600, 1100}) {
-        check(layer, shape, {.rows = rows, .forward = s % 2 == 0, .stream = stream, .many_rows = true}, plans);
-      }
-      cudaStreamDestroy(stream);
-    });
-  }
+  on_streams(4, [](int s, cudaStream_t stream) {
+    optimized::MatmulPlans plans;
+    const Layer shape{.out_features = 4096, .in_features = 1024};
+    const TestLayer layer(shape, 93 + s);
+    for (const std::int64_t rows : {100, 600, 1100}) {
+      check(layer, shape, {.rows = rows, .forward = s % 2 == 0, .stream = stream, .many_rows = true}, plans);
+    }
+  });
 }
 
 TEST_F(ManyRowsLinear4bitGpu, CapturedIntoAGraph) {
@@ -354,7 +336,8 @@ TEST_F(ManyRowsLinear4bitGpu, CapturedIntoAGraph) {
   const TestLayer layer(shape, 95);
   const optimized::Linear4bit view = layer.view();
   constexpr std::int64_t kRows = 100;
-  const DeviceBuffer x = random_input(kRows * shape.in_features, shape.dtype, 96);
+  const DeviceBuffer x(kRows * shape.in_features * size_of(shape.dtype));
+  fill_normal(shape.dtype, kRows * shape.in_features, 96, 1.0F, x.as<void>());
   DeviceBuffer y(kRows * shape.out_features * size_of(shape.dtype));
   DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
   cudaStream_t stream = nullptr;
@@ -464,20 +447,12 @@ TEST_F(Linear4bitGpu, SumsOfOneSignKeepTheirPrecision) {
 }
 
 TEST_F(Linear4bitGpu, SeveralStreamsAtOnce) {
-  constexpr int kStreams = 4;
-  std::vector<std::jthread> threads;
-  threads.reserve(kStreams);
-  for (int s = 0; s < kStreams; ++s) {
-    threads.emplace_back([s] {
-      optimized::MatmulPlans plans;
-      cudaStream_t stream = nullptr;
-      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-      const Layer shape{.out_features = 1024, .in_features = 2048};
-      const TestLayer layer(shape, 70 + s);
-      for (const std::int64_t rows : {1, 16, 64, 128}) check(layer, shape, {.rows = rows, .stream = stream}, plans);
-      cudaStreamDestroy(stream);
-    });
-  }
+  on_streams(4, [](int s, cudaStream_t stream) {
+    optimized::MatmulPlans plans;
+    const Layer shape{.out_features = 1024, .in_features = 2048};
+    const TestLayer layer(shape, 70 + s);
+    for (const std::int64_t rows : {1, 16, 64, 128}) check(layer, shape, {.rows = rows, .stream = stream}, plans);
+  });
 }
 
 TEST_F(Linear4bitGpu, RefusesBadInput) {

@@ -1,5 +1,4 @@
 #include <random>
-#include <thread>
 
 #include "core/error.h"
 #include "core/float16.h"
@@ -151,30 +150,22 @@ TEST_F(QuantizeGpu, MoreThanTwoToThe31Elements) {
 }
 
 TEST_F(QuantizeGpu, SeveralStreamsAtOnce) {
-  constexpr int kStreams = 4;
   constexpr std::int64_t kCount = 1 << 22;
-  std::vector<std::jthread> threads;
-  threads.reserve(kStreams);
-  for (int s = 0; s < kStreams; ++s) {
-    threads.emplace_back([s] {
-      cudaStream_t stream = nullptr;
-      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-      const DeviceBuffer weight(kCount * sizeof(bfloat16));
-      const DeviceBuffer codes(kCount / 2);
-      const DeviceBuffer absmax(kCount / 64 * sizeof(float));
-      fill_normal(DType::bf16, kCount, 100 + s, 1.0F, weight.as<void>());
-      for (int repeat = 0; repeat < 5; ++repeat) {
-        QSHARD_CUDA_CHECK(cudaMemsetAsync(codes.as<void>(), 0xA5, codes.bytes(), stream));
-        optimized::quantize(weight.as<void>(), DType::bf16, kCount, QuantType::nf4, 64, codes.as<std::uint8_t>(),
-                            absmax.as<float>(), stream);
-        QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
-        EXPECT_EQ(wrong_codes(weight.as<void>(), DType::bf16, kCount, QuantType::nf4, 64, codes.as<std::uint8_t>(),
-                              absmax.as<float>()),
-                  0U);
-      }
-      cudaStreamDestroy(stream);
-    });
-  }
+  on_streams(4, [](int s, cudaStream_t stream) {
+    const DeviceBuffer weight(kCount * sizeof(bfloat16));
+    const DeviceBuffer codes(kCount / 2);
+    const DeviceBuffer absmax(kCount / 64 * sizeof(float));
+    fill_normal(DType::bf16, kCount, 100 + s, 1.0F, weight.as<void>());
+    for (int repeat = 0; repeat < 5; ++repeat) {
+      QSHARD_CUDA_CHECK(cudaMemsetAsync(codes.as<void>(), 0xA5, codes.bytes(), stream));
+      optimized::quantize(weight.as<void>(), DType::bf16, kCount, QuantType::nf4, 64, codes.as<std::uint8_t>(),
+                          absmax.as<float>(), stream);
+      QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
+      EXPECT_EQ(wrong_codes(weight.as<void>(), DType::bf16, kCount, QuantType::nf4, 64, codes.as<std::uint8_t>(),
+                            absmax.as<float>()),
+                0U);
+    }
+  });
 }
 
 TEST_F(QuantizeGpu, RefusesBadInput) {
