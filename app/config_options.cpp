@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "core/run_options.h"
+#include "core/run/run_options.h"
 
 namespace qshard {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/run_config.h"
+#include "core/run/run_config.h"
 
 namespace qshard {
 

@@ -5,7 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/progress.h"
+#include "core/base/progress.h"
 
 namespace qshard {
 

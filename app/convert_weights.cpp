@@ -4,11 +4,11 @@
 #include <filesystem>
 #include <map>
 
-#include "core/atomic_file.h"
-#include "core/bnb_checkpoint.h"
-#include "core/error.h"
-#include "core/json.h"
-#include "core/safetensors.h"
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
+#include "core/base/json.h"
+#include "core/formats/bnb_checkpoint.h"
+#include "core/formats/safetensors.h"
 
 namespace qshard {
 namespace {

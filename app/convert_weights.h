@@ -7,10 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "core/hf_checkpoint.h"
-#include "core/progress.h"
-#include "core/tensor_source.h"
-#include "core/weight4bit.h"
+#include "core/base/progress.h"
+#include "core/formats/hf_checkpoint.h"
+#include "core/tensor/tensor_source.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard {
 

@@ -5,15 +5,16 @@
 #include "app/config_options.h"
 #include "app/load_dataset.h"
 #include "app/load_model.h"
-#include "core/error.h"
-#include "core/evaluation.h"
+#include "core/base/error.h"
+#include "core/formats/hf_config.h"
+#include "core/training/evaluation.h"
 
 namespace qshard {
 namespace {
 
 void evaluate(const RunConfig& config, const std::string& adapter) {
   Progress progress(stdout);
-  const LlamaConfig llama = read_llama_config(std::filesystem::path(config.model_name_or_path) / "config.json");
+  const ModelConfig llama = read_hf_config(std::filesystem::path(config.model_name_or_path) / "config.json");
   const PreparedDataset dataset = load_dataset(config, llama, "dataset.eval_path", progress);
   progress.show("loading the model");
   const LoadedModel model = load_model(config, adapter);

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "app/config_options.h"
-#include "core/json.h"
+#include "core/base/json.h"
 
 namespace qshard {
 

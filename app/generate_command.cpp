@@ -4,10 +4,10 @@
 #include "app/config_options.h"
 #include "app/load_model.h"
 #include "app/text_tokens.h"
-#include "core/error.h"
-#include "core/peft_adapter.h"
-#include "core/progress.h"
-#include "core/sampling.h"
+#include "core/base/error.h"
+#include "core/base/progress.h"
+#include "core/formats/peft_adapter.h"
+#include "core/training/sampling.h"
 
 namespace qshard {
 namespace {
@@ -59,7 +59,7 @@ void generate(const GenerateArguments& arguments) {
   const TextTokens::Prompts prompts = text.encode(Json::array({request_of(arguments)}));
   Progress progress(stdout);
   progress.print("--- prompt\n" + prompts.texts.at(0));
-  const auto show = [&](TrainingEngine& engine, const LlamaConfig& llama, const std::string& title) {
+  const auto show = [&](TrainingEngine& engine, const ModelConfig& llama, const std::string& title) {
     const auto tokens = generate_tokens(engine, arguments, prompts, llama.max_position_embeddings, progress);
     progress.print(fmt::format("--- {}\n{}", title, text.decode(tokens)));
   };

@@ -1,7 +1,7 @@
 #include "app/load_dataset.h"
 
 #include "app/text_tokens.h"
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace qshard {
 namespace {
@@ -15,7 +15,7 @@ std::filesystem::path prepared_file(const RunConfig& config, const std::string& 
 
 }  // namespace
 
-PreparedDataset load_dataset(const RunConfig& config, const LlamaConfig& model, const std::string& key,
+PreparedDataset load_dataset(const RunConfig& config, const ModelConfig& model, const std::string& key,
                              Progress& progress) {
   const std::string& path = key == "dataset.path" ? config.dataset.path : config.dataset.eval_path;
   if (path.empty()) fail_input("{} is missing: give a JSONL file or a prepared safetensors file", key);

@@ -2,16 +2,18 @@
 
 #include <array>
 
-#include "core/error.h"
-#include "core/model_parameters.h"
-#include "core/peft_adapter.h"
+#include "core/base/error.h"
+#include "core/formats/peft_adapter.h"
+#include "core/model/lora_targets.h"
+#include "core/model/model_parameters.h"
+#include "core/run/engine_options.h"
 #include "reference/sharded_engine.h"
 
 namespace qshard {
 namespace {
 
 /// Module names that the adapter's configuration takes in; the engine knows names only, no patterns.
-std::vector<std::string> target_modules(const AdapterConfig& adapter, const LlamaConfig& model) {
+std::vector<std::string> target_modules(const AdapterConfig& adapter, const ModelConfig& model) {
   if (!adapter.target_pattern) return adapter.target_modules;
   constexpr std::array<std::string_view, 7> kModules{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
                                                      "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
@@ -50,7 +52,7 @@ AdapterConfig new_adapter_config(const RunConfig& config) {
 
 }  // namespace
 
-EngineOptions resolve_options(const RunConfig& config, const LlamaConfig& model,
+EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
                               const std::optional<AdapterConfig>& adapter) {
   EngineOptions options = engine_options(config, model.dtype.value_or(DType::f32));
   if (!adapter) return options;

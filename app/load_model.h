@@ -4,10 +4,11 @@
 #include <optional>
 #include <string>
 
-#include "core/adapter_config.h"
-#include "core/hf_checkpoint.h"
-#include "core/run_config.h"
-#include "core/training_engine.h"
+#include "core/formats/adapter_config.h"
+#include "core/formats/hf_checkpoint.h"
+#include "core/run/engine_options.h"
+#include "core/run/run_config.h"
+#include "core/training/training_engine.h"
 
 namespace qshard {
 
@@ -25,7 +26,7 @@ struct LoadedModel {
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter = true);
 
 /// The engine's options for a model and an adapter, without reading any weight.
-EngineOptions resolve_options(const RunConfig& config, const LlamaConfig& model,
+EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
                               const std::optional<AdapterConfig>& adapter);
 
 }  // namespace qshard

@@ -3,9 +3,9 @@
 #include <new>
 
 #include "app/commands.h"
-#include "core/error.h"
-#include "core/nearest_name.h"
-#include "core/run_options.h"
+#include "core/base/error.h"
+#include "core/base/nearest_name.h"
+#include "core/run/run_options.h"
 
 namespace {
 

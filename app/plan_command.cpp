@@ -3,9 +3,11 @@
 #include "app/commands.h"
 #include "app/config_options.h"
 #include "app/load_model.h"
-#include "core/bnb_checkpoint.h"
-#include "core/error.h"
-#include "core/shard_layout.h"
+#include "core/base/error.h"
+#include "core/formats/bnb_checkpoint.h"
+#include "core/formats/hf_config.h"
+#include "core/run/engine_options.h"
+#include "core/sharding/shard_layout.h"
 
 namespace qshard {
 namespace {
@@ -13,7 +15,7 @@ namespace {
 /// Needs config.json only, unless the checkpoint is quantized already: then its 4-bit weights' metadata too.
 ShardLayout plan(const RunConfig& config) {
   const std::filesystem::path directory = config.model_name_or_path;
-  const LlamaConfig llama = read_llama_config(directory / "config.json");
+  const ModelConfig llama = read_hf_config(directory / "config.json");
   std::optional<AdapterConfig> adapter;
   if (!config.adapter_name_or_path.empty()) {
     const auto path = std::filesystem::path(config.adapter_name_or_path) / "adapter_config.json";
@@ -26,7 +28,8 @@ ShardLayout plan(const RunConfig& config) {
     return read_weight4bit_info(*checkpoint, name);
   };
   const EngineOptions options = resolve_options(config, llama, adapter);
-  return plan_shards(list_model_stages(llama, options, prequantized), options.world_size, options.sharding);
+  return plan_shards(list_model_stages(llama, options.quantization, options.lora, options.dtype, prequantized),
+                     options.world_size, options.sharding);
 }
 
 }  // namespace

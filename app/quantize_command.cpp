@@ -4,8 +4,9 @@
 #include "app/commands.h"
 #include "app/conversion_options.h"
 #include "app/convert_weights.h"
-#include "core/bnb_checkpoint.h"
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/formats/bnb_checkpoint.h"
+#include "core/formats/hf_config.h"
 #include "reference/quantize.h"
 
 namespace qshard {

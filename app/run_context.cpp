@@ -6,7 +6,7 @@
 #include <fmt/chrono.h>
 
 #include "app/config_options.h"
-#include "core/processor.h"
+#include "core/base/processor.h"
 
 namespace qshard {
 

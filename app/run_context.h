@@ -3,8 +3,8 @@
 #include <string>
 
 #include "app/load_model.h"
-#include "core/metrics.h"
-#include "core/run_config.h"
+#include "core/run/run_config.h"
+#include "core/training/metrics.h"
 
 namespace qshard {
 

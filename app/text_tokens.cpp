@@ -3,7 +3,7 @@
 #include <cstdlib>
 
 #include "app/subprocess.h"
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace qshard {
 namespace {

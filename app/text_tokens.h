@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/json.h"
-#include "core/run_config.h"
+#include "core/base/json.h"
+#include "core/run/run_config.h"
 
 namespace qshard {
 

@@ -7,9 +7,10 @@
 #include "app/load_dataset.h"
 #include "app/load_model.h"
 #include "app/run_context.h"
-#include "core/error.h"
-#include "core/peft_adapter.h"
-#include "core/training_run.h"
+#include "core/base/error.h"
+#include "core/formats/hf_config.h"
+#include "core/formats/peft_adapter.h"
+#include "core/training/training_run.h"
 
 namespace qshard {
 namespace {
@@ -29,7 +30,7 @@ std::string describe_weights(const RunConfig& config, const LoadedModel& model) 
 }
 
 void print_plan(const RunConfig& config, const LoadedModel& model, const PreparedDataset& train, Progress& progress) {
-  const LlamaConfig& llama = model.checkpoint.config();
+  const ModelConfig& llama = model.checkpoint.config();
   const TrainingConfig& training = config.training;
   progress.print(fmt::format("Model    {}: {} layers, hidden size {}; {}; {}, computed in {}",
                              config.model_name_or_path, llama.num_hidden_layers, llama.hidden_size,
@@ -77,7 +78,7 @@ void train(const RunConfig& config, const std::string& command) {
   Progress progress(stdout);
   OutputDirectory output = open_output_directory(config.training);
   for (const std::string& note : output.notes) progress.print(note);
-  const LlamaConfig llama = read_llama_config(std::filesystem::path(config.model_name_or_path) / "config.json");
+  const ModelConfig llama = read_hf_config(std::filesystem::path(config.model_name_or_path) / "config.json");
   const PreparedDataset train_rows = load_dataset(config, llama, "dataset.path", progress);
   std::optional<PreparedDataset> eval_rows;
   if (!config.dataset.eval_path.empty()) eval_rows = load_dataset(config, llama, "dataset.eval_path", progress);

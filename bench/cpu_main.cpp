@@ -10,7 +10,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/core.h>
 
-#include "core/processor.h"
+#include "core/base/processor.h"
 #include "reference/matrix_product.h"
 #include "reference/parallel.h"
 

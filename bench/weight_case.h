@@ -8,8 +8,8 @@
 #include <benchmark/benchmark.h>
 #include <fmt/core.h>
 
-#include "core/tensor.h"
-#include "core/weight4bit.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::bench {
 

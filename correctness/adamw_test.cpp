@@ -6,7 +6,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/float16.h"
+#include "core/run/engine_options.h"
+#include "core/tensor/float16.h"
 
 namespace qshard::reference {
 namespace {

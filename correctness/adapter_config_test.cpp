@@ -1,9 +1,10 @@
-#include "core/adapter_config.h"
+#include "core/formats/adapter_config.h"
 
 #include <cmath>
 
-#include "core/file.h"
-#include "core/json.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/model/lora_targets.h"
 #include "correctness/expect_error.h"
 
 namespace qshard {

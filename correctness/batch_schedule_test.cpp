@@ -1,4 +1,4 @@
-#include "core/batch_schedule.h"
+#include "core/training/batch_schedule.h"
 
 #include <algorithm>
 #include <numeric>

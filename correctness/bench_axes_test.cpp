@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "bench/gpu/options.h"
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace qshard::bench {
 namespace {

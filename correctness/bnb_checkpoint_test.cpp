@@ -1,4 +1,4 @@
-#include "core/bnb_checkpoint.h"
+#include "core/formats/bnb_checkpoint.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,9 +7,9 @@
 #include <limits>
 #include <map>
 
-#include "core/atomic_file.h"
-#include "core/error.h"
-#include "core/hf_checkpoint.h"
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
+#include "core/formats/hf_checkpoint.h"
 #include "correctness/expect_error.h"
 #include "correctness/temporary_directory.h"
 

@@ -1,4 +1,4 @@
-#include "core/codebook.h"
+#include "core/tensor/codebook.h"
 
 #include <algorithm>
 

@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "core/error.h"
-#include "core/token_batch.h"
+#include "core/base/error.h"
+#include "core/training/token_batch.h"
 #include "correctness/matrix_testing.h"
 
 namespace qshard::reference {

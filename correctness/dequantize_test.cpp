@@ -13,8 +13,8 @@
 #include <omp.h>
 #endif
 
-#include "core/error.h"
-#include "core/float16.h"
+#include "core/base/error.h"
+#include "core/tensor/float16.h"
 #include "correctness/expect_error.h"
 #include "correctness/quantize_oracle.h"
 #include "reference/double_quant.h"

@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/float16.h"
-#include "core/tensor.h"
+#include "core/tensor/float16.h"
+#include "core/tensor/tensor.h"
 
 namespace qshard::test {
 

@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/codebook.h"
+#include "core/tensor/codebook.h"
 
 namespace qshard::reference {
 namespace {

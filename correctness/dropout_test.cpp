@@ -1,6 +1,6 @@
 #include "reference/dropout.h"
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "correctness/matrix_testing.h"
 #include "reference/philox.h"
 

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "core/training_engine.h"
+#include "core/training/training_engine.h"
 
 namespace qshard {
 

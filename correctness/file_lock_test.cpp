@@ -1,4 +1,4 @@
-#include "core/file_lock.h"
+#include "core/base/file_lock.h"
 
 #include <csignal>
 

@@ -1,4 +1,4 @@
-#include "core/float16.h"
+#include "core/tensor/float16.h"
 
 #include <bit>
 #include <cmath>

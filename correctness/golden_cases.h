@@ -5,7 +5,7 @@
 #include <iterator>
 #include <string>
 
-#include "core/json.h"
+#include "core/base/json.h"
 
 namespace qshard {
 

@@ -6,9 +6,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/engine_options.h"
-#include "core/safetensors.h"
-#include "core/training_engine.h"
+#include "core/formats/safetensors.h"
+#include "core/run/engine_options.h"
+#include "core/training/training_engine.h"
 
 namespace qshard {
 

@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/bnb_checkpoint.h"
-#include "core/hf_checkpoint.h"
-#include "core/safetensors.h"
+#include "core/formats/bnb_checkpoint.h"
+#include "core/formats/hf_checkpoint.h"
+#include "core/formats/safetensors.h"
 #include "correctness/matrix_testing.h"
 #include "reference/llama_ends.h"
 #include "reference/llama_layer.h"

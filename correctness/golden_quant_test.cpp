@@ -6,9 +6,9 @@
 
 #include <gtest/gtest.h>
 
-#include "core/float16.h"
-#include "core/json.h"
-#include "core/safetensors.h"
+#include "core/base/json.h"
+#include "core/formats/safetensors.h"
+#include "core/tensor/float16.h"
 #include "correctness/differing_elements.h"
 #include "correctness/golden_cases.h"
 #include "reference/dequantize.h"

@@ -1,9 +1,10 @@
-#include "core/hf_checkpoint.h"
+#include "core/formats/hf_checkpoint.h"
 
 #include <algorithm>
 
-#include "core/atomic_file.h"
-#include "core/json.h"
+#include "core/base/atomic_file.h"
+#include "core/base/json.h"
+#include "core/formats/hf_config.h"
 #include "correctness/expect_error.h"
 #include "correctness/temporary_directory.h"
 

@@ -6,8 +6,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/atomic_file.h"
-#include "core/training_checkpoint.h"
+#include "core/base/atomic_file.h"
+#include "core/training/training_checkpoint.h"
 #include "correctness/run_program.h"
 #include "correctness/temporary_directory.h"
 #include "correctness/tiny_run.h"

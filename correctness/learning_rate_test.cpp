@@ -1,4 +1,4 @@
-#include "core/learning_rate.h"
+#include "core/training/learning_rate.h"
 
 #include <gtest/gtest.h>
 

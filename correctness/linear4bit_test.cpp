@@ -1,6 +1,6 @@
 #include "reference/linear4bit.h"
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "correctness/matrix_testing.h"
 #include "reference/dequantize.h"
 #include "reference/quantize.h"

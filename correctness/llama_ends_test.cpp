@@ -1,6 +1,6 @@
 #include "reference/llama_ends.h"
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "correctness/small_llama.h"
 
 namespace qshard::reference {

@@ -9,7 +9,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/token_batch.h"
+#include "core/training/token_batch.h"
 #include "reference/matrix.h"
 #ifdef _OPENMP
 #include <omp.h>

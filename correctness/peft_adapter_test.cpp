@@ -1,8 +1,9 @@
-#include "core/peft_adapter.h"
+#include "core/formats/peft_adapter.h"
 
 #include <functional>
 
-#include "core/file.h"
+#include "core/base/file.h"
+#include "core/formats/hf_config.h"
 #include "correctness/expect_error.h"
 #include "correctness/temporary_directory.h"
 
@@ -10,7 +11,7 @@ namespace qshard {
 namespace {
 
 const std::filesystem::path kGolden = std::filesystem::path(QSHARD_GOLDEN_DIR) / "llama";
-const LlamaConfig kModel = read_llama_config(kGolden / "base/config.json");
+const ModelConfig kModel = read_hf_config(kGolden / "base/config.json");
 constexpr const char* kModule = "model.layers.1.mlp.down_proj";
 
 void expect_refused(const std::function<void(PeftAdapter&)>& change, std::initializer_list<std::string_view> texts) {

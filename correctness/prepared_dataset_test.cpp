@@ -1,8 +1,8 @@
-#include "core/prepared_dataset.h"
+#include "core/training/prepared_dataset.h"
 
 #include <gtest/gtest.h>
 
-#include "core/safetensors.h"
+#include "core/formats/safetensors.h"
 #include "correctness/expect_error.h"
 #include "correctness/temporary_directory.h"
 

@@ -1,8 +1,8 @@
-#include "core/progress.h"
+#include "core/base/progress.h"
 
 #include <gtest/gtest.h>
 
-#include "core/file.h"
+#include "core/base/file.h"
 #include "correctness/temporary_directory.h"
 
 namespace qshard {

@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/atomic_file.h"
-#include "core/file_lock.h"
+#include "core/base/atomic_file.h"
+#include "core/base/file_lock.h"
 #include "correctness/run_program.h"
 #include "correctness/temporary_directory.h"
 #include "correctness/tiny_run.h"

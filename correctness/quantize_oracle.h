@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/codebook.h"
+#include "core/tensor/codebook.h"
 
 namespace qshard::oracle {
 

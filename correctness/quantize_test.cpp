@@ -13,7 +13,7 @@
 #include <omp.h>
 #endif
 
-#include "core/float16.h"
+#include "core/tensor/float16.h"
 #include "correctness/expect_error.h"
 #include "correctness/quantize_oracle.h"
 #include "correctness/random_weights.h"

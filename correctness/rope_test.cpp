@@ -2,21 +2,21 @@
 
 #include <complex>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "correctness/matrix_testing.h"
 
 namespace qshard::reference {
 namespace {
 
-LlamaConfig small_config() {
-  LlamaConfig config;
+ModelConfig small_config() {
+  ModelConfig config;
   config.head_dim = 8;
   config.rope_theta = 10000;
   return config;
 }
 
 TEST(Rope, RotatesComplexNumbers) {
-  const LlamaConfig config = small_config();
+  const ModelConfig config = small_config();
   const TokenBatch batch = random_batch({200, 3}, 10, 1);
   const RopeTable<float> table = make_rope_table<float>(config, 256, DType::f32);
   const Matrix<float> x = random_matrix<float>(batch.tokens(), 24, 2);  // three heads
@@ -86,7 +86,7 @@ TEST(Rope, RoundsTableProductsAndSums) {
 // and 27: 1594, below 8192 / 4, unchanged; 40: 22911 and 63: 2559195, above 8192, divided by 8; 32: 4442.88 with s =
 // (8192 / 4442.88 - 1) / 3 = 0.28128, and 33: 5453.95, in between.
 TEST(Rope, Llama3ScalingEqualsValuesByHand) {
-  LlamaConfig config;
+  ModelConfig config;
   config.head_dim = 128;
   config.rope_theta = 500000;
   config.rope_scaling = Llama3RopeScaling{

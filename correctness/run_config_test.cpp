@@ -1,10 +1,12 @@
-#include "core/run_config.h"
+#include "core/run/run_config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "core/run_options.h"
+#include "core/base/error.h"
+#include "core/run/engine_options.h"
+#include "core/run/run_options.h"
+#include "core/sharding/sharding_strategy.h"
 
 namespace qshard {
 namespace {

@@ -1,9 +1,9 @@
-#include "core/safetensors.h"
+#include "core/formats/safetensors.h"
 
 #include <algorithm>
 #include <random>
 
-#include "core/atomic_file.h"
+#include "core/base/atomic_file.h"
 #include "correctness/expect_error.h"
 #include "correctness/temporary_directory.h"
 

@@ -1,4 +1,4 @@
-#include "core/sampling.h"
+#include "core/training/sampling.h"
 
 #include <array>
 #include <cmath>

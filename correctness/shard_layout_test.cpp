@@ -1,4 +1,4 @@
-#include "core/shard_layout.h"
+#include "core/sharding/shard_layout.h"
 
 #include <algorithm>
 #include <tuple>
@@ -6,13 +6,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/run/engine_options.h"
+#include "core/sharding/sharding_strategy.h"
+
 namespace qshard {
 namespace {
 
 using testing::HasSubstr;
 
-LlamaConfig llama2_70b() {
-  LlamaConfig config;
+ModelConfig llama2_70b() {
+  ModelConfig config;
   config.hidden_size = 8192;
   config.intermediate_size = 28672;
   config.num_hidden_layers = 80;
@@ -31,9 +34,10 @@ EngineOptions options(DType storage, int world_size) {
   return options;
 }
 
-ShardLayout plan(const LlamaConfig& config, const EngineOptions& options) {
+ShardLayout plan(const ModelConfig& config, const EngineOptions& options) {
   const auto none = [](const std::string&, const Shape&) { return std::nullopt; };
-  return plan_shards(list_model_stages(config, options, none), options.world_size, options.sharding);
+  return plan_shards(list_model_stages(config, options.quantization, options.lora, options.dtype, none),
+                     options.world_size, options.sharding);
 }
 
 // Llama-2-70B: 68,451,041,280 weights in the linear layers; half a byte each, a byte for 64 of them, a float for 64 *
@@ -123,10 +127,11 @@ TEST(ShardLayout, DescribesEqualLayersAsOneLine) {
 }
 
 TEST(ModelParameters, TiedEmbeddingsHaveNoOutputHead) {
-  LlamaConfig config = llama2_70b();
+  ModelConfig config = llama2_70b();
   config.tie_word_embeddings = true;
   const auto none = [](const std::string&, const Shape&) { return std::nullopt; };
-  const auto stages = list_model_stages(config, options(DType::bf16, 1), none);
+  const EngineOptions of = options(DType::bf16, 1);
+  const auto stages = list_model_stages(config, of.quantization, of.lora, of.dtype, none);
   EXPECT_EQ(stages.back().parameters.size(), 1U);
 }
 

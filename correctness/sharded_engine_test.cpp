@@ -6,7 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/run/engine_options.h"
+#include "core/sharding/sharding_strategy.h"
 #include "correctness/golden_llama.h"
 
 namespace qshard::reference {

@@ -5,7 +5,8 @@
 
 #include <gtest/gtest.h>
 
-#include "core/float16.h"
+#include "core/sharding/sharding_strategy.h"
+#include "core/tensor/float16.h"
 
 namespace qshard {
 

@@ -88,7 +88,7 @@ class SmallLlama {
     return gradients;
   }
 
-  LlamaConfig config;
+  ModelConfig config;
   TokenBatch batch;
   RopeTable<T> rope;
   LayerContext<T> context;

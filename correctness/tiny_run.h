@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "core/file.h"
-#include "core/json.h"
-#include "core/prepared_dataset.h"
-#include "core/safetensors.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/formats/safetensors.h"
+#include "core/training/prepared_dataset.h"
 
 namespace qshard {
 

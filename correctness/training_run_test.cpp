@@ -1,15 +1,15 @@
-#include "core/training_run.h"
+#include "core/training/training_run.h"
 
 #include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/atomic_file.h"
-#include "core/error.h"
-#include "core/file.h"
-#include "core/json.h"
-#include "core/safetensors.h"
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/formats/safetensors.h"
 #include "correctness/fake_engine.h"
 #include "correctness/temporary_directory.h"
 

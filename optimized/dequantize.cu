@@ -1,7 +1,7 @@
 #include <bit>
 
-#include "optimized/cuda_check.h"
 #include "optimized/dequantize.h"
+#include "optimized/device/cuda_check.h"
 #include "optimized/device_math.cuh"
 
 namespace qshard::optimized {

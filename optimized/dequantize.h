@@ -2,7 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "core/dtype.h"
+#include "core/tensor/dtype.h"
 #include "optimized/device_weight4bit.h"
 
 namespace qshard::optimized {

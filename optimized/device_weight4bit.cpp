@@ -1,7 +1,7 @@
 #include "optimized/device_weight4bit.h"
 
-#include "core/error.h"
-#include "optimized/cuda_check.h"
+#include "core/base/error.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::optimized {
 

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "core/weight4bit.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::optimized {
 

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cfloat>
 
-#include "core/weight4bit.h"
-#include "optimized/cuda_check.h"
+#include "core/tensor/weight4bit.h"
+#include "optimized/device/cuda_check.h"
 #include "optimized/device_math.cuh"
 #include "optimized/double_quant.h"
 #include "optimized/quantize_tiles.h"

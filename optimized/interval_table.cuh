@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "core/codebook.h"
+#include "core/tensor/codebook.h"
 
 namespace qshard::optimized {
 

@@ -6,8 +6,8 @@
 
 #include <cublasLt.h>
 
-#include "core/error.h"
-#include "optimized/cuda_check.h"
+#include "core/base/error.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::optimized {
 

@@ -6,7 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "core/dtype.h"
+#include "core/tensor/dtype.h"
 
 namespace qshard::optimized {
 

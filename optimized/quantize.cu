@@ -2,7 +2,7 @@
 #include <cfloat>
 #include <type_traits>
 
-#include "optimized/cuda_check.h"
+#include "optimized/device/cuda_check.h"
 #include "optimized/device_math.cuh"
 #include "optimized/interval_table.cuh"
 #include "optimized/quantize.h"

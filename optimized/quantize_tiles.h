@@ -4,8 +4,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include "core/codebook.h"
-#include "core/dtype.h"
+#include "core/tensor/codebook.h"
+#include "core/tensor/dtype.h"
 
 namespace qshard::optimized {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/float16.h"
+#include "core/tensor/float16.h"
 
 namespace qshard::reference {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <span>
 
-#include "core/engine_options.h"
+#include "core/run/engine_options.h"
 
 namespace qshard::reference {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/token_batch.h"
+#include "core/training/token_batch.h"
 #include "reference/matrix.h"
 
 namespace qshard::reference {

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <vector>
 
-#include "core/error.h"
-#include "core/float16.h"
+#include "core/base/error.h"
+#include "core/tensor/float16.h"
 #include "reference/double_quant.h"
 #include "reference/flush_to_zero.h"
 #include "reference/parallel.h"

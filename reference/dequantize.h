@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <span>
 
-#include "core/weight4bit.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::reference {
 

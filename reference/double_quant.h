@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "core/weight4bit.h"
+#include "core/tensor/weight4bit.h"
 #include "reference/reciprocal.h"
 
 namespace qshard::reference {

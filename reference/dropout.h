@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "core/token_batch.h"
+#include "core/training/token_batch.h"
 #include "reference/matrix.h"
 
 namespace qshard::reference {

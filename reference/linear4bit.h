@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "core/weight4bit.h"
+#include "core/tensor/weight4bit.h"
 #include "reference/lora.h"
 #include "reference/matrix.h"
 

@@ -4,7 +4,7 @@
 #include <numeric>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "reference/cross_entropy.h"
 #include "reference/matrix_product.h"
 #include "reference/parallel.h"

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/tensor.h"
+#include "core/tensor/tensor.h"
 #include "reference/llama_layer.h"
 
 namespace qshard::reference {

@@ -9,7 +9,7 @@
 namespace qshard::reference {
 namespace {
 
-AttentionShape attention_shape(const LlamaConfig& config) {
+AttentionShape attention_shape(const ModelConfig& config) {
   return {config.num_attention_heads, config.num_key_value_heads, config.head_dim};
 }
 
@@ -79,7 +79,7 @@ std::int64_t LayerActivations<T>::bytes() const {
 template <typename T>
 Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
                         LayerActivations<T>* activations) {
-  const LlamaConfig& config = *context.config;
+  const ModelConfig& config = *context.config;
   const DType compute = context.compute_dtype;
   LayerActivations<T> local;
   LayerActivations<T>& kept = activations != nullptr ? *activations : local;
@@ -106,7 +106,7 @@ Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& w
 template <typename T>
 Matrix<T> layer_backward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
                          const LayerActivations<T>& activations, const Matrix<T>& dy, LayerGradients<T>& gradients) {
-  const LlamaConfig& config = *context.config;
+  const ModelConfig& config = *context.config;
   const DType compute = context.compute_dtype;
   const auto through = [&](Projection projection, const Matrix<T>& input, const Matrix<T>& gradient) {
     return project_backward(context, weights, projection, input, gradient, gradients);

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "core/llama_config.h"
-#include "core/token_batch.h"
+#include "core/model/model_config.h"
+#include "core/training/token_batch.h"
 #include "reference/linear4bit.h"
 #include "reference/matrix.h"
 #include "reference/rope.h"
@@ -33,7 +33,7 @@ using LayerGradients = std::array<Lora<T>, kProjections>;
 /// What a layer needs besides its weights and input.
 template <typename T>
 struct LayerContext {
-  const LlamaConfig* config = nullptr;
+  const ModelConfig* config = nullptr;
   const RopeTable<T>* rope = nullptr;
   const TokenBatch* batch = nullptr;  // row boundaries and ids
   DType compute_dtype = DType::f32;   // each operation's result is rounded to it

@@ -2,8 +2,8 @@
 
 #include <Eigen/Core>
 
-#include "core/dtype.h"
-#include "core/float16.h"
+#include "core/tensor/dtype.h"
+#include "core/tensor/float16.h"
 
 namespace qshard::reference {
 

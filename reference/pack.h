@@ -5,7 +5,7 @@
 #include <span>
 #include <string_view>
 
-#include "core/weight4bit.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::reference {
 

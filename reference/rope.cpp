@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "reference/parallel.h"
 
 namespace qshard::reference {
@@ -58,7 +58,7 @@ void rotate(const TokenBatch& batch, const RopeTable<T>& table, DType compute, T
 
 }  // namespace
 
-std::vector<float> rope_frequencies(const LlamaConfig& config) {
+std::vector<float> rope_frequencies(const ModelConfig& config) {
   const auto half = static_cast<std::size_t>(config.head_dim / 2);
   std::vector<float> frequencies(half);
   for (std::size_t i = 0; i < half; ++i) {
@@ -70,7 +70,7 @@ std::vector<float> rope_frequencies(const LlamaConfig& config) {
 }
 
 template <typename T>
-RopeTable<T> make_rope_table(const LlamaConfig& config, std::int64_t positions, DType compute) {
+RopeTable<T> make_rope_table(const ModelConfig& config, std::int64_t positions, DType compute) {
   const std::vector<float> frequencies = rope_frequencies(config);
   const auto half = static_cast<Eigen::Index>(frequencies.size());
   RopeTable<T> table{Matrix<T>(positions, half), Matrix<T>(positions, half)};
@@ -96,8 +96,8 @@ void rope_backward(const TokenBatch& batch, const RopeTable<T>& table, DType com
   rotate(batch, table, compute, T(-1), dx);
 }
 
-template RopeTable<float> make_rope_table(const LlamaConfig&, std::int64_t, DType);
-template RopeTable<double> make_rope_table(const LlamaConfig&, std::int64_t, DType);
+template RopeTable<float> make_rope_table(const ModelConfig&, std::int64_t, DType);
+template RopeTable<double> make_rope_table(const ModelConfig&, std::int64_t, DType);
 template void rope_forward(const TokenBatch&, const RopeTable<float>&, DType, Matrix<float>&);
 template void rope_forward(const TokenBatch&, const RopeTable<double>&, DType, Matrix<double>&);
 template void rope_backward(const TokenBatch&, const RopeTable<float>&, DType, Matrix<float>&);

@@ -2,8 +2,8 @@
 
 #include <vector>
 
-#include "core/llama_config.h"
-#include "core/token_batch.h"
+#include "core/model/model_config.h"
+#include "core/training/token_batch.h"
 #include "reference/matrix.h"
 
 namespace qshard::reference {
@@ -16,7 +16,7 @@ namespace qshard::reference {
 ///   w_i > n / low_freq_factor    f_i / factor
 ///   in between                   (1 - s) f_i / factor + s f_i,
 ///                                s = (n / w_i - low_freq_factor) / (high_freq_factor - low_freq_factor).
-std::vector<float> rope_frequencies(const LlamaConfig& config);
+std::vector<float> rope_frequencies(const ModelConfig& config);
 
 /// cos and sin of position * frequency, [positions, head_dim / 2]: the angle and its cosine in float, then rounded to
 /// the compute dtype.
@@ -27,7 +27,7 @@ struct RopeTable {
 };
 
 template <typename T>
-RopeTable<T> make_rope_table(const LlamaConfig& config, std::int64_t positions, DType compute);
+RopeTable<T> make_rope_table(const ModelConfig& config, std::int64_t positions, DType compute);
 
 /// Rotary position embedding (arXiv 2104.09864) in place, with the halves of a head as the two coordinates (Hugging
 /// Face's rotate_half): for i < head_dim / 2 and the token's position in its row

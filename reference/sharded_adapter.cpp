@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
-#include "core/peft_adapter.h"
+#include "core/base/error.h"
+#include "core/formats/peft_adapter.h"
 #include "reference/philox.h"
 
 namespace qshard::reference {

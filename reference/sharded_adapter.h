@@ -4,8 +4,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/shard_layout.h"
-#include "core/training_engine.h"
+#include "core/sharding/shard_layout.h"
+#include "core/training/training_engine.h"
 #include "reference/sharded_weights.h"
 
 namespace qshard::reference {

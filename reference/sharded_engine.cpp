@@ -3,8 +3,8 @@
 #include <cmath>
 #include <utility>
 
-#include "core/bnb_checkpoint.h"
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/formats/bnb_checkpoint.h"
 #include "reference/adamw.h"
 #include "reference/sharded_adapter.h"
 #include "reference/sharded_optimizer.h"
@@ -19,8 +19,9 @@ ShardLayout make_layout(const HfCheckpoint& checkpoint, const EngineOptions& opt
     if (!has_weight4bit(checkpoint, name)) return std::nullopt;
     return read_weight4bit_info(checkpoint, name);
   };
-  return plan_shards(list_model_stages(checkpoint.config(), options, prequantized), options.world_size,
-                     options.sharding);
+  return plan_shards(
+      list_model_stages(checkpoint.config(), options.quantization, options.lora, options.dtype, prequantized),
+      options.world_size, options.sharding);
 }
 
 void check_tokens(const TokenBatch& batch, std::int64_t vocab_size) {

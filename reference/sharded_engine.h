@@ -2,9 +2,9 @@
 
 #include <memory>
 
-#include "core/engine_options.h"
-#include "core/hf_checkpoint.h"
-#include "core/training_engine.h"
+#include "core/formats/hf_checkpoint.h"
+#include "core/run/engine_options.h"
+#include "core/training/training_engine.h"
 
 namespace qshard::reference {
 

@@ -4,8 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/error.h"
-#include "core/peft_adapter.h"
+#include "core/base/error.h"
+#include "core/formats/peft_adapter.h"
+#include "core/run/engine_options.h"
+#include "core/sharding/sharding_strategy.h"
 #include "reference/adamw.h"
 #include "reference/collectives.h"
 #include "reference/sharded_adapter.h"

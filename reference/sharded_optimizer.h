@@ -2,7 +2,9 @@
 
 #include <vector>
 
-#include "core/training_engine.h"
+#include "core/run/engine_options.h"
+#include "core/sharding/sharding_strategy.h"
+#include "core/training/training_engine.h"
 #include "reference/sharded_weights.h"
 
 namespace qshard::reference {

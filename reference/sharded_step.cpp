@@ -27,7 +27,7 @@ LayerGradients<float> zero_gradients(const LayerWeights<float>& weights) {
 
 }  // namespace
 
-ShardedStep::ShardedStep(const LlamaConfig& config, const EngineOptions& options, ShardedWeights& weights,
+ShardedStep::ShardedStep(const ModelConfig& config, const EngineOptions& options, ShardedWeights& weights,
                          std::vector<MemoryLedger>& ranks)
     : config_(config), options_(options), weights_(&weights), ranks_(&ranks) {}
 

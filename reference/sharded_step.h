@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/engine_options.h"
-#include "core/token_batch.h"
+#include "core/run/engine_options.h"
+#include "core/training/token_batch.h"
 #include "reference/sharded_optimizer.h"
 #include "reference/sharded_weights.h"
 
@@ -14,7 +14,7 @@ namespace qshard::reference {
 /// compute with it, release it. FULL_SHARD releases after each use, SHARD_GRAD_OP after the backward pass.
 class ShardedStep {
  public:
-  ShardedStep(const LlamaConfig& config, const EngineOptions& options, ShardedWeights& weights,
+  ShardedStep(const ModelConfig& config, const EngineOptions& options, ShardedWeights& weights,
               std::vector<MemoryLedger>& ranks);
 
   /// Adds the gradients of gradient_scale * (sum of the losses of all ranks' batches) to `optimizer`; returns that sum
@@ -46,7 +46,7 @@ class ShardedStep {
   void hold(std::size_t rank, std::int64_t elements);
   void drop(std::size_t rank, std::int64_t elements);
 
-  LlamaConfig config_;
+  ModelConfig config_;
   EngineOptions options_;
   ShardedWeights* weights_;
   std::vector<MemoryLedger>* ranks_;

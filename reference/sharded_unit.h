@@ -4,7 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "core/shard_layout.h"
+#include "core/sharding/shard_layout.h"
+#include "core/sharding/sharding_strategy.h"
 #include "reference/memory_ledger.h"
 
 namespace qshard::reference {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/bnb_checkpoint.h"
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/formats/bnb_checkpoint.h"
 #include "reference/quantize.h"
 
 namespace qshard::reference {

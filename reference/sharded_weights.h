@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/hf_checkpoint.h"
+#include "core/formats/hf_checkpoint.h"
 #include "reference/llama_ends.h"
 #include "reference/llama_layer.h"
 #include "reference/sharded_unit.h"

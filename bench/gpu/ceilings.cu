@@ -9,7 +9,7 @@
 #include "bench/gpu/device_check.h"
 #include "bench/gpu/measure.h"
 #include "bench/providers/dense_product.h"
-#include "optimized/cuda_check.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::bench {
 namespace {

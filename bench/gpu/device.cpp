@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "bench/gpu/clocks.h"
-#include "core/error.h"
-#include "optimized/cuda_check.h"
+#include "core/base/error.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::bench {
 

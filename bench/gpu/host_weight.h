@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "bench/providers/qshard_provider.h"
-#include "core/tensor.h"
-#include "core/weight4bit.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::bench {
 

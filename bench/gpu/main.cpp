@@ -9,7 +9,7 @@
 #include "bench/gpu/options.h"
 #include "bench/gpu/row.h"
 #include "bench/gpu/table.h"
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace qshard::bench {
 namespace {

@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "bench/gpu/measure.h"
-#include "optimized/cuda_check.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::bench {
 namespace {

@@ -6,8 +6,8 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
-#include "core/error.h"
-#include "core/weight4bit.h"
+#include "core/base/error.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::bench {
 namespace {

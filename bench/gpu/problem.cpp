@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "core/weight4bit.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::bench {
 namespace {

@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "bench/providers/qshard_provider.h"
-#include "core/codebook.h"
-#include "core/dtype.h"
+#include "core/tensor/codebook.h"
+#include "core/tensor/dtype.h"
 
 namespace qshard::bench {
 

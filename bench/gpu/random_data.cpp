@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "core/float16.h"
+#include "core/tensor/float16.h"
 #include "reference/parallel.h"
 
 namespace qshard::bench {

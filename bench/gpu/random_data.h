@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "core/tensor.h"
+#include "core/tensor/tensor.h"
 
 namespace qshard::bench {
 

@@ -7,8 +7,8 @@
 #include <nvtx3/nvtx3.hpp>
 
 #include "bench/gpu/measure.h"
-#include "core/error.h"
-#include "optimized/cuda_check.h"
+#include "core/base/error.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::bench {
 namespace {

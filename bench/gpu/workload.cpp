@@ -8,7 +8,7 @@
 
 #include "bench/gpu/device_check.h"
 #include "bench/gpu/random_data.h"
-#include "optimized/cuda_check.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::bench {
 namespace {

@@ -3,7 +3,7 @@
 #include <cuda_bf16.h>
 
 #include "bench/ladder/ladder.h"
-#include "optimized/cuda_check.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::bench::ladder {
 

@@ -13,8 +13,8 @@
 #include "bench/providers/bitsandbytes_scales.h"
 #include "bench/providers/dense_product.h"
 #include "bench/providers/provider.h"
-#include "core/error.h"
-#include "core/weight4bit.h"
+#include "core/base/error.h"
+#include "core/tensor/weight4bit.h"
 
 namespace qshard::bench {
 namespace {

@@ -1,7 +1,7 @@
 #include <cub/device/device_reduce.cuh>
 
 #include "bench/providers/bitsandbytes_scales.h"
-#include "optimized/cuda_check.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::bench {
 namespace {

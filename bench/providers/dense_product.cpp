@@ -4,7 +4,7 @@
 
 #include "bench/gpu/device.h"
 #include "bench/providers/qshard_provider.h"
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace qshard::bench {
 namespace {

@@ -1,7 +1,7 @@
 #include <dlfcn.h>
 
 #include "bench/providers/provider.h"
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace qshard::bench {
 namespace {

@@ -2,10 +2,10 @@
 
 #include "bench/gpu/problem.h"
 #include "bench/providers/provider.h"
-#include "core/weight4bit.h"
+#include "core/tensor/weight4bit.h"
 #include "optimized/dequantize.h"
 #include "optimized/double_quant.h"
-#include "optimized/linear4bit.h"
+#include "optimized/linear4bit/linear4bit.h"
 #include "optimized/quantize.h"
 
 namespace qshard::bench {

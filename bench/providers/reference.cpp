@@ -3,7 +3,7 @@
 
 #include "bench/gpu/problem.h"
 #include "bench/providers/provider.h"
-#include "core/error.h"
+#include "core/base/error.h"
 #include "reference/dequantize.h"
 #include "reference/quantize.h"
 

@@ -1,5 +1,5 @@
 // An adapter_config.json: either refused, or written and read again it is the same.
-#include "core/adapter_config.h"
+#include "core/formats/adapter_config.h"
 #include "correctness/fuzz/fuzzing.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -4,8 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/bnb_checkpoint.h"
-#include "core/safetensors.h"
+#include "core/formats/bnb_checkpoint.h"
+#include "core/formats/safetensors.h"
 #include "correctness/fuzz/fuzzing.h"
 
 namespace {

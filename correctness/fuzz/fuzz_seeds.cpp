@@ -2,11 +2,11 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "core/atomic_file.h"
-#include "core/bnb_checkpoint.h"
-#include "core/error.h"
-#include "core/file.h"
-#include "core/safetensors.h"
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/formats/bnb_checkpoint.h"
+#include "core/formats/safetensors.h"
 
 namespace {
 

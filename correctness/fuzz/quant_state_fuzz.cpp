@@ -1,5 +1,5 @@
 // The JSON of a 4-bit weight's quant_state: either refused, or written and read again it is the same.
-#include "core/bnb_checkpoint.h"
+#include "core/formats/bnb_checkpoint.h"
 #include "correctness/fuzz/fuzzing.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

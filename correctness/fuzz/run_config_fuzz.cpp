@@ -1,6 +1,6 @@
 // A run configuration: either refused, or what it was read from can be printed and read again with the same values.
-#include "core/run_config.h"
-#include "core/run_options.h"
+#include "core/run/run_config.h"
+#include "core/run/run_options.h"
 #include "correctness/fuzz/fuzzing.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

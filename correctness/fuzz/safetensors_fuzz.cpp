@@ -1,7 +1,7 @@
 // The header of a safetensors file: either refused, or its tensors fill the file exactly.
 #include <span>
 
-#include "core/safetensors.h"
+#include "core/formats/safetensors.h"
 #include "correctness/fuzz/fuzzing.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,5 +1,5 @@
 // A model.safetensors.index.json: either refused, or every file it names lies in its own directory.
-#include "core/hf_checkpoint.h"
+#include "core/formats/hf_checkpoint.h"
 #include "correctness/fuzz/fuzzing.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

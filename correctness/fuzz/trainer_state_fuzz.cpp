@@ -1,5 +1,5 @@
 // A trainer_state.json: either refused, or written and read again it stays the same.
-#include "core/trainer_state.h"
+#include "core/training/trainer_state.h"
 #include "correctness/fuzz/fuzzing.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -5,9 +5,9 @@
 
 #include <dlfcn.h>
 
-#include "core/error.h"
-#include "core/weight4bit.h"
-#include "optimized/cuda_check.h"
+#include "core/base/error.h"
+#include "core/tensor/weight4bit.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::test {
 

@@ -1,7 +1,7 @@
 #include <random>
 
-#include "core/float16.h"
-#include "core/safetensors.h"
+#include "core/formats/safetensors.h"
+#include "core/tensor/float16.h"
 #include "correctness/differing_elements.h"
 #include "correctness/expect_error.h"
 #include "correctness/gpu/bitsandbytes_library.h"

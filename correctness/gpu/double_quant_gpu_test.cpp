@@ -2,8 +2,8 @@
 #include <numeric>
 #include <random>
 
-#include "core/float16.h"
-#include "core/safetensors.h"
+#include "core/formats/safetensors.h"
+#include "core/tensor/float16.h"
 #include "correctness/expect_error.h"
 #include "correctness/golden_cases.h"
 #include "correctness/gpu/bitsandbytes_library.h"

@@ -9,8 +9,8 @@
 #include <cuda_runtime_api.h>
 #include <gtest/gtest.h>
 
-#include "core/weight4bit.h"
-#include "optimized/cuda_check.h"
+#include "core/tensor/weight4bit.h"
+#include "optimized/device/cuda_check.h"
 #include "optimized/device_weight4bit.h"
 
 namespace qshard::test {

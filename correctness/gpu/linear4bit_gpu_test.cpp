@@ -2,14 +2,14 @@
 #include <memory>
 #include <random>
 
-#include "core/float16.h"
+#include "core/tensor/float16.h"
 #include "correctness/expect_error.h"
 #include "correctness/gpu/gpu_testing.h"
 #include "correctness/gpu/literal_kernels.h"
 #include "optimized/dequantize.h"
-#include "optimized/linear4bit.h"
-#include "optimized/linear4bit_fused.h"
-#include "optimized/linear4bit_many.h"
+#include "optimized/linear4bit/linear4bit.h"
+#include "optimized/linear4bit/linear4bit_fused.h"
+#include "optimized/linear4bit/many_rows/linear4bit_many.h"
 #include "reference/double_quant.h"
 #include "reference/quantize.h"
 

@@ -4,7 +4,7 @@
 #include <cuda_fp16.h>
 
 #include "correctness/gpu/literal_kernels.h"
-#include "optimized/cuda_check.h"
+#include "optimized/device/cuda_check.h"
 
 namespace qshard::test {
 

@@ -5,8 +5,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include "core/codebook.h"
-#include "core/dtype.h"
+#include "core/tensor/codebook.h"
+#include "core/tensor/dtype.h"
 
 // The specification once more, written on the GPU without any cleverness: one thread a block or an output, threshold by
 // threshold. For inputs too many for the CPU. All pointers are device pointers; each function waits for its kernel.

@@ -3,7 +3,7 @@
 
 #include <bit>
 
-#include "core/float16.h"
+#include "core/tensor/float16.h"
 #include "correctness/gpu/bitsandbytes_library.h"
 #include "correctness/gpu/gpu_testing.h"
 #include "correctness/gpu/literal_kernels.h"

@@ -1,0 +1,91 @@
+#include "core/formats/hf_checkpoint.h"
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/formats/hf_config.h"
+
+namespace qshard {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+}  // namespace
+
+std::map<std::string, std::string> parse_safetensors_index(std::string_view text, std::string_view where) {
+  const Json json = parse_json(text, where);
+  const JsonObject weight_map = JsonObject(json, std::string(where)).object("weight_map");
+  std::map<std::string, std::string> files;
+  for (const auto& item : weight_map.value().items()) {
+    const std::string& file = weight_map.string(item.key());
+    if (fs::path(file).filename() != file || file.empty() || file == "." || file == "..") {
+      fail_input("{}: \"{}\" is not the name of a file in the same directory", weight_map.where(item.key()), file);
+    }
+    files[item.key()] = file;
+  }
+  return files;
+}
+
+HfCheckpoint HfCheckpoint::open(const fs::path& directory) {
+  HfCheckpoint checkpoint;
+  checkpoint.directory_ = directory;
+  checkpoint.config_ = read_hf_config(directory / "config.json");
+  const fs::path single = directory / "model.safetensors";
+  const fs::path index = directory / "model.safetensors.index.json";
+  if (is_there(single)) {
+    checkpoint.files_.push_back(SafetensorsFile::open(single));
+    checkpoint.names_ = checkpoint.files_.front().names();
+    for (const std::string& name : checkpoint.names_) checkpoint.file_of_tensor_[name] = 0;
+  } else if (is_there(index)) {
+    checkpoint.open_index(index);
+  } else {
+    fail_input(
+        "{}: there is neither model.safetensors nor model.safetensors.index.json; weights in another format "
+        "must be converted to safetensors first",
+        directory.string());
+  }
+  return checkpoint;
+}
+
+void HfCheckpoint::open_index(const fs::path& path) {
+  std::map<std::string, std::vector<std::string>> tensors_of_file;
+  for (const auto& [tensor, file] : parse_safetensors_index(read_file(path), path.string())) {
+    tensors_of_file[file].push_back(tensor);
+  }
+  for (const auto& [file, tensors] : tensors_of_file) {
+    if (!is_there(directory_ / file)) {
+      fail_input("{}: weight_map: tensor \"{}\" should be in {}, which is missing", path.string(), tensors.front(),
+                 (directory_ / file).string());
+    }
+    files_.push_back(SafetensorsFile::open(directory_ / file));
+    for (const std::string& tensor : tensors) {
+      if (!files_.back().contains(tensor)) {
+        fail_input("{}: weight_map: tensor \"{}\" should be in {}, but is not", path.string(), tensor,
+                   files_.back().path().string());
+      }
+      file_of_tensor_[tensor] = files_.size() - 1;
+    }
+    for (const std::string& name : files_.back().names()) {
+      const auto found = file_of_tensor_.find(name);
+      if (found != file_of_tensor_.end() && found->second == files_.size() - 1) names_.push_back(name);
+    }
+  }
+}
+
+TensorView HfCheckpoint::tensor(std::string_view name) const {
+  const auto found = file_of_tensor_.find(name);
+  if (found == file_of_tensor_.end()) fail_input("{}: tensor \"{}\" is missing", directory_.string(), name);
+  return files_[found->second].tensor(name);
+}
+
+const fs::path& HfCheckpoint::file_of(std::string_view name) const {
+  const auto found = file_of_tensor_.find(name);
+  return found == file_of_tensor_.end() ? directory_ : files_[found->second].path();
+}
+
+}  // namespace qshard

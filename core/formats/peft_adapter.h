@@ -1,0 +1,36 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "core/formats/adapter_config.h"
+#include "core/model/model_config.h"
+#include "core/tensor/tensor.h"
+
+namespace qshard {
+
+/// A LoRA adapter in PEFT's layout: adapter_config.json, and adapter_model.safetensors with, for each target module,
+/// lora_a_name(module) [r, in] and lora_b_name(module) [out, r] in one floating dtype.
+struct PeftAdapter {
+  AdapterConfig config;
+  NamedTensors tensors;
+};
+
+/// "base_model.model.<parameter>": what PEFT calls the adapter's parameter "<module>.lora_A.weight".
+std::string peft_name(std::string_view parameter);
+
+/// The PEFT names of a module's two parameters, "<module>.lora_A.weight" and "<module>.lora_B.weight".
+std::string lora_a_name(std::string_view module);
+std::string lora_b_name(std::string_view module);
+
+/// Reads an adapter's directory and checks that it belongs to the model: the tensors are those of the modules that the
+/// configuration targets, with the model's shapes and a floating dtype. Throws Error(bad_input) naming file and key or
+/// tensor.
+PeftAdapter read_adapter(const std::filesystem::path& directory, const ModelConfig& model);
+
+/// Writes both files into a directory that exists, each beside and renamed, with PEFT's own bytes. Errors as those of
+/// write_safetensors.
+void write_adapter(const std::filesystem::path& directory, const AdapterConfig& config, const NamedTensors& tensors);
+
+}  // namespace qshard

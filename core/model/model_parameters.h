@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/model/lora_options.h"
+#include "core/model/model_config.h"
+#include "core/model/quantization_options.h"
+#include "core/tensor/weight4bit.h"
+
+namespace qshard {
+
+/// What a parameter is to the sharded step.
+enum class ParameterKind : std::uint8_t {
+  dense,       // frozen, in the model's dtype: norms, embedding, output head, linear layers that are not 4-bit
+  codes,       // frozen: packed 4-bit codes, held as quant_storage
+  statistics,  // frozen: absmax, absmax codes, nested absmax
+  lora,        // trainable: an adapter's A or B
+};
+
+struct Parameter {
+  std::string name;  // as in a checkpoint: model.layers.0.self_attn.q_proj.weight, ....weight.absmax, ....lora_A.weight
+  ParameterKind kind = ParameterKind::dense;
+  DType dtype = DType::bf16;
+  Shape shape;
+
+  [[nodiscard]] std::int64_t bytes() const { return element_count(shape) * static_cast<std::int64_t>(size_of(dtype)); }
+};
+
+/// Parameters that are needed at the same time: the embedding, a decoder layer, the final norm with the output head.
+struct ModelStage {
+  std::string name;
+  std::vector<Parameter> parameters;
+};
+
+/// How a linear layer's weight (named with its .weight) is already held in 4 bits in the checkpoint, if it is.
+using PrequantizedInfo = std::function<std::optional<Weight4bitInfo>(const std::string& name, const Shape& shape)>;
+
+/// "model.layers.<layer>.<module>".
+std::string module_path(std::int64_t layer, std::string_view module);
+
+/// The 4-bit form that `options` give a weight of that shape; nested_map and offset are left to quantization.
+Weight4bitInfo planned_info(const QuantizationOptions& options, DType dtype, const Shape& shape);
+
+/// The model's stages in the order of the forward pass: embedding, decoder layers, head. With tied embeddings the head
+/// has a norm only and uses the embedding again. A linear layer is 4-bit where `prequantized` says so or
+/// quantization.load_in_4bit; it has an adapter where lora.target_modules names it. Everything that is not 4-bit, LoRA
+/// included, is of `dtype`. Throws Error(bad_input) where no target module matches any layer.
+std::vector<ModelStage> list_model_stages(const ModelConfig& config, const QuantizationOptions& quantization,
+                                          const LoraOptions& lora, DType dtype, const PrequantizedInfo& prequantized);
+
+}  // namespace qshard

@@ -1,0 +1,69 @@
+#include "core/base/error.h"
+#include "core/run/run_config.h"
+
+namespace qshard {
+namespace {
+
+void check_precision(const RunConfig& config) {
+  if (config.training.bf16 && config.training.fp16) {
+    fail_input("{} and training.fp16 exclude each other; leave one out", config.where("training.bf16"));
+  }
+  const std::string_view compute_key = "quantization.bnb_4bit_compute_dtype";
+  const bool clash = (config.training.bf16 && config.compute_dtype != DType::bf16) ||
+                     (config.training.fp16 && config.compute_dtype != DType::f16);
+  if (clash && config.has(compute_key)) {
+    fail_input("{} is {}, but {} asks for another compute dtype; leave one of them out", config.where(compute_key),
+               torch_name(config.compute_dtype),
+               config.where(config.training.bf16 ? "training.bf16" : "training.fp16"));
+  }
+}
+
+void check_device(const RunConfig& config) {
+  if (config.device == Device::cuda) {
+    fail_input("{}: this build trains on the CPU only; use device: cpu (or auto)", config.where("device"));
+  }
+  if (config.fsdp.fsdp_offload_params) {
+    fail_input("{}: there is nothing to offload to, the CPU already holds the shards; set it to false",
+               config.where("fsdp.fsdp_offload_params"));
+  }
+}
+
+void check_batch(const RunConfig& config) {
+  constexpr std::int64_t kMostRows = 1 << 24;
+  if (config.rows_per_step() > kMostRows) {
+    fail_input(
+        "a step would take {} rows (per_device_train_batch_size * gradient_accumulation_steps * world_size); {} is the "
+        "most",
+        config.rows_per_step(), kMostRows);
+  }
+}
+
+void check_schedule(const RunConfig& config) {
+  const TrainingConfig& training = config.training;
+  if (training.max_steps == 0) {
+    fail_input("{} is 0: nothing would be trained; use 1 or more, or -1 for num_train_epochs",
+               config.where("training.max_steps"));
+  }
+  if (training.max_steps > 0 && training.warmup_steps > training.max_steps) {
+    fail_input("{} ({}) is more than training.max_steps ({})", config.where("training.warmup_steps"),
+               training.warmup_steps, training.max_steps);
+  }
+  if (training.eval_strategy != Interval::no && config.dataset.eval_path.empty()) {
+    fail_input("{}: there is nothing to evaluate on; give dataset.eval_path", config.where("training.eval_strategy"));
+  }
+}
+
+}  // namespace
+
+void check_run_config(const RunConfig& config) {
+  if (config.model_name_or_path.empty()) {
+    fail_input("model_name_or_path is missing: give the directory of a base model");
+  }
+  if (config.training.output_dir.empty()) fail_input("{} is empty", config.where("training.output_dir"));
+  check_precision(config);
+  check_device(config);
+  check_batch(config);
+  check_schedule(config);
+}
+
+}  // namespace qshard

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/base/progress.h"
+#include "core/training/prepared_dataset.h"
+#include "core/training/training_engine.h"
+
+namespace qshard {
+
+struct Evaluation {
+  double loss = 0;  // mean over the unmasked tokens of the whole data set
+  std::int64_t loss_tokens = 0;
+  double seconds = 0;
+};
+
+/// Evaluates every row once, `batch_rows` at a time, in file order. The sum is kept in double. Throws
+/// Error(check_failed) where the loss is not finite.
+Evaluation evaluate_dataset(TrainingEngine& engine, const PreparedDataset& dataset, std::int64_t batch_rows,
+                            Progress& progress);
+
+}  // namespace qshard

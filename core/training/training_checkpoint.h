@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "core/training/trainer_state.h"
+#include "core/training/training_engine.h"
+
+namespace qshard {
+
+/// Writes an adapter directory's files (PEFT's layout) into an existing directory.
+using SaveAdapter = std::function<void(const std::filesystem::path& directory, const NamedTensors& adapter)>;
+
+/// What a run goes on from: the adapter and the optimizer in the dtype they were computed in, and the state. Frozen
+/// weights are never written.
+struct TrainingCheckpoint {
+  TrainerState state;
+  NamedTensors adapter;
+  NamedTensors optimizer;
+};
+
+/// <output_dir>/checkpoint-<step>.
+std::filesystem::path checkpoint_path(const std::filesystem::path& output_dir, std::int64_t step);
+
+/// The checkpoints in a directory, newest first. A checkpoint under its final name is complete: it is filled beside and
+/// renamed once everything is on the disk.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& output_dir);
+
+/// Step of a checkpoint directory's name, or -1 where it is not one.
+std::int64_t checkpoint_step(const std::filesystem::path& directory);
+
+/// Writes checkpoint-<state.global_step>: the adapter's files, optimizer.safetensors and trainer_state.json. Killed at
+/// any moment, it leaves the checkpoint whole or absent. Throws the errors of AtomicDirectory.
+void save_checkpoint(const std::filesystem::path& output_dir, const TrainerState& state, const TrainingEngine& engine,
+                     const SaveAdapter& save_adapter);
+
+/// Throws Error(bad_input) naming the file where something is missing or not valid.
+TrainingCheckpoint read_checkpoint(const std::filesystem::path& directory);
+
+/// Removes all but the `keep` newest (0: keeps all). Each is renamed before it is emptied, so that a half-removed one
+/// never looks complete.
+void remove_old_checkpoints(const std::filesystem::path& output_dir, std::int64_t keep);
+
+/// Removes one checkpoint in that way.
+void remove_checkpoint(const std::filesystem::path& directory);
+
+}  // namespace qshard

@@ -1,0 +1,209 @@
+#include "core/training/training_run.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
+#include "core/training/batch_schedule.h"
+#include "core/training/evaluation.h"
+#include "core/training/learning_rate.h"
+#include "core/training/training_checkpoint.h"
+
+namespace qshard {
+namespace {
+
+BatchSchedule make_schedule(const RunConfig& config, const PreparedDataset& train) {
+  RowGroups groups = config.dataset.packing ? pack_rows(train, config.training.max_length) : single_rows(train.rows());
+  return {std::move(groups),
+          {.world_size = config.fsdp.world_size,
+           .per_device_batch_size = config.training.per_device_train_batch_size,
+           .accumulation_steps = config.training.gradient_accumulation_steps,
+           .shuffle = config.dataset.shuffle,
+           .seed = static_cast<std::uint64_t>(config.training.seed)}};
+}
+
+std::int64_t steps_of(const RunConfig& config, const BatchSchedule& schedule) {
+  return config.training.max_steps > 0 ? config.training.max_steps
+                                       : schedule.steps_in(config.training.num_train_epochs);
+}
+
+bool is_due(Interval interval, std::int64_t steps, std::int64_t step, std::int64_t steps_per_epoch) {
+  if (interval == Interval::no) return false;
+  return step % (interval == Interval::steps ? steps : steps_per_epoch) == 0;
+}
+
+class TrainingLoop {
+ public:
+  explicit TrainingLoop(TrainingJob& job)
+      : job_(job),
+        training_(job.config.training),
+        schedule_(make_schedule(job.config, job.train)),
+        total_(steps_of(job.config, schedule_)),
+        learning_rates_(learning_rate_schedule(training_, total_)) {}
+
+  TrainingSummary run() {
+    start();
+    MetricsFile metrics = open_metrics();
+    metrics_ = &metrics;
+    if (state_.global_step == 0) evaluate("before training");
+    while (state_.global_step < total_) step();
+    if (training_.save_strategy != Interval::no && saved_step_ != state_.global_step) save();
+    if (state_.last_eval_step != state_.global_step) evaluate("after training");
+    finish();
+    summary_.steps = state_.global_step;
+    summary_.loss_before = state_.first_eval_loss;
+    summary_.loss_after = state_.last_eval_loss;
+    return summary_;
+  }
+
+ private:
+  void start() {
+    state_.max_steps = total_;
+    state_.identity = {job_.config.rows_per_step(), training_.seed, job_.config.dataset.shuffle,
+                       job_.config.dataset.packing, fmt::format("{:016x}", fingerprint(job_.train))};
+    if (!job_.output.resume) return;
+    const auto& [directory, checkpoint] = *job_.output.resume;
+    check_same_run(checkpoint.state.identity, state_.identity, directory.string());
+    if (checkpoint.state.global_step > total_) {
+      fail_input("{}: is at step {}, beyond the {} steps asked for; raise training.max_steps", directory.string(),
+                 checkpoint.state.global_step, total_);
+    }
+    job_.engine.load_adapter(checkpoint.adapter);
+    job_.engine.load_optimizer_state(checkpoint.optimizer);
+    state_ = checkpoint.state;
+    state_.max_steps = total_;
+    last_checkpoint_ = directory.string();
+    // The same step in the output directory itself needs no second save.
+    if (std::filesystem::exists(checkpoint_path(job_.output.path, state_.global_step)))
+      saved_step_ = state_.global_step;
+    job_.progress.print(fmt::format("Going on from {} (step {} of {})", last_checkpoint_, state_.global_step, total_));
+  }
+
+  [[nodiscard]] MetricsFile open_metrics() const {
+    const std::filesystem::path path = job_.output.path / "metrics.jsonl";
+    if (job_.output.resume) {
+      cut_back_metrics(path, state_.global_step, state_.last_eval_step);
+    } else {
+      std::filesystem::remove(path);  // of a run that was killed before its first checkpoint
+    }
+    return {path, job_.context};
+  }
+
+  void step() {
+    const std::int64_t step = state_.global_step + 1;
+    const double learning_rate = learning_rates_.at(step);
+    const auto begin = std::chrono::steady_clock::now();
+    const StepResult result = job_.engine.train_step(batches(step), learning_rate, step);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    check_finite(result, step);
+
+    state_.global_step = step;
+    state_.epoch = schedule_.epochs_after(step);
+    state_.num_input_tokens_seen += result.tokens;
+    summary_.train_seconds += seconds;
+    summary_.tokens += result.tokens;
+    ++steps_here_;
+    record({.step = step,
+            .epoch = state_.epoch,
+            .loss = result.loss,
+            .learning_rate = learning_rate,
+            .grad_norm = result.grad_norm,
+            .num_tokens = state_.num_input_tokens_seen,
+            .step_seconds = seconds,
+            .tokens_per_second = static_cast<double>(result.tokens) / seconds,
+            .peak_memory_bytes = job_.engine.peak_bytes_by_rank()});
+    if (is_due(training_.eval_strategy, training_.eval_steps, step, schedule_.steps_per_epoch())) {
+      evaluate(fmt::format("at step {}", step));
+    }
+    if (is_due(training_.save_strategy, training_.save_steps, step, schedule_.steps_per_epoch())) save();
+  }
+
+  std::vector<std::vector<TokenBatch>> batches(std::int64_t step) {
+    std::vector<std::vector<TokenBatch>> micro_batches;
+    for (const auto& ranks : schedule_.rows_of_step(step)) {
+      auto& batch = micro_batches.emplace_back();
+      for (const auto& rows : ranks) batch.push_back(make_batch(job_.train, rows));
+    }
+    return micro_batches;
+  }
+
+  void check_finite(const StepResult& result, std::int64_t step) const {
+    if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+    const std::string checkpoint =
+        last_checkpoint_.empty() ? "there is no checkpoint yet" : "the last good checkpoint is " + last_checkpoint_;
+    fail(ExitCode::check_failed,
+         "step {}: the loss is {} and the gradient norm {}; nothing was updated or saved, {}. A lower "
+         "training.learning_rate, a longer warm-up or a wider compute dtype may help",
+         step, result.loss, result.grad_norm, checkpoint);
+  }
+
+  void record(const StepMetrics& metrics) {
+    metrics_->add(to_json(metrics));
+    const bool is_logged = metrics.step % training_.logging_steps == 0;
+    if (is_logged) {
+      state_.log_history.push_back({{"step", metrics.step},
+                                    {"epoch", metrics.epoch},
+                                    {"loss", metrics.loss},
+                                    {"learning_rate", metrics.learning_rate},
+                                    {"grad_norm", metrics.grad_norm}});
+    }
+    const double per_step = summary_.train_seconds / static_cast<double>(steps_here_);
+    const std::string line =
+        fmt::format("step {}/{}  loss {:.4f}  lr {:.3g}  grad norm {:.3f}  {:.0f} tokens/s  {} left", metrics.step,
+                    total_, metrics.loss, metrics.learning_rate, metrics.grad_norm,
+                    static_cast<double>(summary_.tokens) / summary_.train_seconds,
+                    format_duration(per_step * static_cast<double>(total_ - metrics.step)));
+    job_.progress.show(line);
+    if (!job_.progress.live() && (is_logged || metrics.step == 1 || metrics.step == total_)) job_.progress.print(line);
+  }
+
+  void evaluate(std::string_view when) {
+    if (job_.eval == nullptr) return;
+    const Evaluation result =
+        evaluate_dataset(job_.engine, *job_.eval, training_.per_device_eval_batch_size, job_.progress);
+    state_.last_eval_step = state_.global_step;
+    if (state_.global_step == 0) state_.first_eval_loss = result.loss;
+    state_.last_eval_loss = result.loss;
+    metrics_->add(to_json(EvaluationMetrics{state_.global_step, result.loss, result.loss_tokens, result.seconds}));
+    state_.log_history.push_back({{"step", state_.global_step}, {"epoch", state_.epoch}, {"eval_loss", result.loss}});
+    job_.progress.print(fmt::format("Evaluation {}: loss {:.4f}, perplexity {:.3f} ({} tokens, {})", when, result.loss,
+                                    std::exp(result.loss), result.loss_tokens, format_duration(result.seconds)));
+  }
+
+  void save() {
+    save_checkpoint(job_.output.path, state_, job_.engine, job_.save_adapter);
+    saved_step_ = state_.global_step;
+    last_checkpoint_ = checkpoint_path(job_.output.path, saved_step_).string();
+    remove_old_checkpoints(job_.output.path, training_.save_total_limit);
+  }
+
+  void finish() {
+    job_.save_adapter(job_.output.path, job_.engine.adapter());
+    write_file(job_.output.path / "trainer_state.json", python_json(to_json(state_), 2) + "\n");
+  }
+
+  TrainingJob& job_;
+  const TrainingConfig& training_;
+  BatchSchedule schedule_;
+  std::int64_t total_;
+  LearningRateSchedule learning_rates_;
+  TrainerState state_;
+  TrainingSummary summary_;
+  MetricsFile* metrics_ = nullptr;
+  std::int64_t steps_here_ = 0;
+  std::int64_t saved_step_ = -1;
+  std::string last_checkpoint_;
+};
+
+}  // namespace
+
+TrainingSummary run_training(TrainingJob& job) {
+  return TrainingLoop(job).run();
+}
+
+std::int64_t total_steps(const RunConfig& config, const PreparedDataset& train) {
+  return steps_of(config, make_schedule(config, train));
+}
+
+}  // namespace qshard

@@ -1,0 +1,133 @@
+#include "core/formats/hf_config.h"
+
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/model/model_config.h"
+#include "correctness/expect_error.h"
+
+namespace qshard {
+namespace {
+
+const std::filesystem::path kGolden(QSHARD_GOLDEN_DIR);
+
+Json small_config() {
+  return {{"model_type", "llama"},  {"hidden_size", 64},        {"intermediate_size", 96},
+          {"num_hidden_layers", 1}, {"num_attention_heads", 4}, {"vocab_size", 100}};
+}
+
+ModelConfig parse_with(const Json& changes) {
+  Json json = small_config();
+  json.merge_patch(changes);
+  return parse_hf_config(json.dump(), "config.json");
+}
+
+void expect_refused(const Json& changes, std::initializer_list<std::string_view> texts) {
+  SCOPED_TRACE(changes.dump());
+  Json json = small_config();
+  json.update(changes);
+  expect_bad_input(texts, [&] { parse_hf_config(json.dump(), "config.json"); });
+}
+
+TEST(ModelConfig, ReadsTheGoldenModel) {
+  const ModelConfig config = read_hf_config(kGolden / "llama/base/config.json");
+  EXPECT_EQ(config.hidden_size, 256);
+  EXPECT_EQ(config.intermediate_size, 688);
+  EXPECT_EQ(config.num_hidden_layers, 2);
+  EXPECT_EQ(config.num_attention_heads, 8);
+  EXPECT_EQ(config.num_key_value_heads, 4);
+  EXPECT_EQ(config.head_dim, 32);
+  EXPECT_EQ(config.vocab_size, 512);
+  EXPECT_EQ(config.max_position_embeddings, 256);
+  EXPECT_EQ(config.rms_norm_eps, 1e-5);
+  EXPECT_EQ(config.rope_theta, 10000.0);
+  EXPECT_FALSE(config.rope_scaling.has_value());
+  EXPECT_FALSE(config.tie_word_embeddings);
+  EXPECT_EQ(config.bos_token_id, 1);
+  EXPECT_EQ(config.eos_token_ids, std::vector<std::int64_t>{2});
+  EXPECT_EQ(config.pad_token_id, std::nullopt);
+  EXPECT_EQ(config.dtype, DType::bf16);
+  EXPECT_FALSE(config.prequantized_4bit);
+  EXPECT_TRUE(read_hf_config(kGolden / "llama/bnb4bit/config.json").prequantized_4bit);
+}
+
+TEST(ModelConfig, WhatIsLeftOutTakesTheDefault) {
+  const ModelConfig config = parse_with({{"rope_scaling", nullptr}, {"head_dim", nullptr}});
+  EXPECT_EQ(config.num_key_value_heads, 4);
+  EXPECT_EQ(config.head_dim, 16);
+  EXPECT_EQ(config.rope_theta, 10000.0);
+  EXPECT_EQ(config.rms_norm_eps, 1e-6);
+  EXPECT_EQ(config.dtype, std::nullopt);
+  EXPECT_TRUE(config.eos_token_ids.empty());
+}
+
+TEST(ModelConfig, ReadsLlama3ScalingUnderBothNames) {
+  const Json scaling = {{"rope_type", "llama3"},
+                        {"factor", 32.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 8192}};
+  Json parameters = scaling;
+  parameters["rope_theta"] = 500000.0;
+  for (const ModelConfig& config : {parse_with({{"rope_theta", 500000.0}, {"rope_scaling", scaling}}),
+                                    parse_with({{"rope_parameters", parameters}})}) {
+    EXPECT_EQ(config.rope_theta, 500000.0);
+    ASSERT_TRUE(config.rope_scaling.has_value());
+    EXPECT_EQ(config.rope_scaling->factor, 32.0);
+    EXPECT_EQ(config.rope_scaling->low_freq_factor, 1.0);
+    EXPECT_EQ(config.rope_scaling->high_freq_factor, 4.0);
+    EXPECT_EQ(config.rope_scaling->original_max_position_embeddings, 8192);
+  }
+}
+
+TEST(ModelConfig, ReadsListsOfEndTokensAndBothDtypeKeys) {
+  EXPECT_EQ(parse_with({{"eos_token_id", {128001, 128009}}}).eos_token_ids,
+            (std::vector<std::int64_t>{128001, 128009}));
+  EXPECT_EQ(parse_with({{"pad_token_id", -1}}).pad_token_id, std::nullopt);
+  EXPECT_EQ(parse_with({{"torch_dtype", "float16"}}).dtype, DType::f16);
+  EXPECT_EQ(parse_with({{"dtype", "float32"}, {"torch_dtype", "float16"}}).dtype, DType::f32);
+}
+
+TEST(ModelConfig, OtherModelsAreRefused) {
+  expect_refused({{"model_type", "mistral"}}, {"config.json: model_type", "mistral"});
+  expect_refused({{"hidden_act", "gelu"}}, {"config.json: hidden_act", "gelu"});
+  expect_refused({{"attention_bias", true}}, {"config.json: attention_bias"});
+  expect_refused({{"mlp_bias", true}}, {"config.json: mlp_bias"});
+  expect_refused({{"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}}}, {"rope_scaling: type", "dynamic"});
+  expect_refused({{"rope_parameters", {{"rope_type", "yarn"}}}}, {"rope_parameters: rope_type", "yarn"});
+  expect_refused({{"quantization_config", {{"quant_method", "gptq"}}}}, {"quantization_config: quant_method", "gptq"});
+  expect_refused({{"quantization_config", {{"quant_method", "bitsandbytes"}, {"load_in_8bit", true}}}},
+                 {"quant_method", "without load_in_4bit"});
+}
+
+TEST(ModelConfig, WrongFieldsAreNamed) {
+  for (const char* key :
+       {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}) {
+    Json json = small_config();
+    json.erase(key);
+    expect_bad_input({"config.json", key, "missing"}, [&] { parse_hf_config(json.dump(), "config.json"); });
+    expect_refused({{key, 0}}, {"config.json", key, "at least 1"});
+    expect_refused({{key, "64"}}, {"config.json", key, "integer"});
+    expect_refused({{key, std::int64_t{1} << 40}}, {"config.json", key, "too large"});
+  }
+  expect_refused({{"num_key_value_heads", 3}}, {"num_key_value_heads", "does not divide"});
+  expect_refused({{"num_attention_heads", 7}}, {"hidden_size", "multiple"});
+  expect_refused({{"head_dim", 15}}, {"head_dim", "odd"});
+  expect_refused({{"rms_norm_eps", 0.0}}, {"rms_norm_eps", "positive"});
+  expect_refused({{"rope_theta", -1}}, {"rope_theta", "positive"});
+  expect_refused({{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}}, {"rope_scaling: low_freq_factor"});
+  expect_refused({{"dtype", "int32"}}, {"config.json: dtype", "floating"});
+  expect_refused({{"dtype", "float128"}}, {"config.json: dtype", "float128"});
+  expect_bad_input({"config.json", "JSON"}, [] { parse_hf_config("{", "config.json"); });
+  expect_bad_input({"config.json", "object"}, [] { parse_hf_config("[]", "config.json"); });
+}
+
+TEST(ModelConfig, TheGoldenQuantizedConfigIsTheGoldenOneWithAQuantization) {
+  const ModelConfig base = read_hf_config(kGolden / "llama/base/config.json");
+  const QuantizationConfig quantization{QuantType::nf4, true, DType::bf16, DType::bf16};
+  EXPECT_EQ(config_text(base, quantization), read_file(kGolden / "llama/bnb4bit/config.json"));
+  const ModelConfig quantized = read_hf_config(kGolden / "llama/bnb4bit/config.json");
+  EXPECT_EQ(config_text(quantized, std::nullopt), read_file(kGolden / "llama/base/config.json"));
+}
+
+}  // namespace
+}  // namespace qshard

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+
+#include <cuda_runtime.h>
+
+#include "optimized/device/cuda_check.h"
+
+namespace qshard::optimized {
+
+/// Launches a kernel that may begin while the stream's kernel before it ends: it waits for that by itself
+/// (wait_for_earlier_kernels()) before it touches what that one reads or writes.
+template <typename... Parameters, typename... Arguments>
+void launch_early(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
+                  Arguments... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  QSHARD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
+}
+
+}  // namespace qshard::optimized

@@ -1,0 +1,50 @@
+#include "optimized/device/tensor_map.h"
+
+#include <algorithm>
+#include <array>
+
+#include <cuda_runtime_api.h>
+
+#include "core/base/error.h"
+#include "optimized/device/cuda_check.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+constexpr std::size_t kMostDimensions = 5;
+
+/// The driver's function, found through the runtime: nothing else here needs the driver's library.
+auto encode_function() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+  QSHARD_CUDA_CHECK(
+      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result));
+  if (function == nullptr) fail(ExitCode::rank_failed, "this driver has no cuTensorMapEncodeTiled");
+  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+}
+
+}  // namespace
+
+CUtensorMap byte_tensor_map(const std::uint8_t* base, std::initializer_list<std::int64_t> sizes,
+                            std::initializer_list<std::int64_t> strides, std::initializer_list<int> box,
+                            CUtensorMapSwizzle swizzle) {
+  static const auto encode = encode_function();
+  std::array<cuuint64_t, kMostDimensions> size{};
+  std::array<cuuint64_t, kMostDimensions> stride{};
+  std::array<cuuint32_t, kMostDimensions> extent{};
+  std::array<cuuint32_t, kMostDimensions> element_stride{};
+  std::ranges::copy(sizes, size.begin());
+  std::ranges::copy(strides, stride.begin());
+  std::ranges::copy(box, extent.begin());
+  element_stride.fill(1);
+  CUtensorMap map{};
+  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, static_cast<cuuint32_t>(sizes.size()),
+                                 const_cast<std::uint8_t*>(base), size.data(), stride.data(), extent.data(),
+                                 element_stride.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) fail(ExitCode::rank_failed, "cuTensorMapEncodeTiled: error {}", static_cast<int>(result));
+  return map;
+}
+
+}  // namespace qshard::optimized

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+
+#include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+
+namespace qshard::optimized {
+
+__device__ __forceinline__ int load_relaxed(const int* from) {
+  int value;
+  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
+/// Adds and returns what was there; what the warp wrote before is seen by who finds it added, and the other way round.
+__device__ __forceinline__ int add_release_acquire(int* to, int value) {
+  int before;
+  asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(value) : "memory");
+  return before;
+}
+
+/// Writes the sums of a warp's rows to y.
+template <typename T, int kColumnTiles>
+__device__ __forceinline__ void store_sums(const WarpgroupTask<T>& task, const float (&sums)[4 * kColumnTiles],
+                                           int tile, int own_row) {
+#pragma unroll
+  for (int i = 0; i < 4 * kColumnTiles; ++i) {
+    const int row = i / 4 * 8 + 2 * (static_cast<int>(threadIdx.x) % 4) + i % 2;
+    const std::int64_t feature = std::int64_t{tile} * kTileRows + own_row + i / 2 % 2 * 8;
+    if (row >= task.rows || feature >= task.out_features) continue;
+    *reinterpret_cast<std::uint16_t*>(task.y + row * task.y_stride + feature) =
+        static_cast<std::uint16_t>(round_pair<T>(sums[i], 0.0F));
+  }
+}
+
+/// Of a tile that thread blocks share: each leaves its sums, and the last one adds up all, in the blocks' order. Each
+/// warp does so by itself for its rows.
+template <typename T, int kColumnTiles>
+__device__ __forceinline__ void share_sums(const WarpgroupTask<T>& task, const float (&sums)[4 * kColumnTiles],
+                                           int tile, int own_row) {
+  const WorkSplit& split = task.split;
+  const int self = static_cast<int>(blockIdx.x);
+  const int first = split.worker_of(tile * split.steps);
+  const int last = split.worker_of((tile + 1) * split.steps - 1);
+  const auto partials = [&](int worker) {
+    return task.partials + static_cast<std::int64_t>(split.slot(worker, tile)) * 4 * kColumnTiles * kMultipliers +
+           threadIdx.x;
+  };
+  int* arrivals = task.arrivals + tile * (kMultiplierWarps) + threadIdx.x / 32;
+  if (__shfl_sync(0xFFFFFFFFU, load_relaxed(arrivals), 0) != last - first) {
+    float* own = partials(self);
+#pragma unroll
+    for (int i = 0; i < 4 * kColumnTiles; ++i) __stcg(own + i * kMultipliers, sums[i]);
+    __syncwarp();
+    int arrived = 0;
+    if (threadIdx.x % 32 == 0) arrived = add_release_acquire(arrivals, 1);
+    if (__shfl_sync(0xFFFFFFFFU, arrived, 0) != last - first) return;
+  } else {
+    __threadfence();
+  }
+  float all[4 * kColumnTiles] = {};
+  for (int worker = first; worker <= last; ++worker) {
+    const float* from = partials(worker);
+#pragma unroll
+    for (int i = 0; i < 4 * kColumnTiles; ++i) all[i] += worker == self ? sums[i] : __ldcg(from + i * kMultipliers);
+  }
+  store_sums<T, kColumnTiles>(task, all, tile, own_row);
+}
+
+}  // namespace qshard::optimized

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+
+#include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+
+namespace qshard::optimized {
+
+/// The scales of a warp's 16 rows for the steps of a turn, in shared memory: [step][g][chunk][rows g and g + 8], g the
+/// lane's group. Lane t of a quad reads those of the turn's steps 2 t and 2 t + 1 ahead and decodes them.
+template <typename T>
+class TurnScales {
+ public:
+  /// own: where the lane's group g has its scales of a turn's first step.
+  __device__ __forceinline__ TurnScales(const WarpgroupTask<T>& task, std::uint32_t map, std::uint32_t own)
+      : task_(task), map_(map), own_(own), offset_(task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F) {}
+
+  /// Asks for the scales of the turn that holds the step, where they are read ahead. row: g of the tile's rows.
+  __device__ __forceinline__ void load(int row, int step) {
+    row_ = row;
+    k_ = (step / kTurnSteps * kTurnSteps + static_cast<int>(threadIdx.x) % 4 * 2) * kStep;
+    if (!task_.aligned_scales || k_ >= task_.in_features) return;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const std::int64_t block = block_of(half, k_);
+      codes_[half] = __ldg(reinterpret_cast<const std::uint32_t*>(task_.scales.absmax_codes + block));
+      nested_absmax_[half] = __ldg(task_.scales.nested_absmax + block / kNestedBlocksize);
+    }
+  }
+
+  /// The turn asked for becomes the one in use.
+  __device__ __forceinline__ void decode() {
+    float values[2][4];
+    if (task_.aligned_scales) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        float centroid;
+        asm("ld.shared.f32 %0, [%1];"
+            : "=f"(centroid)
+            : "r"(map_ + kMapStride * (codes_[i % 2] >> (8 * (i / 2)) & 255U)));
+        values[i % 2][i / 2] = __fadd_rn(multiply_ftz(centroid, nested_absmax_[i % 2]), offset_);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const float value = task_.scales[block_of(i % 2, min(k_ + i / 2 * kChunk, task_.in_features - 1))];
+        // A product with 1: so the value is waited for here, and not, with the loads of the next turn, at the store.
+        asm volatile("mul.rn.f32 %0, %1, 0f3F800000;" : "=f"(values[i % 2][i / 2]) : "f"(value));
+      }
+    }
+    __syncwarp();  // the turn before has been read
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(own_ + (threadIdx.x % 4 * 2 + step) * kStepBytes),
+                   "f"(values[0][2 * step]), "f"(values[1][2 * step]), "f"(values[0][2 * step + 1]),
+                   "f"(values[1][2 * step + 1])
+                   : "memory");
+    }
+    __syncwarp();
+  }
+
+  /// Of the step: chunk 0's of rows g and g + 8, then chunk 1's.
+  __device__ __forceinline__ float4 get(int step) const {
+    float4 value;
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+                 : "r"(own_ + (step & (kTurnSteps - 1)) * kStepBytes)
+                 : "memory");
+    return value;
+  }
+
+ private:
+  static constexpr std::uint32_t kStepBytes = 8 * sizeof(float4);
+  static constexpr std::uint32_t kMapStride = WarpgroupShared<1>::kMapCopies * sizeof(float);
+
+  /// Of row g + 8 * half, or of the last row past the end.
+  __device__ __forceinline__ std::int64_t block_of(int half, int k) const {
+    const int row = min(row_ + 8 * half, task_.out_features - 1);
+    return row * static_cast<std::int64_t>(task_.in_features >> task_.block_shift) + (k >> task_.block_shift);
+  }
+
+  const WarpgroupTask<T>& task_;
+  std::uint32_t map_;
+  std::uint32_t own_;
+  float offset_;
+  int row_ = 0;
+  int k_ = 0;
+  std::uint32_t codes_[2] = {};
+  float nested_absmax_[2] = {};
+};
+
+}  // namespace qshard::optimized
