@@ -1,0 +1,77 @@
+#include "optimized/frozen_linear.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+// Room for cuBLASLt and the dequantized weight: what the kernels for many rows need, and more than the others do. It
+// asks no device, so that a dry run and the real one take the same.
+std::size_t product_workspace_bytes(const FrozenWeight& weight) {
+  const std::size_t dequantized = weight.in_4bit ? weight.out * weight.in * size_of(weight.dtype) : 0;
+  return kMatmulWorkspaceBytes + dequantized;
+}
+
+Linear4bitShape shape_of(const FrozenWeight& weight) {
+  return {weight.out,
+          weight.in,
+          weight.dtype,
+          weight.quantized.quant_type,
+          weight.quantized.blocksize,
+          weight.quantized.nested()};
+}
+
+void multiply(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
+              Linear4bitDirection direction, ConstRows from, MutableRows to) {
+  const std::size_t bytes = product_workspace_bytes(weight);
+  const Arena::Piece workspace = resources.arena->take(static_cast<std::int64_t>(bytes), "workspace");
+  if (resources.dry_run()) return;
+  if (weight.in_4bit) {
+    const Linear4bitPlan& plan = resources.linear4bit->find(*resources.matmul, shape_of(weight), rows, direction);
+    if (plan.workspace_bytes() > bytes) {
+      fail(ExitCode::rank_failed, "the kernel {} needs {} bytes of workspace, more than the {} that were planned",
+           plan.kernel_name(), plan.workspace_bytes(), bytes);
+    }
+    plan.run(weight.quantized, from.data, from.stride, to.data, to.stride, workspace.as(), resources.stream);
+    return;
+  }
+  const bool forward = direction == Linear4bitDirection::forward;
+  MatmulShape shape;
+  shape.rows = rows;
+  shape.columns = forward ? weight.out : weight.in;
+  shape.inner = forward ? weight.in : weight.out;
+  shape.a_stride = from.stride;
+  shape.b_stride = weight.in;
+  shape.c_stride = to.stride;
+  shape.b_transposed = forward;
+  shape.dtype = weight.dtype;
+  matmul(*resources.matmul, shape, from.data, weight.dense, to.data, workspace.as(), kMatmulWorkspaceBytes,
+         resources.stream);
+}
+
+}  // namespace
+
+const Linear4bitPlan& Linear4bitPlans::find(MatmulPlans& matmul, const Linear4bitShape& shape, std::int64_t rows,
+                                            Linear4bitDirection direction) {
+  for (const Entry& entry : entries_) {
+    if (entry.rows == rows && entry.direction == direction && entry.shape == shape) return entry.plan;
+  }
+  if (entries_.size() >= kMostPlans) entries_.pop_back();
+  entries_.push_front({shape, rows, direction, Linear4bitPlan(matmul, shape, rows, direction)});
+  return entries_.front().plan;
+}
+
+void frozen_linear(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows, ConstRows x,
+                   MutableRows y) {
+  multiply(resources, weight, rows, Linear4bitDirection::forward, x, y);
+}
+
+void frozen_linear_input_gradient(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
+                                  ConstRows dy, MutableRows dx) {
+  multiply(resources, weight, rows, Linear4bitDirection::input_gradient, dy, dx);
+}
+
+}  // namespace qshard::optimized

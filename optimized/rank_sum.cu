@@ -1,0 +1,59 @@
+#include <algorithm>
+
+#include "optimized/device/cuda_check.h"
+#include "optimized/rank_sum.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+__global__ void __launch_bounds__(kThreads) add_ranks(RankArrays arrays, std::int64_t count, float* out) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
+    float sum = 0;
+    for (int rank = 0; rank < arrays.ranks; ++rank) sum = __fadd_rn(sum, arrays.of_rank[rank][i]);
+    out[i] = sum;
+  }
+}
+
+__global__ void __launch_bounds__(kThreads) add_ranks_by_four(RankArrays arrays, std::int64_t count, float4* out) {
+  const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
+    float4 sum{0, 0, 0, 0};
+    for (int rank = 0; rank < arrays.ranks; ++rank) {
+      const float4 x = reinterpret_cast<const float4*>(arrays.of_rank[rank])[i];
+      sum = {__fadd_rn(sum.x, x.x), __fadd_rn(sum.y, x.y), __fadd_rn(sum.z, x.z), __fadd_rn(sum.w, x.w)};
+    }
+    out[i] = sum;
+  }
+}
+
+bool in_fours(const void* pointer) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % sizeof(float4) == 0;
+}
+
+}  // namespace
+
+void sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream) {
+  check_at_least(count, 0, "the number of elements of a sum over ranks");
+  check_at_least(arrays.ranks, 1, "the number of ranks of a sum over ranks");
+  check_pointer(out, sizeof(float), "the result of a sum over ranks");
+  bool wide = in_fours(out) && count % 4 == 0;
+  for (int rank = 0; rank < arrays.ranks; ++rank) {
+    check_pointer(arrays.of_rank[rank], sizeof(float), "an operand of a sum over ranks");
+    wide = wide && in_fours(arrays.of_rank[rank]);
+  }
+  if (count == 0) return;
+  const std::int64_t items = wide ? count / 4 : count;
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((items + kThreads - 1) / kThreads, 4096));
+  if (wide) {
+    add_ranks_by_four<<<blocks, kThreads, 0, stream>>>(arrays, items, reinterpret_cast<float4*>(out));
+  } else {
+    add_ranks<<<blocks, kThreads, 0, stream>>>(arrays, items, out);
+  }
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace qshard::optimized

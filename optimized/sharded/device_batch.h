@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/training/token_batch.h"
+#include "optimized/device/arena.h"
+#include "optimized/device/stream.h"
+#include "optimized/token_rows.h"
+
+namespace qshard::optimized {
+
+/// The most that any batch of a run holds: what memory is planned for.
+struct BatchBound {
+  std::int64_t tokens = 0;
+  std::int64_t rows = 0;
+  std::int64_t longest = 0;  // tokens of the longest row
+};
+
+/// A batch in device memory: its rows, and the factor of its gradients. One copy from pinned memory a batch; the host
+/// goes on at once and waits only where the copy before the last has not been made yet.
+class DeviceBatch {
+ public:
+  DeviceBatch(const BatchBound& bound, Arena& arena);
+  ~DeviceBatch();
+  DeviceBatch(const DeviceBatch&) = delete;
+  DeviceBatch& operator=(const DeviceBatch&) = delete;
+
+  /// Enqueues the copy. In a dry run only the sizes are taken over. Throws Error(bad_input) where the batch is larger
+  /// than the bound.
+  void upload(const TokenBatch& batch, float gradient_scale, cudaStream_t stream);
+
+  [[nodiscard]] const TokenRows& rows() const { return rows_; }
+  /// One float in device memory.
+  [[nodiscard]] const float* gradient_scale() const { return scale_; }
+  /// [rows] in device memory: the last token of each row.
+  [[nodiscard]] const std::int32_t* last_tokens() const { return last_tokens_; }
+
+ private:
+  struct Staging {
+    std::byte* memory = nullptr;
+    cudaEvent_t copied = nullptr;
+  };
+
+  BatchBound bound_;
+  Arena::Piece memory_;
+  Staging staging_[2];
+  int next_ = 0;
+  TokenRows rows_;
+  const float* scale_ = nullptr;
+  const std::int32_t* last_tokens_ = nullptr;
+};
+
+}  // namespace qshard::optimized

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/model/model_config.h"
+#include "core/run/engine_options.h"
+#include "core/sharding/memory_plan.h"
+#include "core/sharding/shard_layout.h"
+#include "optimized/sharded/adapter_optimizer.h"
+#include "optimized/sharded/device_batch.h"
+#include "optimized/sharded/sharded_step.h"
+#include "optimized/sharded/transport.h"
+#include "optimized/sharded/unit_gatherer.h"
+#include "optimized/sharded/weight_loader.h"
+#include "optimized/sharded/weight_table.h"
+
+namespace qshard::optimized {
+
+/// A model cut into shards, as every rank sees it before any memory is there.
+struct ModelPlan {
+  ModelConfig config;
+  EngineOptions options;
+  ShardLayout layout;
+  std::map<std::string, Weight4bitInfo> infos;  // of the 4-bit weights, by name
+  BatchBound bound;
+};
+
+/// Everything one rank holds in its arena, put there in a fixed order: shards, adapter gradients and optimizer state,
+/// gathered units, the batch, and the step's own pieces. With a dry arena it is the plan of all that.
+class RankState {
+ public:
+  /// peers, transport and resources' plans and stream: null in a dry run. The references must outlive the state.
+  RankState(const ModelPlan& plan, const ShardPlaces& places, std::int64_t kept_layers, const PeerArenas& peers,
+            Transport* transport, const StepResources& resources);
+
+  /// This rank's shards; the trainable ones are at ShardPlaces::trainable_begin().
+  [[nodiscard]] std::byte* region() const { return region_.as<std::byte>(); }
+  [[nodiscard]] std::int64_t region_offset() const { return region_.offset(); }
+  [[nodiscard]] float* nested_constants() const { return nested_constants_.as<float>(); }
+  [[nodiscard]] UnitGatherer& gatherer() { return gatherer_; }
+  [[nodiscard]] AdapterOptimizer& optimizer() { return optimizer_; }
+  [[nodiscard]] DeviceBatch& batch() { return batch_; }
+  [[nodiscard]] ShardedStep& step() { return step_; }
+
+ private:
+  Arena::Piece region_;
+  Arena::Piece nested_constants_;
+  WeightTable table_;
+  UnitGatherer gatherer_;
+  AdapterOptimizer optimizer_;
+  DeviceBatch batch_;
+  RopeTables rope_;
+  ShardedTable embedding_;
+  ShardedStep step_;
+};
+
+/// The memory of a run, by a dry run of it: loading, a training step over the largest batch, an evaluation of it.
+MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
+                       std::int64_t kept_layers);
+
+}  // namespace qshard::optimized

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/model_config.h"
+#include "core/run/engine_options.h"
+#include "optimized/embedding.h"
+#include "optimized/llama_ends.h"
+#include "optimized/llama_layer.h"
+#include "optimized/sharded/adapter_optimizer.h"
+#include "optimized/sharded/device_batch.h"
+#include "optimized/sharded/rope_tables.h"
+#include "optimized/sharded/unit_gatherer.h"
+#include "optimized/sharded/weight_table.h"
+#include "optimized/step_resources.h"
+
+namespace qshard::optimized {
+
+/// Forward and backward passes of one rank: stage by stage, each gathered one ahead of its use. Everything is enqueued
+/// on one stream; the host waits for nothing. A rank without tokens gathers like the others and computes nothing.
+///
+/// Recomputation: of each decoder layer its input is kept; of the last `kept_layers` the activations, too. Before the
+/// backward pass of any other layer its activations are made again, except what nothing needs (the down projection).
+/// The bits do not depend on it: what is made again is made by the same kernels from the same input.
+class ShardedStep {
+ public:
+  struct Parts {
+    const ModelConfig* config = nullptr;
+    const EngineOptions* options = nullptr;
+    const WeightTable* weights = nullptr;
+    const ShardedTable* embedding = nullptr;  // all ranks' shards of the embedding's flat
+    UnitGatherer* gatherer = nullptr;
+    AdapterOptimizer* optimizer = nullptr;
+    DeviceBatch* batch = nullptr;
+    RopeTables* rope = nullptr;
+    StepResources resources;
+  };
+
+  ShardedStep(const Parts& parts, std::int64_t kept_layers);
+
+  /// Adds the gradients of the batch's summed loss times its gradient_scale; `step` keys dropout.
+  void forward_backward(std::int64_t step);
+  /// Adds the batch's summed loss, without dropout or gradients.
+  void forward_loss();
+  /// Logits of the last token of each row, without dropout, [rows, vocab] in the model's dtype, on the device.
+  void forward_logits(void* logits);
+
+  /// One double in device memory, to which losses are added.
+  [[nodiscard]] double* loss_sum() const { return loss_sum_.as<double>(); }
+
+ private:
+  [[nodiscard]] LayerContext context(std::int64_t layer, std::int64_t step, bool training) const;
+  [[nodiscard]] HeadWeights head() const;
+  [[nodiscard]] Arena::Piece take_rows(std::int64_t rows, const char* name) const;
+  [[nodiscard]] bool keeps(std::int64_t layer) const { return layer >= config_->num_hidden_layers - kept_layers_; }
+  [[nodiscard]] std::int64_t row_bytes() const {
+    return config_->hidden_size * static_cast<std::int64_t>(size_of(parts_.options->dtype));
+  }
+  [[nodiscard]] std::int64_t tokens() const { return parts_.batch->rows().tokens; }
+  void acquire_head();
+  void release_head();
+  Arena::Piece embed_tokens();
+  Arena::Piece forward_layers();
+  void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x,
+                     const Arena::Piece& y, LayerActivations& activations);
+  void backward_layer(std::int64_t layer, std::int64_t step, const Arena::Piece& x, const Arena::Piece& dy,
+                      LayerActivations& activations);
+
+  Parts parts_;
+  const ModelConfig* config_;
+  StepResources resources_;
+  std::int64_t kept_layers_;
+  Arena::Piece loss_sum_;
+};
+
+}  // namespace qshard::optimized

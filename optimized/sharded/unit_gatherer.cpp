@@ -1,0 +1,130 @@
+#include "optimized/sharded/unit_gatherer.h"
+
+#include <algorithm>
+#include <span>
+
+namespace qshard::optimized {
+
+namespace {
+
+std::int64_t whole_bytes(const Flat& flat, std::size_t shards) {
+  return flat.shard_bytes * static_cast<std::int64_t>(shards);
+}
+
+}  // namespace
+
+UnitGatherer::UnitGatherer(const ShardLayout& layout, const ShardPlaces& places, const Arena::Piece& region,
+                           Transport* transport, cudaStream_t compute, Arena& arena)
+    : layout_(&layout),
+      places_(&places),
+      region_(&region),
+      transport_(transport),
+      compute_(compute),
+      arena_(&arena),
+      stages_(layout.units.back().stage + 1),
+      stage_bytes_(stages_, 0) {
+  const std::size_t shards = shard_count(layout);
+  for (const Unit& unit : layout.units) {
+    in_stage_.push_back(stage_bytes_[unit.stage]);
+    for (const Flat& flat : unit.flats) stage_bytes_[unit.stage] += whole_bytes(flat, shards);
+  }
+  if (replicated()) return;
+  if (!arena.dry_run()) copy_.emplace();
+  // Stage 0 is the embedding, whose rows are read where they lie; the last one is the head.
+  const auto layers = std::span(stage_bytes_).subspan(1, stages_ - 2);
+  if (layers.empty()) return;
+  const std::int64_t largest = *std::max_element(layers.begin(), layers.end());
+  const bool keeps_all = layout.sharding == ShardingStrategy::shard_grad_op;
+  buffers_.resize(keeps_all ? layers.size() : std::min<std::size_t>(2, layers.size()));
+  for (Buffer& buffer : buffers_) buffer.memory = arena.take(largest, "gathered units");
+}
+
+UnitGatherer::Buffer* UnitGatherer::holder_of(std::size_t stage) {
+  for (Buffer& end : ends_) {
+    if (end.stage == stage) return &end;
+  }
+  const auto found =
+      std::find_if(buffers_.begin(), buffers_.end(), [stage](const Buffer& buffer) { return buffer.stage == stage; });
+  return found == buffers_.end() ? nullptr : &*found;
+}
+
+// The buffer that nobody reads and whose stage was used longest ago; null where all are being read.
+UnitGatherer::Buffer* UnitGatherer::free_buffer() {
+  Buffer* oldest = nullptr;
+  for (Buffer& buffer : buffers_) {
+    if (!buffer.in_use && (oldest == nullptr || buffer.used_at < oldest->used_at)) oldest = &buffer;
+  }
+  return oldest;
+}
+
+void UnitGatherer::fill(Buffer& buffer, std::size_t stage) {
+  buffer.stage = stage;
+  buffer.used_at = ++clock_;
+  if (!copy_) return;
+  buffer.freed.hold_back(copy_->get());
+  auto* to = buffer.memory.as<std::byte>();
+  for (std::size_t unit = 0; unit < layout_->units.size(); ++unit) {
+    const Unit& of = layout_->units[unit];
+    if (of.stage != stage) continue;
+    for (std::size_t flat = 0; flat < of.flats.size(); ++flat) {
+      transport_->gather(region_->offset() + places_->offset(unit, flat), of.flats[flat].shard_bytes, to, copy_->get());
+      to += whole_bytes(of.flats[flat], shard_count(*layout_));
+    }
+  }
+  buffer.ready.record(copy_->get());
+}
+
+// The memory may just have been something else's: the copy waits for what was enqueued before.
+void UnitGatherer::gather_at_end(std::size_t stage) {
+  Buffer& buffer = ends_[stage == 0 ? 0 : 1];
+  buffer.memory = arena_->take(stage_bytes_[stage], "gathered head");
+  if (copy_) buffer.freed.record(compute_);
+  fill(buffer, stage);
+}
+
+void UnitGatherer::prefetch(std::size_t stage) {
+  if (replicated() || holder_of(stage) != nullptr) return;
+  if (is_end(stage)) {
+    gather_at_end(stage);
+  } else if (Buffer* buffer = free_buffer()) {
+    fill(*buffer, stage);
+  }
+}
+
+void UnitGatherer::acquire(std::size_t stage) {
+  if (replicated()) return;
+  prefetch(stage);
+  Buffer& buffer = *holder_of(stage);
+  buffer.in_use = true;
+  buffer.used_at = ++clock_;
+  if (copy_) buffer.ready.hold_back(compute_);
+}
+
+void UnitGatherer::release(std::size_t stage) {
+  if (replicated()) return;
+  Buffer& buffer = *holder_of(stage);
+  buffer.in_use = false;
+  if (copy_) buffer.freed.record(compute_);
+  if (is_end(stage)) {
+    buffer.stage = kNone;
+    buffer.memory = {};
+  }
+}
+
+void UnitGatherer::invalidate() {
+  for (Buffer& buffer : buffers_) buffer.stage = kNone;
+}
+
+const std::byte* UnitGatherer::flat(std::size_t unit, std::size_t flat) const {
+  if (arena_->dry_run()) return nullptr;
+  if (replicated()) return region_->as<std::byte>() + places_->offset(unit, flat);
+  const std::size_t stage = layout_->units[unit].stage;
+  const auto* buffer = const_cast<UnitGatherer*>(this)->holder_of(stage);
+  const std::byte* at = buffer->memory.as<std::byte>() + in_stage_[unit];
+  for (std::size_t before = 0; before < flat; ++before) {
+    at += whole_bytes(layout_->units[unit].flats[before], shard_count(*layout_));
+  }
+  return at;
+}
+
+}  // namespace qshard::optimized

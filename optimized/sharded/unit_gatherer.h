@@ -1,0 +1,79 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/sharding/shard_layout.h"
+#include "optimized/device/arena.h"
+#include "optimized/device/stream.h"
+#include "optimized/sharded/device_shards.h"
+#include "optimized/sharded/transport.h"
+
+namespace qshard::optimized {
+
+/// Brings the units of a stage together on this rank, one stage ahead of the arithmetic, on a stream of its own.
+///
+/// FULL_SHARD has two buffers of the largest decoder layer: while the arithmetic uses one, the other is filled. A buffer
+/// keeps its stage until another stage takes its place, so the layer at which the forward pass turns into the backward
+/// pass is not gathered again. SHARD_GRAD_OP has a buffer a stage. NO_SHARD, and a world of one rank, has none: the
+/// shards are the whole. The head, and the embedding where it serves as the head, have buffers of their own that live only
+/// as long as their use.
+///
+/// The sequence of gathers is the same on every rank, whatever the ranks compute in between.
+class UnitGatherer {
+ public:
+  /// region: this rank's shards, at the same offset of every rank's arena. transport: null in a dry run and where
+  /// nothing is gathered. The references must outlive this object.
+  UnitGatherer(const ShardLayout& layout, const ShardPlaces& places, const Arena::Piece& region, Transport* transport,
+               cudaStream_t compute, Arena& arena);
+
+  /// Begins to gather a decoder layer's stage where a buffer is free for it; otherwise does nothing.
+  void prefetch(std::size_t stage);
+  /// From here on what is enqueued on the compute stream may read the stage.
+  void acquire(std::size_t stage);
+  /// What was enqueued on the compute stream so far is the last that reads the stage.
+  void release(std::size_t stage);
+  /// Gathered trainable shards are of the past: gathers them again at the next use.
+  void invalidate();
+
+  /// A flat of an acquired stage, whole. Null in a dry run.
+  [[nodiscard]] const std::byte* flat(std::size_t unit, std::size_t flat) const;
+
+ private:
+  struct Buffer {
+    Arena::Piece memory;
+    std::size_t stage = kNone;
+    bool in_use = false;
+    std::int64_t used_at = 0;
+    Event ready;  // on the copy stream: the stage is there
+    Event freed;  // on the compute stream: nobody reads the stage any more
+  };
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+  [[nodiscard]] bool replicated() const { return shard_count(*layout_) == 1; }
+  /// The embedding or the head: gathered whole only where it serves as the head.
+  [[nodiscard]] bool is_end(std::size_t stage) const { return stage == 0 || stage + 1 == stages_; }
+  Buffer* holder_of(std::size_t stage);
+  Buffer* free_buffer();
+  void fill(Buffer& buffer, std::size_t stage);
+  void gather_at_end(std::size_t stage);
+
+  const ShardLayout* layout_;
+  const ShardPlaces* places_;
+  const Arena::Piece* region_;
+  Transport* transport_;
+  cudaStream_t compute_;
+  Arena* arena_;
+  std::optional<Stream> copy_;  // none where nothing is gathered and in a dry run
+  std::size_t stages_;
+  std::vector<std::int64_t> stage_bytes_;  // of a stage, gathered
+  std::vector<std::int64_t> in_stage_;     // index = unit: bytes from the start of its stage's buffer
+  std::vector<Buffer> buffers_;            // of decoder layers
+  std::array<Buffer, 2> ends_;             // of the embedding where it is the head too, and of the head
+  std::int64_t clock_ = 0;
+};
+
+}  // namespace qshard::optimized

@@ -1,0 +1,181 @@
+#include "optimized/sharded/weight_loader.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "core/tensor/codebook.h"
+#include "optimized/device/cuda_check.h"
+#include "optimized/double_quant.h"
+#include "optimized/quantize.h"
+#include "optimized/sharded/weight_table.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
+}
+
+void upload(const void* from, std::size_t bytes, std::byte* to, cudaStream_t stream) {
+  QSHARD_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream));
+}
+
+}  // namespace
+
+WeightLoader::WeightLoader(const ShardLayout& layout, const ShardPlaces& places,
+                           const std::map<std::string, Weight4bitInfo>& infos, const QuantizationOptions& quantization,
+                           const WeightSource& source)
+    : layout_(&layout), places_(&places), infos_(&infos), quantization_(quantization), source_(&source) {
+  for (std::size_t unit = 0; unit < layout.units.size(); ++unit) {
+    for (std::size_t flat = 0; flat < layout.units[unit].flats.size(); ++flat) {
+      const std::vector<Slot>& slots = layout.units[unit].flats[flat].slots;
+      for (std::size_t slot = 0; slot < slots.size(); ++slot) {
+        const ParameterKind kind = slots[slot].parameter.kind;
+        if (kind == ParameterKind::dense) items_.push_back(make_dense(unit, flat, slot));
+        if (kind == ParameterKind::codes) items_.push_back(make_4bit(unit, flat, slot));
+      }
+    }
+  }
+}
+
+const Slot& WeightLoader::slot(const Part& part) const {
+  return layout_->units[part.unit].flats[part.flat].slots[part.slot];
+}
+
+WeightLoader::Item WeightLoader::make_dense(std::size_t unit, std::size_t flat, std::size_t slot) {
+  Item item;
+  const Parameter& parameter = layout_->units[unit].flats[flat].slots[slot].parameter;
+  item.name = parameter.name;
+  item.parts.push_back({unit, flat, slot, 0});
+  staging_bytes_ = std::max(staging_bytes_, parameter.bytes());
+  return item;
+}
+
+// The statistics of a weight are in the same unit as its codes.
+WeightLoader::Item WeightLoader::make_4bit(std::size_t unit, std::size_t flat, std::size_t slot) {
+  Item item;
+  item.name = layout_->units[unit].flats[flat].slots[slot].parameter.name;
+  item.in_4bit = true;
+  item.parts.push_back({unit, flat, slot, 0});
+  std::int64_t bytes = aligned(layout_->units[unit].flats[flat].slots[slot].parameter.bytes());
+  for (const char* suffix : {".absmax", ".nested_absmax"}) {
+    for (std::size_t f = 0; f < layout_->units[unit].flats.size(); ++f) {
+      const std::vector<Slot>& slots = layout_->units[unit].flats[f].slots;
+      for (std::size_t s = 0; s < slots.size(); ++s) {
+        if (slots[s].parameter.name != item.name + suffix) continue;
+        item.parts.push_back({unit, f, s, bytes});
+        bytes += aligned(slots[s].parameter.bytes());
+      }
+    }
+  }
+  const auto info = infos_->find(item.name);
+  item.constants = bytes;
+  item.constants_index = std::distance(infos_->begin(), info);
+  staging_bytes_ = std::max(staging_bytes_, bytes + kNestedConstants * 4);
+  if (source_->prequantized(item.name)) return item;
+  const std::int64_t elements = element_count(info->second.shape);
+  const DType written = source_->written_dtype(item.name, info->second.dtype);
+  raw_bytes_ = std::max(raw_bytes_, elements * static_cast<std::int64_t>(size_of(written)));
+  const std::int64_t blocks = block_count(elements, info->second.blocksize);
+  workspace_bytes_ = std::max(workspace_bytes_, static_cast<std::int64_t>(nested_workspace_bytes(blocks)));
+  return item;
+}
+
+void WeightLoader::reserve(Arena& arena) const {
+  const auto staging = arena.take(staging_bytes_, "loading");
+  const auto raw = arena.take(raw_bytes_, "loading");
+  const auto workspace = arena.take(workspace_bytes_, "loading");
+  const auto map = arena.take(256 * 4, "loading");
+}
+
+void WeightLoader::load(const Target& target, RankLink& link, Arena& arena, cudaStream_t stream) const {
+  const auto staging = arena.take(staging_bytes_, "loading");
+  const auto raw = arena.take(raw_bytes_, "loading");
+  const auto workspace = arena.take(workspace_bytes_, "loading");
+  const auto map = arena.take(256 * 4, "loading");
+  upload(dynamic_map().data(), 256 * 4, map.as<std::byte>(), stream);
+  const PeerArenas& peers = *target.peers;
+  const std::size_t ranks = peers.bases.size();
+  for (std::size_t first = 0; first < items_.size(); first += ranks) {
+    const std::size_t mine = first + peers.own;
+    if (mine < items_.size()) {
+      stage(items_[mine], staging.as<std::byte>(), raw.as<std::byte>(), map.as<float>(), workspace.as(), stream);
+    }
+    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
+    link.barrier();
+    for (std::size_t rank = 0; rank < ranks && first + rank < items_.size(); ++rank) {
+      copy_parts(items_[first + rank], peers.bases[rank] + staging.offset(), peers.bases[peers.own] + target.region,
+                 peers.own, target.nested_constants, stream);
+    }
+    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
+    link.barrier();
+  }
+}
+
+void WeightLoader::stage(const Item& item, std::byte* staging, std::byte* raw, const float* map, void* workspace,
+                         cudaStream_t stream) const {
+  if (!item.in_4bit) {
+    const Parameter& parameter = slot(item.parts[0]).parameter;
+    source_->write(item.name, parameter.shape, parameter.dtype, true, staging, stream);
+  } else if (source_->prequantized(item.name)) {
+    stage_stored(item, staging, stream);
+  } else {
+    stage_quantized(item, staging, raw, map, workspace, stream);
+  }
+}
+
+void WeightLoader::stage_quantized(const Item& item, std::byte* staging, std::byte* raw, const float* map,
+                                   void* workspace, cudaStream_t stream) const {
+  const Weight4bitInfo& info = infos_->at(item.name);
+  const std::int64_t elements = element_count(info.shape);
+  const DType written = source_->written_dtype(item.name, info.dtype);
+  source_->write(item.name, info.shape, info.dtype, false, raw, stream);
+  auto* codes = reinterpret_cast<std::uint8_t*>(staging + item.parts[0].offset);
+  std::byte* absmax = staging + item.parts[1].offset;
+  if (!info.nested) {
+    quantize(raw, written, elements, info.quant_type, info.blocksize, codes, reinterpret_cast<float*>(absmax), stream);
+    return;
+  }
+  auto* constants = reinterpret_cast<float*>(staging + item.constants);
+  const NestedOutput nested{reinterpret_cast<std::uint8_t*>(absmax),
+                            reinterpret_cast<float*>(staging + item.parts[2].offset), constants + 256};
+  QSHARD_CUDA_CHECK(cudaMemcpyAsync(constants, map, 256 * 4, cudaMemcpyDeviceToDevice, stream));
+  quantize_nested(raw, written, elements, info.quant_type, info.blocksize, codes, map, nullptr, nested, workspace,
+                  static_cast<std::size_t>(workspace_bytes_), stream);
+}
+
+void WeightLoader::stage_stored(const Item& item, std::byte* staging, cudaStream_t stream) const {
+  const Weight4bit weight = source_->read_4bit(item.name);
+  upload(weight.codes.data(), weight.codes.size(), staging + item.parts[0].offset, stream);
+  std::byte* absmax = staging + item.parts[1].offset;
+  if (weight.info.nested) {
+    upload(weight.absmax_codes.data(), weight.absmax_codes.size(), absmax, stream);
+    upload(weight.nested_absmax.data(), weight.nested_absmax.size() * 4, staging + item.parts[2].offset, stream);
+    upload(weight.info.nested_map.data(), 256 * 4, staging + item.constants, stream);
+    upload(&weight.info.offset, 4, staging + item.constants + 256 * 4, stream);
+  } else {
+    upload(weight.absmax.data(), weight.absmax.size() * 4, absmax, stream);
+  }
+  QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));  // the weight's memory goes
+}
+
+void WeightLoader::copy_parts(const Item& item, const std::byte* staging, std::byte* region, std::size_t own,
+                              float* constants, cudaStream_t stream) const {
+  const auto copy = [stream](void* to, const void* from, std::int64_t bytes) {
+    QSHARD_CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream));
+  };
+  for (const Part& part : item.parts) {
+    const Slot& of = slot(part);
+    const std::int64_t shard_bytes = layout_->units[part.unit].flats[part.flat].shard_bytes;
+    for (const ShardPiece& piece : cut_into_pieces(of.offset, of.parameter.bytes(), shard_bytes)) {
+      if (shard_count(*layout_) > 1 && piece.shard != own) continue;
+      copy(region + places_->offset(part.unit, part.flat) + piece.in_shard, staging + part.offset + piece.in_parameter,
+           piece.size);
+    }
+  }
+  if (!item.in_4bit || !infos_->at(item.name).nested) return;
+  copy(constants + item.constants_index * kNestedConstants, staging + item.constants, kNestedConstants * 4);
+}
+
+}  // namespace qshard::optimized

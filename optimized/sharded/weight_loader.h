@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/launch/rank_link.h"
+#include "core/model/quantization_options.h"
+#include "core/sharding/shard_layout.h"
+#include "optimized/device/arena.h"
+#include "optimized/sharded/device_shards.h"
+#include "optimized/sharded/peer_arenas.h"
+#include "optimized/sharded/weight_source.h"
+
+namespace qshard::optimized {
+
+/// Fills the ranks' frozen shards. The ranks take turns: in each round every rank reads one tensor, quantizes it on its
+/// device where the layout holds it in 4 bits, and all ranks copy their parts of all of them. So each tensor is read
+/// once a job, and the host holds one tensor at a time. Trainable shards stay as they are.
+class WeightLoader {
+ public:
+  struct Target {
+    const PeerArenas* peers = nullptr;
+    std::int64_t region = 0;            // offset of the shards in each rank's arena
+    float* nested_constants = nullptr;  // see WeightTable
+  };
+
+  WeightLoader(const ShardLayout& layout, const ShardPlaces& places, const std::map<std::string, Weight4bitInfo>& infos,
+               const QuantizationOptions& quantization, const WeightSource& source);
+
+  /// Takes the memory that load() needs from the arena and gives it back: what a dry run of loading is.
+  void reserve(Arena& arena) const;
+
+  /// Collective. Waits for the device. Throws as WeightSource::write() and RankLink.
+  void load(const Target& target, RankLink& link, Arena& arena, cudaStream_t stream) const;
+
+ private:
+  struct Part {  // one slot's bytes in the staging memory
+    std::size_t unit, flat, slot;
+    std::int64_t offset;
+  };
+  struct Item {  // one tensor of the checkpoint
+    std::string name;
+    bool in_4bit = false;
+    std::vector<Part> parts;          // 4-bit: codes, absmax, nested absmax
+    std::int64_t constants = 0;       // 4-bit and nested: offset of map and offset in the staging memory
+    std::int64_t constants_index = 0;
+  };
+
+  [[nodiscard]] const Slot& slot(const Part& part) const;
+  Item make_dense(std::size_t unit, std::size_t flat, std::size_t slot);
+  Item make_4bit(std::size_t unit, std::size_t flat, std::size_t slot);
+  void stage(const Item& item, std::byte* staging, std::byte* raw, const float* map, void* workspace,
+             cudaStream_t stream) const;
+  void stage_quantized(const Item& item, std::byte* staging, std::byte* raw, const float* map, void* workspace,
+                       cudaStream_t stream) const;
+  void stage_stored(const Item& item, std::byte* staging, cudaStream_t stream) const;
+  void copy_parts(const Item& item, const std::byte* staging, std::byte* region, std::size_t own, float* constants,
+                  cudaStream_t stream) const;
+
+  const ShardLayout* layout_;
+  const ShardPlaces* places_;
+  const std::map<std::string, Weight4bitInfo>* infos_;
+  QuantizationOptions quantization_;
+  const WeightSource* source_;
+  std::vector<Item> items_;
+  std::int64_t staging_bytes_ = 0;
+  std::int64_t raw_bytes_ = 0;
+  std::int64_t workspace_bytes_ = 0;
+};
+
+}  // namespace qshard::optimized
