@@ -1,11 +1,9 @@
 #include "app/load_model.h"
 
-#include <array>
-
 #include "core/base/error.h"
 #include "core/formats/peft_adapter.h"
 #include "core/model/lora_targets.h"
-#include "core/model/model_parameters.h"
+#include "core/model/module_table.h"
 #include "core/run/engine_options.h"
 #include "reference/sharded_engine.h"
 
@@ -15,15 +13,9 @@ namespace {
 /// Module names that the adapter's configuration takes in; the engine knows names only, no patterns.
 std::vector<std::string> target_modules(const AdapterConfig& adapter, const ModelConfig& model) {
   if (!adapter.target_pattern) return adapter.target_modules;
-  constexpr std::array<std::string_view, 7> kModules{"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                                     "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
-                                                     "mlp.down_proj"};
   std::vector<std::string> targets;
-  for (std::int64_t layer = 0; layer < model.num_hidden_layers; ++layer) {
-    for (const std::string_view module : kModules) {
-      const std::string path = module_path(layer, module);
-      if (is_target(adapter, path)) targets.push_back(path);
-    }
+  for (const LinearModule& module : linear_modules(model)) {
+    if (is_target(adapter, module.name)) targets.push_back(module.name);
   }
   return targets;
 }

@@ -1,5 +1,5 @@
 #include <memory>
-#include <regex>
+#include <set>
 
 #include "app/commands.h"
 #include "app/conversion_options.h"
@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/formats/bnb_checkpoint.h"
 #include "core/formats/hf_config.h"
+#include "core/model/module_table.h"
 #include "reference/quantize.h"
 
 namespace qshard {
@@ -35,10 +36,11 @@ bool is_quantized(const TensorSource& source, const std::string& name) {
   return has_weight4bit(source, name) || is_weight4bit_part(source, name);
 }
 
-/// The decoder layers' linear weights; embeddings, norms and the output head stay as they are.
-bool is_linear_weight(const std::string& name) {
-  static const std::regex pattern(R"(model\.layers\.\d+\.(self_attn\.[qkvo]|mlp\.(gate|up|down))_proj\.weight)");
-  return std::regex_match(name, pattern);
+/// Names of the decoder layers' linear weights; embeddings, norms and the output head stay as they are.
+std::set<std::string> linear_weights(const ModelConfig& config) {
+  std::set<std::string> names;
+  for (const LinearModule& module : linear_modules(config)) names.insert(module.name + ".weight");
+  return names;
 }
 
 reference::QuantizeOptions quantize_options(const QuantizeArguments& arguments) {
@@ -68,8 +70,9 @@ void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
   if (checkpoint.config().prequantized_4bit) {
     fail_input("{}: is already quantized to 4 bits, and is never quantized again", arguments.paths.model);
   }
+  const std::set<std::string> linear = linear_weights(checkpoint.config());
   const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
-    if (is_linear_weight(name)) {
+    if (linear.contains(name)) {
       quantize_tensor(source, name, options, converted);
     } else {
       copy_tensor(source, name, converted);

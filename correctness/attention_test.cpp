@@ -7,6 +7,12 @@ namespace {
 
 constexpr AttentionShape kShape{.heads = 4, .kv_heads = 2, .head_dim = 6};
 
+constexpr AttentionShape with_window(std::int64_t window) {
+  AttentionShape shape = kShape;
+  shape.window = window;
+  return shape;
+}
+
 /// The definition with plain loops in double, one query at a time.
 Matrix<double> plain_attention(const TokenBatch& batch, const AttentionShape& shape, const Matrix<double>& query,
                                const Matrix<double>& key, const Matrix<double>& value) {
@@ -17,7 +23,8 @@ Matrix<double> plain_attention(const TokenBatch& batch, const AttentionShape& sh
       for (std::int64_t head = 0; head < shape.heads; ++head) {
         const std::int64_t kv_head = head * shape.kv_heads / shape.heads;
         double total = 0;
-        for (std::int64_t j = batch.offsets[row]; j <= i; ++j) {
+        const std::int64_t first = shape.window == 0 ? 0 : i - shape.window + 1;
+        for (std::int64_t j = std::max(batch.offsets[row], first); j <= i; ++j) {
           double score = 0;
           for (std::int64_t c = 0; c < d; ++c) score += query(i, head * d + c) * key(j, kv_head * d + c);
           const double weight = std::exp(score / std::sqrt(static_cast<double>(d)));
@@ -45,15 +52,32 @@ struct Inputs {
 // Rows of one token, of none, within one tile of 128 queries, and over several.
 const std::vector<std::int64_t> kLengths{5, 1, 0, 128, 300};
 
+// Windows of one key, shorter and longer than a tile of 128 queries, and longer than every row.
 TEST(Attention, EqualsItsDefinition) {
   const Inputs in(kLengths, 1);
-  const Matrix<double> expected = plain_attention(in.batch, kShape, in.query, in.key, in.value);
-  // In double only the order of sums of at most 300 terms differs.
-  expect_near(expected, attention_forward(in.batch, kShape, DType::f32, in.query, in.key, in.value), 1e-12, "double");
-  // In float: weights off by the rounding of scores up to about 10 (10 x 2^-24 x a few), sums of 300 terms.
-  const Matrix<float> in_float = attention_forward<float>(in.batch, kShape, DType::f32, in.query.cast<float>(),
-                                                          in.key.cast<float>(), in.value.cast<float>());
-  expect_near(expected, in_float, 2e-5, "float");
+  for (const std::int64_t window : {0, 1, 5, 128, 140, 1000}) {
+    SCOPED_TRACE(window);
+    const AttentionShape shape = with_window(window);
+    const Matrix<double> expected = plain_attention(in.batch, shape, in.query, in.key, in.value);
+    // In double only the order of sums of at most 300 terms differs.
+    expect_near(expected, attention_forward(in.batch, shape, DType::f32, in.query, in.key, in.value), 1e-12, "double");
+    // In float: weights off by the rounding of scores up to about 10 (10 x 2^-24 x a few), sums of 300 terms.
+    const Matrix<float> in_float = attention_forward<float>(in.batch, shape, DType::f32, in.query.cast<float>(),
+                                                            in.key.cast<float>(), in.value.cast<float>());
+    expect_near(expected, in_float, 2e-5, "float");
+  }
+}
+
+TEST(Attention, KeysBeforeTheWindowChangeNothing) {
+  Inputs in({300}, 8);
+  const AttentionShape shape = with_window(20);
+  const auto before = attention_forward(in.batch, shape, DType::f32, in.query, in.key, in.value);
+  in.key.row(150).setConstant(7);
+  in.value.row(150).setConstant(7);
+  const auto after = attention_forward(in.batch, shape, DType::f32, in.query, in.key, in.value);
+  EXPECT_EQ(before.topRows(150), after.topRows(150));
+  for (Eigen::Index i = 150; i < 170; ++i) EXPECT_NE(before.row(i), after.row(i)) << i;
+  EXPECT_EQ(before.bottomRows(130), after.bottomRows(130));
 }
 
 TEST(Attention, LaterTokensAndOtherRowsChangeNothing) {
@@ -76,32 +100,40 @@ TEST(Attention, SurvivesHugeScores) {
 }
 
 TEST(Attention, GradientsEqualCentralDifferences) {
-  Inputs in({5, 1, 7}, 4);
-  const auto f = [&] {
-    return attention_forward(in.batch, kShape, DType::f32, in.query, in.key, in.value).cwiseProduct(in.dout).sum();
-  };
-  const auto gradients = attention_backward(in.batch, kShape, DType::f32, in.query, in.key, in.value, in.dout);
-  expect_gradient(f, in.query, gradients.query, "query");
-  expect_gradient(f, in.key, gradients.key, "key");
-  expect_gradient(f, in.value, gradients.value, "value");
+  for (const std::int64_t window : {0, 3}) {
+    SCOPED_TRACE(window);
+    const AttentionShape shape = with_window(window);
+    Inputs in({5, 1, 7}, 4);
+    const auto f = [&] {
+      return attention_forward(in.batch, shape, DType::f32, in.query, in.key, in.value).cwiseProduct(in.dout).sum();
+    };
+    const auto gradients = attention_backward(in.batch, shape, DType::f32, in.query, in.key, in.value, in.dout);
+    expect_gradient(f, in.query, gradients.query, "query");
+    expect_gradient(f, in.key, gradients.key, "key");
+    expect_gradient(f, in.value, gradients.value, "value");
+  }
 }
 
 TEST(Attention, GradientsAcrossTilesEqualCentralDifferences) {
-  Inputs in({131}, 5);
-  const auto gradients = attention_backward(in.batch, kShape, DType::f32, in.query, in.key, in.value, in.dout);
-  for (Matrix<double>* x : {&in.query, &in.key, &in.value}) {
-    const Matrix<double>& gradient =
-        x == &in.query ? gradients.query : (x == &in.key ? gradients.key : gradients.value);
-    const Matrix<double> direction = random_matrix<double>(x->rows(), x->cols(), 6);
-    const Matrix<double> at = *x;
-    Matrix<double> step = Matrix<double>::Zero(1, 1);
-    const auto along = [&] {
-      *x = at + step(0, 0) * direction;
-      return attention_forward(in.batch, kShape, DType::f32, in.query, in.key, in.value).cwiseProduct(in.dout).sum();
-    };
-    const Matrix<double> slope = Matrix<double>::Constant(1, 1, gradient.cwiseProduct(direction).sum());
-    expect_gradient(along, step, slope, "along a random direction");
-    *x = at;
+  for (const std::int64_t window : {0, 30}) {
+    SCOPED_TRACE(window);
+    const AttentionShape shape = with_window(window);
+    Inputs in({261}, 5);
+    const auto gradients = attention_backward(in.batch, shape, DType::f32, in.query, in.key, in.value, in.dout);
+    for (Matrix<double>* x : {&in.query, &in.key, &in.value}) {
+      const Matrix<double>& gradient =
+          x == &in.query ? gradients.query : (x == &in.key ? gradients.key : gradients.value);
+      const Matrix<double> direction = random_matrix<double>(x->rows(), x->cols(), 6);
+      const Matrix<double> at = *x;
+      Matrix<double> step = Matrix<double>::Zero(1, 1);
+      const auto along = [&] {
+        *x = at + step(0, 0) * direction;
+        return attention_forward(in.batch, shape, DType::f32, in.query, in.key, in.value).cwiseProduct(in.dout).sum();
+      };
+      const Matrix<double> slope = Matrix<double>::Constant(1, 1, gradient.cwiseProduct(direction).sum());
+      expect_gradient(along, step, slope, "along a random direction");
+      *x = at;
+    }
   }
 }
 

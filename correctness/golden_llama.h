@@ -25,9 +25,9 @@ inline NamedTensors read_named_tensors(const std::filesystem::path& path) {
   return tensors;
 }
 
-/// The golden run's one batch: 4 rows of 64 tokens, cut into `parts` batches of consecutive rows.
-inline std::vector<TokenBatch> golden_batches(std::size_t parts) {
-  const NamedTensors tensors = read_named_tensors(golden_llama() / "trajectory.safetensors");
+/// The golden run's one batch, 4 rows of 64 tokens (48 for the families), cut into `parts` batches of consecutive rows.
+inline std::vector<TokenBatch> golden_batches(std::size_t parts, const std::filesystem::path& of = golden_llama()) {
+  const NamedTensors tensors = read_named_tensors(of / "trajectory.safetensors");
   const auto ids = tensors.at("input_ids").as<std::int32_t>();
   const auto labels = tensors.at("labels").as<std::int32_t>();
   const std::size_t rows = 4;
@@ -59,8 +59,8 @@ inline EngineOptions golden_options(DType dtype) {
 inline constexpr double kGoldenLearningRate = 1e-3;
 
 /// "fp32" or "bf16" run of trajectory.json.
-inline nlohmann::json golden_run(const std::string& name) {
-  std::ifstream stream(golden_llama() / "trajectory.json");
+inline nlohmann::json golden_run(const std::string& name, const std::filesystem::path& of = golden_llama()) {
+  std::ifstream stream(of / "trajectory.json");
   return nlohmann::json::parse(stream).at("runs").at(name);
 }
 

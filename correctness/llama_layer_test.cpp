@@ -5,26 +5,19 @@
 namespace qshard::reference {
 namespace {
 
-const char* const kParts[] = {"attention_input", "query",     "key",  "value", "attention_output",
-                              "mlp_residual",    "mlp_input", "gate", "up"};
+const char* const kParts[] = {"attention_input",  "query_projected", "key_projected", "query", "key", "value",
+                              "attention_output", "mlp_residual",    "mlp_input",     "gate",  "up"};
 
 template <typename T>
 std::vector<const Matrix<T>*> parts(const LayerActivations<T>& kept) {
-  return {&kept.attention_input, &kept.query,     &kept.key,  &kept.value, &kept.attention_output,
-          &kept.mlp_residual,    &kept.mlp_input, &kept.gate, &kept.up};
-}
-
-TEST(LlamaLayer, NamesItsModules) {
-  EXPECT_EQ(module_name(Projection::q), "self_attn.q_proj");
-  EXPECT_EQ(module_name(Projection::o), "self_attn.o_proj");
-  EXPECT_EQ(module_name(Projection::gate), "mlp.gate_proj");
-  EXPECT_EQ(module_name(Projection::down), "mlp.down_proj");
+  return {&kept.attention_input,  &kept.query_projected, &kept.key_projected, &kept.query, &kept.key, &kept.value,
+          &kept.attention_output, &kept.mlp_residual,    &kept.mlp_input,     &kept.gate,  &kept.up};
 }
 
 TEST(LlamaLayer, GradientsEqualCentralDifferences) {
-  for (const double probability : {0.0, 0.3}) {
-    SCOPED_TRACE(probability);
-    SmallLlama<double> model(DType::f32, probability);
+  for (const auto& [probability, every_flag] : {std::pair{0.0, false}, std::pair{0.3, false}, std::pair{0.3, true}}) {
+    SCOPED_TRACE(testing::Message() << probability << (every_flag ? ", every flag" : ""));
+    SmallLlama<double> model(DType::f32, probability, every_flag);
     LayerWeights<double>& weights = model.layers[1];
     Matrix<double> x = random_matrix<double>(model.batch.tokens(), 16, 5);
     const Matrix<double> dy = random_matrix<double>(x.rows(), x.cols(), 6);
@@ -65,6 +58,36 @@ TEST(LlamaLayer, TwoLayerModelsLoraGradientsEqualCentralDifferences) {
   }
 }
 
+// Each flag changes the layer's result; the window alone one of the layers only.
+TEST(LlamaLayer, EveryFlagOfAFamilyCounts) {
+  SmallLlama<double> model(DType::f32, 0, true);
+  const double loss = model.loss();
+  const auto changes = [&](const char* what, auto&& change, auto&& undo) {
+    change();
+    EXPECT_NE(model.loss(), loss) << what;
+    undo();
+    ASSERT_EQ(model.loss(), loss) << what;
+  };
+  changes(
+      "window", [&] { model.config.sliding_window = 4; }, [&] { model.config.sliding_window = 3; });
+  changes(
+      "layers", [&] { model.config.layer_has_window = {}; },
+      [&] {
+        model.config.layer_has_window = {false, true};
+      });
+  for (Vector<double>* norm : {&model.layers[0].query_norm, &model.layers[1].key_norm}) {
+    changes(
+        "norm", [&] { (*norm)(2) *= 2; }, [&] { (*norm)(2) /= 2; });
+  }
+  for (std::size_t i = 0; i < kProjections; ++i) {
+    // A softmax does not feel what k_proj's bias adds to every key alike, but norm and rotation come in between.
+    Vector<double>& bias = model.layers[1].projections[i].bias;
+    const double kept = bias(1);
+    changes(
+        "bias", [&] { bias(1) += 0.5; }, [&] { bias(1) = kept; });
+  }
+}
+
 TEST(LlamaLayer, ZeroBGivesTheBaseModelAndNoGradientOfA) {
   SmallLlama<float> model(DType::f32, 0.1);
   for (auto& layer : model.layers) {
@@ -87,8 +110,9 @@ TEST(LlamaLayer, ZeroBGivesTheBaseModelAndNoGradientOfA) {
 }
 
 TEST(LlamaLayer, RunningAgainGivesTheSameBits) {
-  for (const DType compute : {DType::f32, DType::bf16, DType::f16}) {
-    const SmallLlama<float> model(compute, 0.1);
+  for (const auto& [compute, every_flag] :
+       {std::pair{DType::f32, false}, std::pair{DType::bf16, false}, std::pair{DType::f16, true}}) {
+    const SmallLlama<float> model(compute, 0.1, every_flag);
     const Matrix<float> x = embed(model.ends, model.batch);
     LayerActivations<float> first, second;
     const Matrix<float> y = layer_forward(model.layer_context(0), model.layers[0], x, &first);
@@ -98,12 +122,13 @@ TEST(LlamaLayer, RunningAgainGivesTheSameBits) {
       expect_same_bits(*parts(first)[i], *parts(second)[i], kParts[i]);
     }
     const std::int64_t tokens = model.batch.tokens();
-    EXPECT_EQ(first.bytes(), 4 * tokens * (3 * 16 + 2 * 24 + 2 * 12 + 2 * 20));
+    const std::int64_t before_norms = every_flag ? 24 + 12 : 0;
+    EXPECT_EQ(first.bytes(), 4 * tokens * (3 * 16 + 2 * 24 + 2 * 12 + 2 * 20 + before_norms));
   }
 }
 
 TEST(LlamaLayer, DoesNotDependOnTheNumberOfThreads) {
-  SmallLlama<float> model(DType::f32, 0.1);
+  SmallLlama<float> model(DType::f32, 0.1, true);
   model.batch = random_batch({150, 1, 130, 40}, SmallLlama<float>::kVocabulary, 8);
   model.rope = make_rope_table<float>(model.config, 150, DType::f32);
   const auto losses = with_thread_counts([&] { return model.loss(); });
@@ -121,7 +146,7 @@ TEST(LlamaLayer, DoesNotDependOnTheNumberOfThreads) {
 
 TEST(LlamaLayer, EveryValueOfA16BitComputeDtypeIsRoundedToIt) {
   for (const DType compute : {DType::bf16, DType::f16}) {
-    const SmallLlama<float> model(compute, 0.1), exact(DType::f32, 0.1);
+    const SmallLlama<float> model(compute, 0.1, true), exact(DType::f32, 0.1, true);
     const Matrix<float> x = embed(model.ends, model.batch);
     LayerActivations<float> kept, exact_kept;
     const Matrix<float> y = layer_forward(model.layer_context(0), model.layers[0], x, &kept);

@@ -23,6 +23,20 @@ TEST(RmsNorm, EqualsItsDefinition) {
   }
 }
 
+// A weight of one head normalizes each head as a row of its own.
+TEST(RmsNorm, HeadsAreRowsOfTheirOwn) {
+  const Matrix<float> x = random_matrix<float>(150, 3 * 6, 8);
+  const Matrix<float> dy = random_matrix<float>(150, 3 * 6, 9);
+  const Vector<float> weight = random_matrix<float>(6, 1, 10);
+  const auto as_rows = [](const Matrix<float>& heads) {
+    return Matrix<float>(Eigen::Map<const Matrix<float>>(heads.data(), heads.size() / 6, 6));
+  };
+  const Matrix<float> y = rmsnorm_forward(x, weight, kEpsilon, DType::bf16);
+  EXPECT_EQ(as_rows(y), rmsnorm_forward(as_rows(x), weight, kEpsilon, DType::bf16));
+  const Matrix<float> dx = rmsnorm_backward(x, weight, kEpsilon, DType::f32, dy);
+  expect_near(rmsnorm_backward(as_rows(x), weight, kEpsilon, DType::f32, as_rows(dy)), as_rows(dx), 1e-6, "dx");
+}
+
 TEST(RmsNorm, RowOfZerosStaysZero) {
   const Matrix<float> x = Matrix<float>::Zero(1, 8);
   const Vector<float> weight = Vector<float>::Ones(8);

@@ -2,7 +2,7 @@
 
 #include <complex>
 
-#include "core/base/error.h"
+#include "correctness/expect_error.h"
 #include "correctness/matrix_testing.h"
 
 namespace qshard::reference {
@@ -11,7 +11,7 @@ namespace {
 ModelConfig small_config() {
   ModelConfig config;
   config.head_dim = 8;
-  config.rope_theta = 10000;
+  config.rope.theta = 10000;
   return config;
 }
 
@@ -82,34 +82,11 @@ TEST(Rope, RoundsTableProductsAndSums) {
   }
 }
 
-// Llama 3.1: head_dim 128, theta 500000, factor 8, low 1, high 4, 8192 positions. Wavelengths by hand: plane 0: 6.28
-// and 27: 1594, below 8192 / 4, unchanged; 40: 22911 and 63: 2559195, above 8192, divided by 8; 32: 4442.88 with s =
-// (8192 / 4442.88 - 1) / 3 = 0.28128, and 33: 5453.95, in between.
-TEST(Rope, Llama3ScalingEqualsValuesByHand) {
-  ModelConfig config;
-  config.head_dim = 128;
-  config.rope_theta = 500000;
-  config.rope_scaling = Llama3RopeScaling{
-      .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 8192};
-  const std::vector<float> scaled = rope_frequencies(config);
-  config.rope_scaling.reset();
-  const std::vector<float> unscaled = rope_frequencies(config);
-  ASSERT_EQ(scaled.size(), 64U);
-  const auto close = [](float got, double expected) { return std::abs(got - expected) <= 1e-6 * expected; };
-  EXPECT_EQ(scaled[0], 1.0F);
-  EXPECT_TRUE(close(scaled[27], 0.003942276030116656)) << scaled[27];
-  EXPECT_TRUE(close(scaled[32], 0.0005248461609929547)) << scaled[32];
-  EXPECT_TRUE(close(scaled[33], 0.00031269375038406517)) << scaled[33];
-  EXPECT_TRUE(close(scaled[40], 3.428102195952591e-05)) << scaled[40];
-  EXPECT_TRUE(close(scaled[63], 3.068925988914511e-07)) << scaled[63];
-  EXPECT_TRUE(close(unscaled[32], 0.001414213562373095)) << unscaled[32];
-}
-
 TEST(Rope, RefusesARowLongerThanTheTable) {
   const TokenBatch batch = random_batch({2, 6}, 10, 10);
   const RopeTable<float> table = make_rope_table<float>(small_config(), 5, DType::f32);
   Matrix<float> x = random_matrix<float>(8, 8, 11);
-  EXPECT_THROW(rope_forward(batch, table, DType::f32, x), Error);
+  expect_bad_input({"row 1", "6 tokens", "5 positions"}, [&] { rope_forward(batch, table, DType::f32, x); });
 }
 
 }  // namespace

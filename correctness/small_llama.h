@@ -10,14 +10,15 @@
 namespace qshard::reference {
 
 /// A random model of two layers, hidden 16, with grouped queries, odd sizes, NF4 weights (its first layer's k_proj
-/// stays dense) and an adapter on every projection but the second layer's up_proj.
+/// stays dense) and an adapter on every projection but the second layer's up_proj. With `every_flag` it has what any
+/// family has: all biases, norms over heads, a window of 3 keys in its second layer, a yarn table.
 template <typename T>
 class SmallLlama {
  public:
   static constexpr std::size_t kLayers = 2;
   static constexpr std::int32_t kVocabulary = 11;
 
-  explicit SmallLlama(DType compute, double dropout) {
+  explicit SmallLlama(DType compute, double dropout, bool every_flag = false) {
     config.hidden_size = 16;
     config.intermediate_size = 20;
     config.num_hidden_layers = kLayers;
@@ -26,7 +27,8 @@ class SmallLlama {
     config.head_dim = 6;
     config.vocab_size = kVocabulary;
     config.rms_norm_eps = 1e-5;
-    config.rope_theta = 10000;
+    config.rope.theta = 10000;
+    if (every_flag) set_every_flag();
     batch = random_batch({5, 1, 7}, kVocabulary, 1);
     rope = make_rope_table<T>(config, 16, compute);
     context = {.config = &config,
@@ -96,6 +98,14 @@ class SmallLlama {
   std::vector<LayerWeights<T>> layers;
 
  private:
+  void set_every_flag() {
+    config.qkv_bias = config.o_bias = config.mlp_bias = true;
+    config.qk_norm = true;
+    config.sliding_window = 3;
+    config.layer_has_window = {false, true};
+    config.rope = {.type = RopeType::yarn, .factor = 4, .original_max_position_embeddings = 8, .attention_factor = 1.2};
+  }
+
   Tensor random_tensor(std::int64_t rows, std::int64_t cols, float scale) {
     const Matrix<float> values = scale * random_matrix<float>(rows, cols, ++seed);
     return from_floats({values.data(), static_cast<std::size_t>(values.size())}, DType::f32, {rows, cols});
@@ -109,6 +119,11 @@ class SmallLlama {
     LayerWeights<T> weights;
     weights.input_norm = random_vector(16);
     weights.post_attention_norm = random_vector(16);
+    if (config.qk_norm) {
+      weights.query_norm = random_vector(config.head_dim);
+      weights.key_norm = random_vector(config.head_dim);
+    }
+    const auto table = layer_modules(config);
     constexpr std::int64_t kSizes[kProjections][2] = {{24, 16}, {12, 16}, {12, 16}, {16, 24},
                                                       {20, 16}, {20, 16}, {16, 20}};  // out, in
     for (std::size_t i = 0; i < kProjections; ++i) {
@@ -122,6 +137,7 @@ class SmallLlama {
         stored.quantized = quantize(stored.dense.view(), {.blocksize = 32, .double_quant = true, .offset = {}}, "w");
         linear.quantized = stored.quantized.view();
       }
+      if (table[i].bias) linear.bias = T(0.3) * random_matrix<T>(out, 1, ++seed);
       if (layer == 1 && i == static_cast<std::size_t>(Projection::up)) continue;
       linear.lora = Lora<T>{T(0.3) * random_matrix<T>(3, in, ++seed), T(0.3) * random_matrix<T>(out, 3, ++seed)};
     }

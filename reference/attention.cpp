@@ -20,18 +20,34 @@ void for_each_row_and_kv_head(const TokenBatch& batch, const AttentionShape& sha
   });
 }
 
-/// Causal softmax of the queries [first, first + q.rows()) of a row over its keys; k holds those before
-/// first + q.rows(). The result is [q.rows(), k.rows()], zero where a key lies after its query.
+/// The queries [first, first + count) of a row, and the keys [first_key, first_key + keys) that any of them sees.
+struct Tile {
+  std::int64_t first;
+  std::int64_t count;
+  std::int64_t first_key;
+  std::int64_t keys;
+};
+
+Tile tile_at(std::int64_t first, std::int64_t length, std::int64_t window) {
+  const std::int64_t count = std::min(kQueriesPerTile, length - first);
+  const std::int64_t first_key = window == 0 ? 0 : std::max<std::int64_t>(0, first - window + 1);
+  return {first, count, first_key, first + count - first_key};
+}
+
+/// Softmax of a tile's queries over the keys that each sees. The result is [tile.count, tile.keys], zero where a query
+/// does not see a key.
 template <typename T, typename Queries, typename Keys>
-Matrix<T> probabilities(const Queries& q, const Keys& k, std::int64_t first, T scale) {
+Matrix<T> probabilities(const Queries& q, const Keys& k, const Tile& tile, std::int64_t window, T scale) {
   Matrix<T> p(q.rows(), k.rows());
   p.noalias() = q * k.transpose();
   for (std::int64_t i = 0; i < p.rows(); ++i) {
-    const std::int64_t visible = first + i + 1;
-    auto scores = p.row(i).head(visible).array();
+    const std::int64_t end = tile.first + i + 1 - tile.first_key;
+    const std::int64_t begin = window == 0 ? 0 : std::max<std::int64_t>(0, end - window);
+    auto scores = p.row(i).segment(begin, end - begin).array();
     scores = ((scores - scores.maxCoeff()) * scale).exp();
     scores /= scores.sum();
-    p.row(i).tail(p.cols() - visible).setZero();
+    p.row(i).head(begin).setZero();
+    p.row(i).tail(p.cols() - end).setZero();
   }
   return p;
 }
@@ -48,13 +64,13 @@ Matrix<T> attention_forward(const TokenBatch& batch, const AttentionShape& shape
   for_each_row_and_kv_head(batch, shape, [&](std::int64_t start, std::int64_t length, std::int64_t kv_head) {
     for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (std::int64_t first = 0; first < length; first += kQueriesPerTile) {
-        const std::int64_t count = std::min(kQueriesPerTile, length - first);
-        const auto q = query.block(start + first, head * d, count, d);
-        const auto k = key.block(start, kv_head * d, first + count, d);
-        const auto v = value.block(start, kv_head * d, first + count, d);
-        Matrix<T> p = probabilities<T>(q, k, first, scale);
+        const Tile tile = tile_at(first, length, shape.window);
+        const auto q = query.block(start + first, head * d, tile.count, d);
+        const auto k = key.block(start + tile.first_key, kv_head * d, tile.keys, d);
+        const auto v = value.block(start + tile.first_key, kv_head * d, tile.keys, d);
+        Matrix<T> p = probabilities<T>(q, k, tile, shape.window, scale);
         round_to(compute, p);
-        auto o = out.block(start + first, head * d, count, d);
+        auto o = out.block(start + first, head * d, tile.count, d);
         o.noalias() = p * v;
         round_to(compute, o);
       }
@@ -75,23 +91,24 @@ AttentionGradients<T> attention_backward(const TokenBatch& batch, const Attentio
   for_each_row_and_kv_head(batch, shape, [&](std::int64_t start, std::int64_t length, std::int64_t kv_head) {
     for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
       for (std::int64_t first = 0; first < length; first += kQueriesPerTile) {
-        const std::int64_t count = std::min(kQueriesPerTile, length - first);
-        const auto q = query.block(start + first, head * d, count, d);
-        const auto k = key.block(start, kv_head * d, first + count, d);
-        const auto v = value.block(start, kv_head * d, first + count, d);
-        const auto d_o = dout.block(start + first, head * d, count, d);
+        const Tile tile = tile_at(first, length, shape.window);
+        const auto q = query.block(start + first, head * d, tile.count, d);
+        const auto k = key.block(start + tile.first_key, kv_head * d, tile.keys, d);
+        const auto v = value.block(start + tile.first_key, kv_head * d, tile.keys, d);
+        const auto d_o = dout.block(start + first, head * d, tile.count, d);
 
-        const Matrix<T> p = probabilities<T>(q, k, first, scale);
+        const Matrix<T> p = probabilities<T>(q, k, tile, shape.window, scale);
         Matrix<T> rounded = p;
         round_to(compute, rounded);
-        gradients.value.block(start, kv_head * d, first + count, d).noalias() += rounded.transpose() * d_o;
+        gradients.value.block(start + tile.first_key, kv_head * d, tile.keys, d).noalias() += rounded.transpose() * d_o;
 
         Matrix<T> ds = d_o * v.transpose();  // dp so far
         const Vector<T> mean = p.cwiseProduct(ds).rowwise().sum();
         ds = p.cwiseProduct(ds.colwise() - mean);
         round_to(compute, ds);
-        gradients.query.block(start + first, head * d, count, d).noalias() = scale * (ds * k);
-        gradients.key.block(start, kv_head * d, first + count, d).noalias() += scale * (ds.transpose() * q);
+        gradients.query.block(start + first, head * d, tile.count, d).noalias() = scale * (ds * k);
+        gradients.key.block(start + tile.first_key, kv_head * d, tile.keys, d).noalias() +=
+            scale * (ds.transpose() * q);
       }
     }
     auto dk = gradients.key.block(start, kv_head * d, length, d);

@@ -10,11 +10,13 @@ struct AttentionShape {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;
+  std::int64_t window = 0;  // keys that a query sees, its own and those just before it; 0: all before it
 };
 
 /// Grouped-query causal attention (arXiv 1706.03762, 2305.13245), within each row of the batch by itself. For each
 /// head and each position i of a row
-///   p_ij = softmax over j <= i of (q_i . k_j / sqrt(head_dim)),  o_i = sum_j p_ij v_j.
+///   p_ij = softmax over j <= i of (q_i . k_j / sqrt(head_dim)),  o_i = sum_j p_ij v_j,
+/// with a sliding window (arXiv 2310.06825) over i - window < j <= i.
 /// query and the result are [tokens, heads * head_dim], key and value [tokens, kv_heads * head_dim]. As in a fused
 /// kernel scores and softmax stay in T; p and o are rounded to `compute`. Works through tiles of queries, so that at
 /// most 128 x (length of the row) probabilities exist at once in each thread. Deterministic on any number of threads.

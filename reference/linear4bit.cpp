@@ -25,7 +25,9 @@ Matrix<T> frozen_weight(const LinearWeights<T>& weights, DType compute) {
 
 template <typename T>
 Matrix<T> linear4bit_forward(const LinearWeights<T>& weights, DType compute, const Matrix<T>& x) {
-  return times_transposed(x, frozen_weight(weights, compute), compute);
+  Vector<T> bias = weights.bias;
+  round_to(compute, bias);
+  return times_transposed(x, frozen_weight(weights, compute), compute, bias);
 }
 
 template <typename T>

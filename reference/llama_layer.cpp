@@ -1,5 +1,7 @@
 #include "reference/llama_layer.h"
 
+#include <utility>
+
 #include "reference/attention.h"
 #include "reference/dropout.h"
 #include "reference/matrix_product.h"
@@ -9,8 +11,8 @@
 namespace qshard::reference {
 namespace {
 
-AttentionShape attention_shape(const ModelConfig& config) {
-  return {config.num_attention_heads, config.num_key_value_heads, config.head_dim};
+AttentionShape attention_shape(const ModelConfig& config, std::uint32_t layer) {
+  return {config.num_attention_heads, config.num_key_value_heads, config.head_dim, config.window(layer)};
 }
 
 template <typename T>
@@ -59,18 +61,11 @@ Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>
 
 }  // namespace
 
-std::string_view module_name(Projection projection) {
-  static constexpr std::array<std::string_view, kProjections> kNames = {
-      "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-      "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
-  return kNames[static_cast<std::size_t>(projection)];
-}
-
 template <typename T>
 std::int64_t LayerActivations<T>::bytes() const {
   std::int64_t elements = 0;
-  for (const Matrix<T>* kept :
-       {&attention_input, &query, &key, &value, &attention_output, &mlp_residual, &mlp_input, &gate, &up}) {
+  for (const Matrix<T>* kept : {&attention_input, &query_projected, &key_projected, &query, &key, &value,
+                                &attention_output, &mlp_residual, &mlp_input, &gate, &up}) {
     elements += kept->size();
   }
   return elements * static_cast<std::int64_t>(sizeof(T));
@@ -88,10 +83,16 @@ Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& w
   kept.query = project(context, weights, Projection::q, kept.attention_input);
   kept.key = project(context, weights, Projection::k, kept.attention_input);
   kept.value = project(context, weights, Projection::v, kept.attention_input);
+  if (config.qk_norm) {
+    kept.query_projected = std::move(kept.query);
+    kept.key_projected = std::move(kept.key);
+    kept.query = rmsnorm_forward(kept.query_projected, weights.query_norm, config.rms_norm_eps, compute);
+    kept.key = rmsnorm_forward(kept.key_projected, weights.key_norm, config.rms_norm_eps, compute);
+  }
   rope_forward(*context.batch, *context.rope, compute, kept.query);
   rope_forward(*context.batch, *context.rope, compute, kept.key);
-  kept.attention_output =
-      attention_forward(*context.batch, attention_shape(config), compute, kept.query, kept.key, kept.value);
+  kept.attention_output = attention_forward(*context.batch, attention_shape(config, context.layer), compute, kept.query,
+                                            kept.key, kept.value);
   kept.mlp_residual = project(context, weights, Projection::o, kept.attention_output);
   add_rounded(x, compute, kept.mlp_residual);
 
@@ -121,10 +122,16 @@ Matrix<T> layer_backward(const LayerContext<T>& context, const LayerWeights<T>& 
   add_rounded(dy, compute, dresidual);
 
   const Matrix<T> dattention = through(Projection::o, activations.attention_output, dresidual);
-  AttentionGradients<T> dheads = attention_backward(*context.batch, attention_shape(config), compute, activations.query,
-                                                    activations.key, activations.value, dattention);
+  AttentionGradients<T> dheads = attention_backward(*context.batch, attention_shape(config, context.layer), compute,
+                                                    activations.query, activations.key, activations.value, dattention);
   rope_backward(*context.batch, *context.rope, compute, dheads.query);
   rope_backward(*context.batch, *context.rope, compute, dheads.key);
+  if (config.qk_norm) {
+    dheads.query =
+        rmsnorm_backward(activations.query_projected, weights.query_norm, config.rms_norm_eps, compute, dheads.query);
+    dheads.key =
+        rmsnorm_backward(activations.key_projected, weights.key_norm, config.rms_norm_eps, compute, dheads.key);
+  }
   Matrix<T> dattention_input = through(Projection::v, activations.attention_input, dheads.value);
   add_rounded(through(Projection::k, activations.attention_input, dheads.key), compute, dattention_input);
   add_rounded(through(Projection::q, activations.attention_input, dheads.query), compute, dattention_input);

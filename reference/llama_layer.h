@@ -2,9 +2,9 @@
 
 #include <array>
 #include <cstdint>
-#include <string_view>
 
 #include "core/model/model_config.h"
+#include "core/model/module_table.h"
 #include "core/training/token_batch.h"
 #include "reference/linear4bit.h"
 #include "reference/matrix.h"
@@ -12,17 +12,12 @@
 
 namespace qshard::reference {
 
-/// The seven linear layers of a decoder layer, in the order in which they are stored, sharded and applied.
-enum class Projection : std::uint8_t { q, k, v, o, gate, up, down };
-inline constexpr std::size_t kProjections = 7;
-
-/// "self_attn.q_proj", ..., "mlp.down_proj": the module name within model.layers.N.
-std::string_view module_name(Projection projection);
-
 template <typename T>
 struct LayerWeights {
   Vector<T> input_norm;
   Vector<T> post_attention_norm;
+  Vector<T> query_norm;  // of each head of q, [head_dim]; empty: none
+  Vector<T> key_norm;    // of each head of k
   std::array<LinearWeights<T>, kProjections> projections;
 };
 
@@ -48,6 +43,8 @@ struct LayerContext {
 template <typename T>
 struct LayerActivations {
   Matrix<T> attention_input;   // after input_norm                       [tokens, hidden]
+  Matrix<T> query_projected;   // before the norm of its heads; empty where the model has none
+  Matrix<T> key_projected;     // the same of the keys
   Matrix<T> query;             // after RoPE                             [tokens, heads * head_dim]
   Matrix<T> key;               // after RoPE                             [tokens, kv_heads * head_dim]
   Matrix<T> value;             //                                        [tokens, kv_heads * head_dim]
@@ -60,7 +57,8 @@ struct LayerActivations {
   [[nodiscard]] std::int64_t bytes() const;
 };
 
-/// y = layer(x), x [tokens, hidden]; fills `activations` where given. Deterministic on any number of threads.
+/// y = layer(x), x [tokens, hidden], with the window, the biases and the norms over heads that the model has; fills
+/// `activations` where given. Deterministic on any number of threads.
 template <typename T>
 Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
                         LayerActivations<T>* activations);

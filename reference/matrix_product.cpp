@@ -10,11 +10,12 @@ constexpr std::int64_t kFeaturesPerPiece = 64;
 }  // namespace
 
 template <typename T>
-Matrix<T> times_transposed(const Matrix<T>& x, const Matrix<T>& w, DType compute) {
+Matrix<T> times_transposed(const Matrix<T>& x, const Matrix<T>& w, DType compute, const Vector<T>& bias) {
   Matrix<T> y(x.rows(), w.rows());
   parallel_for(x.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
     auto piece = y.middleRows(begin, end - begin);
     piece.noalias() = x.middleRows(begin, end - begin) * w.transpose();
+    if (bias.size() > 0) piece.rowwise() += bias.transpose();
     round_to(compute, piece);
   });
   return y;
@@ -53,8 +54,8 @@ void add_rounded(const Matrix<T>& addend, DType compute, Matrix<T>& values) {
   });
 }
 
-template Matrix<float> times_transposed(const Matrix<float>&, const Matrix<float>&, DType);
-template Matrix<double> times_transposed(const Matrix<double>&, const Matrix<double>&, DType);
+template Matrix<float> times_transposed(const Matrix<float>&, const Matrix<float>&, DType, const Vector<float>&);
+template Matrix<double> times_transposed(const Matrix<double>&, const Matrix<double>&, DType, const Vector<double>&);
 template Matrix<float> times(const Matrix<float>&, const Matrix<float>&, DType);
 template Matrix<double> times(const Matrix<double>&, const Matrix<double>&, DType);
 template void add_transposed_times(const Matrix<float>&, const Matrix<float>&, Matrix<float>&);

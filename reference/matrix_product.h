@@ -14,9 +14,9 @@ inline constexpr std::int64_t kTokensPerPiece = 128;
 /// element of their result to `compute`; all sums are in T. 2 * tokens * in * out operations each. Deterministic on any
 /// number of threads: the first two are split by tokens, the third by features, never along a sum.
 
-/// x w^T, [tokens, out].
+/// x w^T + bias, [tokens, out], rounded once; bias [out], or empty for none.
 template <typename T>
-Matrix<T> times_transposed(const Matrix<T>& x, const Matrix<T>& w, DType compute);
+Matrix<T> times_transposed(const Matrix<T>& x, const Matrix<T>& w, DType compute, const Vector<T>& bias = {});
 
 /// dy w, [tokens, in], with dy [tokens, out].
 template <typename T>

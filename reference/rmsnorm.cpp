@@ -21,11 +21,14 @@ Matrix<T> rmsnorm_forward(const Matrix<T>& x, const Vector<T>& weight, double ep
   Matrix<T> y(x.rows(), x.cols());
   parallel_for(x.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
-      auto row = y.row(token);
-      row = x.row(token) * reciprocal_root_mean_square(x.row(token), epsilon);
-      round_to(compute, row);
-      row.array() *= weight.transpose().array();
-      round_to(compute, row);
+      for (std::int64_t head = 0; head < x.cols(); head += weight.size()) {
+        const auto in = x.row(token).segment(head, weight.size());
+        auto out = y.row(token).segment(head, weight.size());
+        out = in * reciprocal_root_mean_square(in, epsilon);
+        round_to(compute, out);
+        out.array() *= weight.transpose().array();
+        round_to(compute, out);
+      }
     }
   });
   return y;
@@ -37,12 +40,15 @@ Matrix<T> rmsnorm_backward(const Matrix<T>& x, const Vector<T>& weight, double e
   Matrix<T> dx(x.rows(), x.cols());
   parallel_for(x.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
-      const T r = reciprocal_root_mean_square(x.row(token), epsilon);
-      auto row = dx.row(token);
-      row = dy.row(token).cwiseProduct(weight.transpose());
-      const T mean = row.dot(x.row(token)) / static_cast<T>(x.cols());
-      row = r * (row - x.row(token) * (r * r * mean));
-      round_to(compute, row);
+      for (std::int64_t head = 0; head < x.cols(); head += weight.size()) {
+        const auto in = x.row(token).segment(head, weight.size());
+        const T r = reciprocal_root_mean_square(in, epsilon);
+        auto out = dx.row(token).segment(head, weight.size());
+        out = dy.row(token).segment(head, weight.size()).cwiseProduct(weight.transpose());
+        const T mean = out.dot(in) / static_cast<T>(weight.size());
+        out = r * (out - in * (r * r * mean));
+        round_to(compute, out);
+      }
     }
   });
   return dx;

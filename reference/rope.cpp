@@ -1,25 +1,11 @@
 #include "reference/rope.h"
 
-#include <cmath>
-#include <numbers>
-
 #include "core/base/error.h"
+#include "core/model/rope_table.h"
 #include "reference/parallel.h"
 
 namespace qshard::reference {
 namespace {
-
-float scale_frequency(float frequency, const Llama3RopeScaling& scaling) {
-  const auto factor = static_cast<float>(scaling.factor);
-  const auto low = static_cast<float>(scaling.low_freq_factor);
-  const auto high = static_cast<float>(scaling.high_freq_factor);
-  const auto length = static_cast<float>(scaling.original_max_position_embeddings);
-  const float wavelength = 2 * std::numbers::pi_v<float> / frequency;
-  if (wavelength < length / high) return frequency;
-  if (wavelength > length / low) return frequency / factor;
-  const float smooth = (length / wavelength - low) / (high - low);
-  return (1 - smooth) * frequency / factor + smooth * frequency;
-}
 
 /// Rotates by the table's angles with sin multiplied by `direction` (1 or -1).
 template <typename T>
@@ -58,29 +44,12 @@ void rotate(const TokenBatch& batch, const RopeTable<T>& table, DType compute, T
 
 }  // namespace
 
-std::vector<float> rope_frequencies(const ModelConfig& config) {
-  const auto half = static_cast<std::size_t>(config.head_dim / 2);
-  std::vector<float> frequencies(half);
-  for (std::size_t i = 0; i < half; ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_dim);
-    frequencies[i] = 1.0F / std::pow(static_cast<float>(config.rope_theta), exponent);
-    if (config.rope_scaling) frequencies[i] = scale_frequency(frequencies[i], *config.rope_scaling);
-  }
-  return frequencies;
-}
-
 template <typename T>
 RopeTable<T> make_rope_table(const ModelConfig& config, std::int64_t positions, DType compute) {
-  const std::vector<float> frequencies = rope_frequencies(config);
-  const auto half = static_cast<Eigen::Index>(frequencies.size());
-  RopeTable<T> table{Matrix<T>(positions, half), Matrix<T>(positions, half)};
-  for (Eigen::Index position = 0; position < positions; ++position) {
-    for (Eigen::Index i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(position) * frequencies[static_cast<std::size_t>(i)];
-      table.cos(position, i) = static_cast<T>(std::cos(angle));
-      table.sin(position, i) = static_cast<T>(std::sin(angle));
-    }
-  }
+  const RopeAngles angles = make_rope_angles(config, positions);
+  const Eigen::Index half = config.head_dim / 2;
+  RopeTable<T> table{Eigen::Map<const Matrix<float>>(angles.cos.data(), positions, half).template cast<T>(),
+                     Eigen::Map<const Matrix<float>>(angles.sin.data(), positions, half).template cast<T>()};
   round_to(compute, table.cos);
   round_to(compute, table.sin);
   return table;

@@ -1,25 +1,12 @@
 #pragma once
 
-#include <vector>
-
 #include "core/model/model_config.h"
 #include "core/training/token_batch.h"
 #include "reference/matrix.h"
 
 namespace qshard::reference {
 
-/// Radians a position for each of the head_dim / 2 planes of rotation, in float as Hugging Face computes them:
-///   f_i = 1 / rope_theta^(2 i / head_dim).
-/// With llama3 scaling (Llama 3.1; transformers' _compute_llama3_parameters) by wavelength w_i = 2 pi / f_i, with
-/// n = original_max_position_embeddings:
-///   w_i < n / high_freq_factor   f_i
-///   w_i > n / low_freq_factor    f_i / factor
-///   in between                   (1 - s) f_i / factor + s f_i,
-///                                s = (n / w_i - low_freq_factor) / (high_freq_factor - low_freq_factor).
-std::vector<float> rope_frequencies(const ModelConfig& config);
-
-/// cos and sin of position * frequency, [positions, head_dim / 2]: the angle and its cosine in float, then rounded to
-/// the compute dtype.
+/// The values of make_rope_angles rounded to the compute dtype, [positions, head_dim / 2].
 template <typename T>
 struct RopeTable {
   Matrix<T> cos;

@@ -94,7 +94,7 @@ void cut_shards(const Slot& slot, const std::vector<float>& values, bool replica
 void initialize_adapter(ShardedWeights& weights, std::uint64_t seed) {
   for_each_adapter_slot(weights, [seed](ShardedUnit& unit, std::size_t flat, const Slot& slot) {
     const Parameter& parameter = slot.parameter;
-    if (!parameter.name.ends_with("lora_A.weight")) return;
+    if (parameter.role != ParameterRole::lora_a) return;
     const float bound = 1.0F / std::sqrt(static_cast<float>(parameter.shape[1]));
     const auto values = uniform_values(seed, parameter.name, element_count(parameter.shape), bound);
     unit.store(flat, slot, from_floats(values, parameter.dtype, parameter.shape).bytes());

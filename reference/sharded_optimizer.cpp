@@ -23,21 +23,16 @@ std::size_t first_element(const Slot& slot) {
   return static_cast<std::size_t>(slot.offset) / size_of(slot.parameter.dtype);
 }
 
-// The gradient that belongs to a slot: "...<module>.lora_A.weight" of one layer.
-const Matrix<float>& gradient_of(const LayerGradients<float>& gradients, const std::string& name) {
-  for (std::size_t i = 0; i < kProjections; ++i) {
-    const std::string_view module = module_name(static_cast<Projection>(i));
-    if (name.find(module) != std::string::npos) {
-      return name.ends_with("lora_A.weight") ? gradients[i].a : gradients[i].b;
-    }
-  }
-  fail(ExitCode::check_failed, "no gradient belongs to {}", name);
+// The gradient that belongs to an adapter's parameter, in its layer's gradients.
+const Matrix<float>& gradient_of(const LayerGradients<float>& gradients, const Parameter& parameter) {
+  const Lora<float>& gradient = gradients[static_cast<std::size_t>(parameter.projection)];
+  return parameter.role == ParameterRole::lora_a ? gradient.a : gradient.b;
 }
 
 std::vector<float> flatten(const Flat& flat, const LayerGradients<float>& gradients, std::size_t elements) {
   std::vector<float> full(elements, 0.0F);
   for (const Slot& slot : flat.slots) {
-    const Matrix<float>& gradient = gradient_of(gradients, slot.parameter.name);
+    const Matrix<float>& gradient = gradient_of(gradients, slot.parameter);
     std::copy(gradient.data(), gradient.data() + gradient.size(), full.begin() + first_element(slot));
   }
   return full;

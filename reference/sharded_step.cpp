@@ -7,6 +7,7 @@ namespace qshard::reference {
 
 // What one rank keeps between its forward and its backward pass.
 struct ShardedStep::RankPass {
+  std::shared_ptr<const RopeTable<float>> rope;
   Matrix<float> x;                                   // the running activation; in the backward pass its gradient
   std::vector<Matrix<float>> inputs;                 // of each decoder layer
   std::vector<LayerActivations<float>> activations;  // of each decoder layer; empty with gradient checkpointing
@@ -31,11 +32,11 @@ ShardedStep::ShardedStep(const ModelConfig& config, const EngineOptions& options
                          std::vector<MemoryLedger>& ranks)
     : config_(config), options_(options), weights_(&weights), ranks_(&ranks) {}
 
-LayerContext<float> ShardedStep::context(const TokenBatch& batch, std::int64_t layer, std::int64_t step,
-                                         bool training) const {
+LayerContext<float> ShardedStep::context(const RankPass& pass, const TokenBatch& batch, std::int64_t layer,
+                                         std::int64_t step, bool training) const {
   LayerContext<float> context;
   context.config = &config_;
-  context.rope = &rope_;
+  context.rope = pass.rope.get();
   context.batch = &batch;
   context.compute_dtype = options_.compute_dtype;
   context.lora_scaling = options_.lora.alpha / options_.lora.r;
@@ -64,21 +65,25 @@ void ShardedStep::drop(std::size_t rank, std::int64_t elements) {
   (*ranks_)[rank].release(elements * static_cast<std::int64_t>(sizeof(float)));
 }
 
-void ShardedStep::cover_positions(const std::vector<TokenBatch>& batches) {
-  std::int64_t longest = rope_.cos.rows();
-  for (const TokenBatch& batch : batches) {
-    for (std::size_t row = 1; row < batch.offsets.size(); ++row) {
-      longest = std::max(longest, batch.offsets[row] - batch.offsets[row - 1]);
-    }
+// One table of as many positions as the longest row so far serves all batches, but where the frequencies depend on the
+// length of a batch (dynamic).
+std::shared_ptr<const RopeTable<float>> ShardedStep::rope_for(const TokenBatch& batch) {
+  std::int64_t longest = 0;
+  for (std::size_t row = 1; row < batch.offsets.size(); ++row) {
+    longest = std::max(longest, batch.offsets[row] - batch.offsets[row - 1]);
   }
-  if (longest > rope_.cos.rows()) rope_ = make_rope_table<float>(config_, longest, options_.compute_dtype);
+  const std::int64_t known = rope_ == nullptr ? 0 : rope_->cos.rows();
+  if (longest > known || (config_.rope.type == RopeType::dynamic && longest != known)) {
+    rope_ = std::make_shared<const RopeTable<float>>(make_rope_table<float>(config_, longest, options_.compute_dtype));
+  }
+  return rope_;
 }
 
 void ShardedStep::embed_all(const std::vector<TokenBatch>& batches, std::vector<RankPass>& passes) {
-  cover_positions(batches);
   weights_->gather(0);
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
+    passes[rank].rope = rope_for(batches[rank]);
     passes[rank].x = embed(weights_->ends(rank), batches[rank]);
     round_to(options_.compute_dtype, passes[rank].x);
     hold(rank, passes[rank].x.size());
@@ -95,8 +100,8 @@ void ShardedStep::forward_layer(std::int64_t layer, const std::vector<TokenBatch
     RankPass& pass = passes[rank];
     const bool keep = training && !options_.gradient_checkpointing;
     LayerActivations<float> activations;
-    Matrix<float> y = layer_forward(context(batches[rank], layer, step, training), weights_->layer(layer, rank), pass.x,
-                                    keep ? &activations : nullptr);
+    Matrix<float> y = layer_forward(context(pass, batches[rank], layer, step, training), weights_->layer(layer, rank),
+                                    pass.x, keep ? &activations : nullptr);
     if (training) {
       hold(rank, y.size());
       pass.inputs.push_back(std::move(pass.x));
@@ -117,7 +122,7 @@ double ShardedStep::loss_of_all(const std::vector<TokenBatch>& batches, double g
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
     Matrix<float> dx;
-    const auto head = context(batches[rank], config_.num_hidden_layers, 0, training);
+    const auto head = context(passes[rank], batches[rank], config_.num_hidden_layers, 0, training);
     loss += output_loss(head, weights_->ends(rank), passes[rank].x, gradient_scale, training ? &dx : nullptr);
     if (training) passes[rank].x = std::move(dx);
   }
@@ -135,7 +140,7 @@ void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatc
     gradients[rank] = zero_gradients(weights);
     if (batches[rank].tokens() == 0) continue;
     RankPass& pass = passes[rank];
-    const auto here = context(batches[rank], layer, step, true);
+    const auto here = context(pass, batches[rank], layer, step, true);
     const Matrix<float> x = std::move(pass.inputs.back());
     pass.inputs.pop_back();
     LayerActivations<float> activations;
@@ -193,7 +198,8 @@ Matrix<float> ShardedStep::forward_logits(const TokenBatch& batch) {
   }
   drop(0, passes[0].x.size());
   gather_head();
-  Matrix<float> logits = output_logits(context(batch, config_.num_hidden_layers, 0, false), weights_->ends(0), last);
+  Matrix<float> logits =
+      output_logits(context(passes[0], batch, config_.num_hidden_layers, 0, false), weights_->ends(0), last);
   release_head();
   return logits;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/run/engine_options.h"
@@ -31,11 +32,11 @@ class ShardedStep {
  private:
   struct RankPass;  // one rank's activations
 
-  [[nodiscard]] LayerContext<float> context(const TokenBatch& batch, std::int64_t layer, std::int64_t step,
-                                            bool training) const;
+  [[nodiscard]] LayerContext<float> context(const RankPass& pass, const TokenBatch& batch, std::int64_t layer,
+                                            std::int64_t step, bool training) const;
   void gather_head();  // the embedding too where it is the output head
   void release_head();
-  void cover_positions(const std::vector<TokenBatch>& batches);
+  std::shared_ptr<const RopeTable<float>> rope_for(const TokenBatch& batch);
   void embed_all(const std::vector<TokenBatch>& batches, std::vector<RankPass>& passes);
   void forward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step, bool training,
                      std::vector<RankPass>& passes);
@@ -50,7 +51,7 @@ class ShardedStep {
   EngineOptions options_;
   ShardedWeights* weights_;
   std::vector<MemoryLedger>* ranks_;
-  RopeTable<float> rope_;  // of as many positions as the longest row so far
+  std::shared_ptr<const RopeTable<float>> rope_;  // the last one made
 };
 
 }  // namespace qshard::reference

@@ -34,16 +34,10 @@ Tensor read_dense(const HfCheckpoint& checkpoint, const Parameter& parameter) {
 }  // namespace
 
 ShardedWeights::ShardedWeights(const ShardLayout& layout, const HfCheckpoint& checkpoint,
-                               const QuantizationOptions& quantization, std::vector<MemoryLedger>& ranks) {
+                               const QuantizationOptions& quantization, std::vector<MemoryLedger>& ranks)
+    : index_(layout), head_stage_(layout.units.back().stage), infos_(head_stage_ + 1) {
   units_.reserve(layout.units.size());
-  for (const Unit& unit : layout.units) {
-    for (std::size_t flat = 0; flat < unit.flats.size(); ++flat) {
-      for (std::size_t slot = 0; slot < unit.flats[flat].slots.size(); ++slot) {
-        places_[unit.flats[flat].slots[slot].parameter.name] = {units_.size(), flat, slot};
-      }
-    }
-    units_.emplace_back(unit, layout.world_size, layout.sharding, ranks);
-  }
+  for (const Unit& unit : layout.units) units_.emplace_back(unit, layout.world_size, layout.sharding, ranks);
   load(checkpoint, quantization);
 }
 
@@ -51,24 +45,25 @@ const Slot& ShardedWeights::slot(const SlotPlace& place) const {
   return units_[place.unit].layout().flats[place.flat].slots[place.slot];
 }
 
-const SlotPlace* ShardedWeights::find(const std::string& name) const {
-  const auto found = places_.find(name);
-  return found == places_.end() ? nullptr : &found->second;
-}
-
 void ShardedWeights::load(const HfCheckpoint& checkpoint, const QuantizationOptions& quantization) {
-  for (const auto& [name, place] : places_) {
-    const Parameter& parameter = slot(place).parameter;
-    if (parameter.kind == ParameterKind::codes) {
-      load_weight4bit(name, checkpoint, quantization);
-    } else if (parameter.kind == ParameterKind::dense) {
-      store(name, read_dense(checkpoint, parameter).bytes());
+  for (std::size_t unit = 0; unit < units_.size(); ++unit) {
+    const Unit& layout = units_[unit].layout();
+    for (std::size_t flat = 0; flat < layout.flats.size(); ++flat) {
+      for (std::size_t slot = 0; slot < layout.flats[flat].slots.size(); ++slot) {
+        const Parameter& parameter = layout.flats[flat].slots[slot].parameter;
+        if (parameter.kind == ParameterKind::codes) {
+          load_weight4bit(layout.stage, parameter, checkpoint, quantization);
+        } else if (parameter.kind == ParameterKind::dense) {
+          store({unit, flat, slot}, read_dense(checkpoint, parameter).bytes());
+        }
+      }
     }
   }
 }
 
-void ShardedWeights::load_weight4bit(const std::string& name, const HfCheckpoint& checkpoint,
+void ShardedWeights::load_weight4bit(std::size_t stage, const Parameter& codes, const HfCheckpoint& checkpoint,
                                      const QuantizationOptions& quantization) {
+  const std::string& name = codes.name;
   Weight4bit weight;
   if (has_weight4bit(checkpoint, name)) {
     weight = read_weight4bit(checkpoint, name);
@@ -80,18 +75,18 @@ void ShardedWeights::load_weight4bit(const std::string& name, const HfCheckpoint
     options.storage = quantization.quant_storage;
     weight = quantize(checkpoint.tensor(name), options, name);
   }
-  store(name, std::as_bytes(std::span(weight.codes)));
+  const auto place = [&](ParameterRole role) { return *index_.find(stage, role, codes.projection); };
+  store(place(ParameterRole::weight), std::as_bytes(std::span(weight.codes)));
   if (weight.info.nested) {
-    store(name + ".absmax", std::as_bytes(std::span(weight.absmax_codes)));
-    store(name + ".nested_absmax", std::as_bytes(std::span(weight.nested_absmax)));
+    store(place(ParameterRole::absmax), std::as_bytes(std::span(weight.absmax_codes)));
+    store(place(ParameterRole::nested_absmax), std::as_bytes(std::span(weight.nested_absmax)));
   } else {
-    store(name + ".absmax", std::as_bytes(std::span(weight.absmax)));
+    store(place(ParameterRole::absmax), std::as_bytes(std::span(weight.absmax)));
   }
-  infos_[name] = weight.info;
+  infos_[stage][static_cast<std::size_t>(codes.projection)] = weight.info;
 }
 
-void ShardedWeights::store(const std::string& name, std::span<const std::byte> bytes) {
-  const SlotPlace& place = places_.at(name);
+void ShardedWeights::store(const SlotPlace& place, std::span<const std::byte> bytes) {
   units_[place.unit].store(place.flat, slot(place), bytes);
 }
 
@@ -107,59 +102,68 @@ void ShardedWeights::release(std::size_t stage) {
   }
 }
 
-TensorView ShardedWeights::gathered(const std::string& name, std::size_t rank) const {
-  const SlotPlace& place = places_.at(name);
-  const Slot& found = slot(place);
-  const std::span<const std::byte> flat = units_[place.unit].gathered(rank)[place.flat];
+TensorView ShardedWeights::gathered(std::size_t rank, std::size_t stage, ParameterRole role,
+                                    Projection projection) const {
+  const SlotPlace* place = index_.find(stage, role, projection);
+  if (place == nullptr) return {};
+  const GatheredFlats flats = units_[place->unit].gathered(rank);
+  if (flats.empty()) return {};
+  const Slot& found = slot(*place);
   return {found.parameter.dtype, found.parameter.shape,
-          flat.subspan(static_cast<std::size_t>(found.offset), static_cast<std::size_t>(found.parameter.bytes()))};
+          flats[place->flat].subspan(static_cast<std::size_t>(found.offset),
+                                     static_cast<std::size_t>(found.parameter.bytes()))};
 }
 
-LinearWeights<float> ShardedWeights::linear(const std::string& module, std::size_t rank) const {
-  const std::string name = module + ".weight";
+Vector<float> ShardedWeights::vector(std::size_t rank, std::size_t stage, ParameterRole role,
+                                     Projection projection) const {
+  const TensorView values = gathered(rank, stage, role, projection);
+  return values.bytes.empty() ? Vector<float>() : to_vector(values);
+}
+
+LinearWeights<float> ShardedWeights::linear(std::size_t rank, std::size_t stage, Projection projection) const {
+  const auto part = [&](ParameterRole role) { return gathered(rank, stage, role, projection); };
   LinearWeights<float> weights;
-  const TensorView weight = gathered(name, rank);
-  const auto info = infos_.find(name);
-  if (info == infos_.end()) {
+  const TensorView weight = part(ParameterRole::weight);
+  const std::optional<Weight4bitInfo>& info = infos_[stage][static_cast<std::size_t>(projection)];
+  if (!info) {
     weights.dense = weight;
   } else {
-    Weight4bitView view{&info->second, as<std::uint8_t>(weight), {}, {}, {}};
-    if (info->second.nested) {
-      view.absmax_codes = as<std::uint8_t>(gathered(name + ".absmax", rank));
-      view.nested_absmax = as<float>(gathered(name + ".nested_absmax", rank));
+    Weight4bitView view{&*info, as<std::uint8_t>(weight), {}, {}, {}};
+    if (info->nested) {
+      view.absmax_codes = as<std::uint8_t>(part(ParameterRole::absmax));
+      view.nested_absmax = as<float>(part(ParameterRole::nested_absmax));
     } else {
-      view.absmax = as<float>(gathered(name + ".absmax", rank));
+      view.absmax = as<float>(part(ParameterRole::absmax));
     }
     weights.quantized = view;
   }
-  if (find(module + ".lora_A.weight") != nullptr) {
-    weights.lora = Lora<float>{to_matrix<float>(gathered(module + ".lora_A.weight", rank), DType::f32),
-                               to_matrix<float>(gathered(module + ".lora_B.weight", rank), DType::f32)};
+  weights.bias = vector(rank, stage, ParameterRole::bias, projection);
+  if (index_.find(stage, ParameterRole::lora_a, projection) != nullptr) {
+    weights.lora = Lora<float>{to_matrix<float>(part(ParameterRole::lora_a), DType::f32),
+                               to_matrix<float>(part(ParameterRole::lora_b), DType::f32)};
   }
   return weights;
 }
 
 LayerWeights<float> ShardedWeights::layer(std::int64_t layer, std::size_t rank) const {
+  const auto stage = static_cast<std::size_t>(layer + 1);
   LayerWeights<float> weights;
-  weights.input_norm = to_vector(gathered(module_path(layer, "input_layernorm.weight"), rank));
-  weights.post_attention_norm = to_vector(gathered(module_path(layer, "post_attention_layernorm.weight"), rank));
+  weights.input_norm = vector(rank, stage, ParameterRole::input_norm);
+  weights.post_attention_norm = vector(rank, stage, ParameterRole::post_attention_norm);
+  weights.query_norm = vector(rank, stage, ParameterRole::query_norm);
+  weights.key_norm = vector(rank, stage, ParameterRole::key_norm);
   for (std::size_t i = 0; i < kProjections; ++i) {
-    weights.projections[i] = linear(module_path(layer, module_name(static_cast<Projection>(i))), rank);
+    weights.projections[i] = linear(rank, stage, static_cast<Projection>(i));
   }
   return weights;
 }
 
 EndWeights<float> ShardedWeights::ends(std::size_t rank) const {
-  const bool tied = find("lm_head.weight") == nullptr;
+  const bool tied = index_.find(head_stage_, ParameterRole::output_head) == nullptr;
   EndWeights<float> weights;
-  const auto if_gathered = [this, rank](const std::string& name) {
-    const bool here = !units_[places_.at(name).unit].gathered(rank).empty();
-    return here ? gathered(name, rank) : TensorView{};
-  };
-  weights.embedding = if_gathered("model.embed_tokens.weight");
-  weights.output_head = tied ? weights.embedding : if_gathered("lm_head.weight");
-  const TensorView norm = if_gathered("model.norm.weight");
-  if (!norm.bytes.empty()) weights.final_norm = to_vector(norm);
+  weights.embedding = gathered(rank, 0, ParameterRole::embedding);
+  weights.output_head = tied ? weights.embedding : gathered(rank, head_stage_, ParameterRole::output_head);
+  weights.final_norm = vector(rank, head_stage_, ParameterRole::final_norm);
   return weights;
 }
 

@@ -1,25 +1,18 @@
 #pragma once
 
-#include <map>
-#include <string>
-#include <string_view>
+#include <array>
+#include <optional>
 #include <vector>
 
 #include "core/formats/hf_checkpoint.h"
+#include "core/sharding/slot_index.h"
 #include "reference/llama_ends.h"
 #include "reference/llama_layer.h"
 #include "reference/sharded_unit.h"
 
 namespace qshard::reference {
 
-/// Where a parameter lies: units[unit].layout().flats[flat].slots[slot].
-struct SlotPlace {
-  std::size_t unit;
-  std::size_t flat;
-  std::size_t slot;
-};
-
-/// The model's parameters as shards on all ranks, found by name, gathered and released by stage.
+/// The model's parameters as shards on all ranks, gathered and released by stage.
 class ShardedWeights {
  public:
   /// Reads every frozen parameter from the checkpoint, one tensor at a time: a linear layer that the layout holds in
@@ -30,9 +23,6 @@ class ShardedWeights {
 
   [[nodiscard]] std::vector<ShardedUnit>& units() { return units_; }
   [[nodiscard]] const std::vector<ShardedUnit>& units() const { return units_; }
-  [[nodiscard]] const Slot& slot(const SlotPlace& place) const;
-  /// The parameter's place, or nullptr where the model has none of that name.
-  [[nodiscard]] const SlotPlace* find(const std::string& name) const;
 
   /// Gathers or releases all units that a stage of the forward pass needs.
   void gather(std::size_t stage);
@@ -45,16 +35,24 @@ class ShardedWeights {
   [[nodiscard]] EndWeights<float> ends(std::size_t rank) const;
 
  private:
-  [[nodiscard]] TensorView gathered(const std::string& name, std::size_t rank) const;
-  [[nodiscard]] LinearWeights<float> linear(const std::string& module, std::size_t rank) const;
+  [[nodiscard]] const Slot& slot(const SlotPlace& place) const;
+  // A gathered parameter as `rank` sees it; without bytes where the model has none or its unit is not gathered.
+  [[nodiscard]] TensorView gathered(std::size_t rank, std::size_t stage, ParameterRole role,
+                                    Projection projection = Projection::q) const;
+  [[nodiscard]] Vector<float> vector(std::size_t rank, std::size_t stage, ParameterRole role,
+                                     Projection projection = Projection::q) const;
+  [[nodiscard]] LinearWeights<float> linear(std::size_t rank, std::size_t stage, Projection projection) const;
   void load(const HfCheckpoint& checkpoint, const QuantizationOptions& quantization);
-  void load_weight4bit(const std::string& name, const HfCheckpoint& checkpoint,
+  void load_weight4bit(std::size_t stage, const Parameter& codes, const HfCheckpoint& checkpoint,
                        const QuantizationOptions& quantization);
-  void store(const std::string& name, std::span<const std::byte> bytes);
+  void store(const SlotPlace& place, std::span<const std::byte> bytes);
 
+  using LayerInfos = std::array<std::optional<Weight4bitInfo>, kProjections>;
+
+  SlotIndex index_;
+  std::size_t head_stage_;
   std::vector<ShardedUnit> units_;
-  std::map<std::string, SlotPlace> places_;
-  std::map<std::string, Weight4bitInfo> infos_;  // by the weight's name
+  std::vector<LayerInfos> infos_;  // index = stage; empty where a weight is not 4-bit
 };
 
 }  // namespace qshard::reference

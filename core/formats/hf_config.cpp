@@ -5,6 +5,8 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/formats/hf_family.h"
+#include "core/formats/hf_rope_config.h"
 
 namespace qshard {
 namespace {
@@ -27,70 +29,42 @@ double positive(const JsonObject& fields, std::string_view key) {
   return value;
 }
 
-// The configuration of a model without one of these fields is that of a model with it off.
-void must_be_off(const JsonObject& fields, std::string_view key) {
-  if (fields.has(key) && fields.boolean(key)) fail_input("{}: biases are not supported", fields.where(key));
-}
-
-void check_kind(const JsonObject& fields) {
-  const std::string& model_type = fields.string("model_type");
-  if (model_type != "llama") {
-    fail_input("{}: \"{}\" is not supported; known: llama", fields.where("model_type"), model_type);
-  }
+void check_activation(const JsonObject& fields) {
   if (fields.has("hidden_act") && fields.string("hidden_act") != "silu") {
     fail_input("{}: \"{}\" is not supported; known: silu", fields.where("hidden_act"), fields.string("hidden_act"));
   }
-  must_be_off(fields, "attention_bias");
-  must_be_off(fields, "mlp_bias");
+}
+
+// A key that is not there takes the family's value, one that is null the value that follows from the other sizes.
+std::int64_t derived_size(const JsonObject& fields, std::string_view key, std::optional<std::int64_t> of_family,
+                          std::int64_t derived) {
+  if (fields.has(key)) return size_field(fields, key);
+  return fields.value().contains(key) ? derived : of_family.value_or(derived);
 }
 
 void read_sizes(const JsonObject& fields, ModelConfig& config) {
+  const FamilyDefaults defaults = family_defaults(config.family);
   config.hidden_size = size_field(fields, "hidden_size");
   config.intermediate_size = size_field(fields, "intermediate_size");
   config.num_hidden_layers = size_field(fields, "num_hidden_layers");
   config.num_attention_heads = size_field(fields, "num_attention_heads");
-  config.num_key_value_heads = size_field(fields, "num_key_value_heads", config.num_attention_heads);
+  config.num_key_value_heads =
+      derived_size(fields, "num_key_value_heads", defaults.num_key_value_heads, config.num_attention_heads);
   config.vocab_size = size_field(fields, "vocab_size");
-  config.max_position_embeddings = size_field(fields, "max_position_embeddings", 2048);
+  config.max_position_embeddings = size_field(fields, "max_position_embeddings", defaults.max_position_embeddings);
   config.rms_norm_eps = fields.has("rms_norm_eps") ? positive(fields, "rms_norm_eps") : 1e-6;
   if (config.num_attention_heads % config.num_key_value_heads != 0) {
     fail_input("{}: {} does not divide the {} attention heads", fields.where("num_key_value_heads"),
                config.num_key_value_heads, config.num_attention_heads);
   }
   const std::int64_t quotient = config.hidden_size / config.num_attention_heads;
-  if (!fields.has("head_dim") && config.hidden_size % config.num_attention_heads != 0) {
+  config.head_dim = derived_size(fields, "head_dim", defaults.head_dim, quotient);
+  const bool is_quotient = !fields.has("head_dim") && config.head_dim == quotient;
+  if (is_quotient && config.hidden_size % config.num_attention_heads != 0) {
     fail_input("{}: {} is not a multiple of the {} attention heads, and head_dim is missing",
                fields.where("hidden_size"), config.hidden_size, config.num_attention_heads);
   }
-  config.head_dim = size_field(fields, "head_dim", quotient);
   if (config.head_dim % 2 != 0) fail_input("{}: {} is odd", fields.where("head_dim"), config.head_dim);
-}
-
-// `scaling` is rope_scaling, or the newer rope_parameters.
-void read_rope_scaling(const JsonObject& scaling, ModelConfig& config) {
-  const std::string_view key = scaling.has("rope_type") ? "rope_type" : "type";
-  const std::string type = scaling.has(key) ? scaling.string(key) : "default";
-  if (type == "default") return;
-  if (type != "llama3") fail_input("{}: \"{}\" is not supported; known: default, llama3", scaling.where(key), type);
-  Llama3RopeScaling llama3;
-  llama3.factor = positive(scaling, "factor");
-  llama3.low_freq_factor = positive(scaling, "low_freq_factor");
-  llama3.high_freq_factor = positive(scaling, "high_freq_factor");
-  llama3.original_max_position_embeddings = size_field(scaling, "original_max_position_embeddings");
-  if (llama3.high_freq_factor <= llama3.low_freq_factor) {
-    fail_input("{}: must be greater than low_freq_factor", scaling.where("high_freq_factor"));
-  }
-  config.rope_scaling = llama3;
-}
-
-void read_rope(const JsonObject& fields, ModelConfig& config) {
-  config.rope_theta = fields.has("rope_theta") ? positive(fields, "rope_theta") : 10000.0;
-  if (fields.has("rope_scaling")) read_rope_scaling(fields.object("rope_scaling"), config);
-  if (fields.has("rope_parameters")) {
-    const JsonObject parameters = fields.object("rope_parameters");
-    if (parameters.has("rope_theta")) config.rope_theta = positive(parameters, "rope_theta");
-    read_rope_scaling(parameters, config);
-  }
 }
 
 // A token id; some checkpoints write -1 for "none".
@@ -129,9 +103,12 @@ ModelConfig parse_hf_config(std::string_view text, std::string_view where) {
   config.text = text;
   const Json json = parse_json(text, where);
   const JsonObject fields(json, std::string(where));
-  check_kind(fields);
+  config.family = read_family(fields);
+  check_activation(fields);
   read_sizes(fields, config);
-  read_rope(fields, config);
+  read_biases_and_norms(fields, config);
+  read_sliding_window(fields, config);
+  config.rope = read_rope_config(fields, config.max_position_embeddings);
   read_tokens(fields, config);
   read_quantization(fields, config);
   config.tie_word_embeddings = fields.has("tie_word_embeddings") && fields.boolean("tie_word_embeddings");

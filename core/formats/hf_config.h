@@ -11,9 +11,10 @@
 
 namespace qshard {
 
-/// Reads the text of a config.json; `where` names the file. What the file leaves out takes the default of transformers'
-/// ModelConfig. Throws Error(bad_input) naming file and key for anything but a Llama that is computed here: another
-/// model_type, activation or rope_type, biases, another quantization method.
+/// Reads the text of a config.json as transformers 4 and 5 write it; `where` names the file. What the file leaves out
+/// takes the default that transformers has for the family (see hf_family.h, hf_rope_config.h); sizes that decide the
+/// shape of a weight and that no family leaves out must be there. Throws Error(bad_input) naming file and key for
+/// anything that is not computed here: another model_type, activation, rope_type or quantization method.
 ModelConfig parse_hf_config(std::string_view text, std::string_view where);
 
 /// The same from a file.

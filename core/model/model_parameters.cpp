@@ -1,52 +1,85 @@
 #include "core/model/model_parameters.h"
 
-#include <span>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "core/base/error.h"
 #include "core/model/lora_targets.h"
-#include "core/model/module_table.h"
 
 namespace qshard {
 namespace {
 
-void add_codes_and_statistics(const std::string& name, const Weight4bitInfo& info, std::vector<Parameter>& list) {
-  const std::int64_t elements = element_count(info.shape);
-  const std::int64_t blocks = block_count(elements, info.blocksize);
-  list.push_back({name, ParameterKind::codes, info.storage, storage_shape(elements, info.storage, name)});
-  if (info.nested) {
-    const std::int64_t nested_blocks = block_count(blocks, kNestedBlocksize);
-    list.push_back({name + ".nested_absmax", ParameterKind::statistics, DType::f32, {nested_blocks}});
-    list.push_back({name + ".absmax", ParameterKind::statistics, DType::u8, {blocks}});
-  } else {
-    list.push_back({name + ".absmax", ParameterKind::statistics, DType::f32, {blocks}});
+// Everything that belongs to one linear layer of a decoder layer.
+class ModuleParameters {
+ public:
+  ModuleParameters(std::int64_t layer, const LinearModule& module, DType dtype, std::vector<Parameter>& list)
+      : path_(module_path(layer, module.name)), module_(&module), dtype_(dtype), list_(&list) {}
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] std::string weight_name() const { return path_ + ".weight"; }
+  [[nodiscard]] Shape shape() const { return {module_->out, module_->in}; }
+
+  void add_dense() { add(".weight", ParameterKind::dense, dtype_, shape(), ParameterRole::weight); }
+
+  void add_codes_and_statistics(const Weight4bitInfo& info) {
+    const std::int64_t elements = element_count(info.shape);
+    const std::int64_t blocks = block_count(elements, info.blocksize);
+    add(".weight", ParameterKind::codes, info.storage, storage_shape(elements, info.storage, weight_name()),
+        ParameterRole::weight);
+    if (info.nested) {
+      add(".weight.nested_absmax", ParameterKind::statistics, DType::f32, {block_count(blocks, kNestedBlocksize)},
+          ParameterRole::nested_absmax);
+    }
+    add(".weight.absmax", ParameterKind::statistics, info.nested ? DType::u8 : DType::f32, {blocks},
+        ParameterRole::absmax);
+  }
+
+  void add_bias() { add(".bias", ParameterKind::dense, dtype_, {module_->out}, ParameterRole::bias); }
+
+  void add_adapter(std::int64_t r) {
+    add(".lora_A.weight", ParameterKind::lora, dtype_, {r, module_->in}, ParameterRole::lora_a);
+    add(".lora_B.weight", ParameterKind::lora, dtype_, {module_->out, r}, ParameterRole::lora_b);
+  }
+
+ private:
+  void add(std::string_view part, ParameterKind kind, DType dtype, Shape shape, ParameterRole role) {
+    list_->push_back({path_ + std::string(part), kind, dtype, std::move(shape), role, module_->role});
+  }
+
+  std::string path_;
+  const LinearModule* module_;
+  DType dtype_;
+  std::vector<Parameter>* list_;
+};
+
+void add_norms(std::int64_t layer, const ModelConfig& config, DType dtype, std::vector<Parameter>& list) {
+  const auto add = [&](std::string_view norm, std::int64_t features, ParameterRole role) {
+    list.push_back({module_path(layer, norm), ParameterKind::dense, dtype, {features}, role, {}});
+  };
+  add("input_layernorm.weight", config.hidden_size, ParameterRole::input_norm);
+  add("post_attention_layernorm.weight", config.hidden_size, ParameterRole::post_attention_norm);
+  if (config.qk_norm) {
+    add("self_attn.q_norm.weight", config.head_dim, ParameterRole::query_norm);
+    add("self_attn.k_norm.weight", config.head_dim, ParameterRole::key_norm);
   }
 }
 
-ModelStage decoder_stage(std::int64_t layer, std::span<const LinearModule> modules, const ModelConfig& config,
-                         const QuantizationOptions& quantization, const LoraOptions& lora, DType dtype,
-                         const PrequantizedInfo& prequantized) {
+ModelStage decoder_stage(std::int64_t layer, const ModelConfig& config, const QuantizationOptions& quantization,
+                         const LoraOptions& lora, DType dtype, const PrequantizedInfo& prequantized) {
   ModelStage stage{fmt::format("model.layers.{}", layer), {}};
-  auto& list = stage.parameters;
-  for (const std::string_view norm : {"input_layernorm", "post_attention_layernorm"}) {
-    list.push_back({module_path(layer, norm) + ".weight", ParameterKind::dense, dtype, {config.hidden_size}});
-  }
-  for (const LinearModule& module : modules) {
-    const std::string name = module.name + ".weight";
-    const Shape shape{module.out, module.in};
-    std::optional<Weight4bitInfo> info = prequantized(name, shape);
-    if (!info && quantization.load_in_4bit) info = planned_info(quantization, dtype, shape);
+  add_norms(layer, config, dtype, stage.parameters);
+  for (const LinearModule& module : layer_modules(config)) {
+    ModuleParameters parameters(layer, module, dtype, stage.parameters);
+    std::optional<Weight4bitInfo> info = prequantized(parameters.weight_name(), parameters.shape());
+    if (!info && quantization.load_in_4bit) info = planned_info(quantization, dtype, parameters.shape());
     if (info) {
-      add_codes_and_statistics(name, *info, list);
+      parameters.add_codes_and_statistics(*info);
     } else {
-      list.push_back({name, ParameterKind::dense, dtype, shape});
+      parameters.add_dense();
     }
-    if (is_target(lora.target_modules, module.name)) {
-      list.push_back({module.name + ".lora_A.weight", ParameterKind::lora, dtype, {lora.r, module.in}});
-      list.push_back({module.name + ".lora_B.weight", ParameterKind::lora, dtype, {module.out, lora.r}});
-    }
+    if (module.bias) parameters.add_bias();
+    if (is_target(lora.target_modules, parameters.path())) parameters.add_adapter(lora.r);
   }
   return stage;
 }
@@ -61,10 +94,6 @@ bool has_adapter(const std::vector<ModelStage>& stages) {
 }
 
 }  // namespace
-
-std::string module_path(std::int64_t layer, std::string_view module) {
-  return fmt::format("model.layers.{}.{}", layer, module);
-}
 
 Weight4bitInfo planned_info(const QuantizationOptions& options, DType dtype, const Shape& shape) {
   Weight4bitInfo info;
@@ -81,16 +110,15 @@ std::vector<ModelStage> list_model_stages(const ModelConfig& config, const Quant
                                           const LoraOptions& lora, DType dtype, const PrequantizedInfo& prequantized) {
   const Shape table{config.vocab_size, config.hidden_size};
   std::vector<ModelStage> stages{
-      {"model.embed_tokens", {{"model.embed_tokens.weight", ParameterKind::dense, dtype, table}}}};
-  const std::vector<LinearModule> modules = linear_modules(config);
-  const std::size_t in_layer = modules.size() / static_cast<std::size_t>(config.num_hidden_layers);
+      {"model.embed_tokens",
+       {{"model.embed_tokens.weight", ParameterKind::dense, dtype, table, ParameterRole::embedding}}}};
   for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const auto of_layer = std::span(modules).subspan(static_cast<std::size_t>(layer) * in_layer, in_layer);
-    stages.push_back(decoder_stage(layer, of_layer, config, quantization, lora, dtype, prequantized));
+    stages.push_back(decoder_stage(layer, config, quantization, lora, dtype, prequantized));
   }
-  ModelStage head{"lm_head", {{"model.norm.weight", ParameterKind::dense, dtype, {config.hidden_size}}}};
+  ModelStage head{
+      "lm_head", {{"model.norm.weight", ParameterKind::dense, dtype, {config.hidden_size}, ParameterRole::final_norm}}};
   if (!config.tie_word_embeddings) {
-    head.parameters.push_back({"lm_head.weight", ParameterKind::dense, dtype, table});
+    head.parameters.push_back({"lm_head.weight", ParameterKind::dense, dtype, table, ParameterRole::output_head});
   }
   stages.push_back(std::move(head));
   if (!has_adapter(stages)) {

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "correctness/golden_llama.h"
+#include "reference/sharded_engine.h"
+
+namespace qshard::reference {
+
+/// What a golden training run leaves.
+struct Trajectory {
+  std::vector<double> losses;  // before each step, and after the last
+  std::vector<double> grad_norms;
+  NamedTensors adapter;
+};
+
+/// Trains the golden run `of` again, from its adapter_init on its checkpoint `base`: `steps` AdamW steps on its batch.
+inline Trajectory train(const std::filesystem::path& of, const std::string& base, const EngineOptions& options,
+                        double learning_rate, std::int64_t steps) {
+  const HfCheckpoint checkpoint = HfCheckpoint::open(of / base);
+  const auto engine = make_sharded_engine(checkpoint, options);
+  engine->load_adapter(read_named_tensors(of / "adapter_init" / "adapter_model.safetensors"));
+  const std::vector<TokenBatch> ranks = golden_batches(static_cast<std::size_t>(options.world_size), of);
+  Trajectory result;
+  for (std::int64_t step = 1; step <= steps; ++step) {
+    const StepResult taken = engine->train_step({ranks}, learning_rate, step);
+    result.losses.push_back(taken.loss);
+    result.grad_norms.push_back(taken.grad_norm);
+  }
+  const LossSum last = engine->evaluate(golden_batches(1, of)[0]);
+  result.losses.push_back(last.sum / static_cast<double>(last.loss_tokens));
+  result.adapter = engine->adapter();
+  return result;
+}
+
+/// Every number within `bound` of the expected one, relative to it; both of the same length.
+inline void expect_relative(const std::vector<double>& got, const std::vector<double>& expected, double bound,
+                            const char* what) {
+  ASSERT_EQ(got.size(), expected.size()) << what;
+  double largest = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double difference = std::abs(got[i] - expected[i]) / expected[i];
+    EXPECT_TRUE(difference <= bound) << what << " " << i << ": " << got[i] << " against " << expected[i];
+    largest = std::max(largest, difference);
+  }
+  ::testing::Test::RecordProperty(std::string(what) + ", largest relative difference", std::to_string(largest));
+}
+
+}  // namespace qshard::reference
