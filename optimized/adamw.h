@@ -35,10 +35,9 @@ void adamw_update(const AdamWStep& step, std::int64_t count, void* parameter, co
                   const float* factor, void* exp_avg, void* exp_avg_sq, cudaStream_t stream);
 
 /// factor[0] = min(1, max_norm / (sqrt(norm_squared[0]) + 1e-6)), in double and then rounded to float: torch's
-/// clip_grad_norm_ and reference::clip_factor. 1 where max_norm is 0. NaN where norm_squared[0] is not finite, whatever
-/// max_norm is, so that adamw_update() leaves parameter and moments as they are. One launch on `stream`. Throws
-/// Error(bad_input) for null or unaligned pointers and a max_norm that is negative or NaN; Error(rank_failed) when the
-/// launch fails.
+/// clip_grad_norm_ and reference::clip_factor. 1 where max_norm is 0 or less. NaN where norm_squared[0] is not finite,
+/// whatever max_norm is, so that adamw_update() leaves parameter and moments as they are. One launch on `stream`.
+/// Throws Error(bad_input) for null or unaligned pointers; Error(rank_failed) when the launch fails.
 void clip_factor(const double* norm_squared, double max_norm, float* factor, cudaStream_t stream);
 
 }  // namespace qshard::optimized
