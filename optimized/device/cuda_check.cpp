@@ -70,4 +70,12 @@ void check_at_least(std::int64_t value, std::int64_t least, const char* what) {
   if (value < least) fail_input("{} is {}, but must be at least {}", what, value, least);
 }
 
+void check_at_most(std::int64_t value, std::int64_t most, const char* what) {
+  if (value > most) fail_input("{} is {}, but must be at most {}", what, value, most);
+}
+
+void check_multiple(std::int64_t value, std::int64_t factor, const char* what) {
+  if (value % factor != 0) fail_input("{} is {}, but must be a multiple of {}", what, value, factor);
+}
+
 }  // namespace qshard::optimized

@@ -29,6 +29,12 @@ void check_blocksize(std::int64_t blocksize);
 /// Throws Error(bad_input), naming `what`, when `value` is less than `least`.
 void check_at_least(std::int64_t value, std::int64_t least, const char* what);
 
+/// Throws Error(bad_input), naming `what`, when `value` is more than `most`.
+void check_at_most(std::int64_t value, std::int64_t most, const char* what);
+
+/// Throws Error(bad_input), naming `what`, when `value` is not a multiple of `factor`.
+void check_multiple(std::int64_t value, std::int64_t factor, const char* what);
+
 }  // namespace qshard::optimized
 
 #define QSHARD_CUDA_CHECK(statement) ::qshard::optimized::check_cuda((statement), #statement, __FILE__, __LINE__)

@@ -1,0 +1,201 @@
+#include "core/tensor/weight4bit.h"
+#include "optimized/device/cuda_check.h"
+#include "optimized/element_vector.cuh"
+#include "optimized/rmsnorm.h"
+#include "optimized/team_reduce.cuh"
+
+namespace qshard::optimized {
+
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kHeld = 4;  // vectors that a thread keeps in registers between its two passes over a row
+
+/// A row is what is normalized at once: a group of a token. kTeam threads share it, a warp or the whole thread block.
+struct NormTask {
+  std::int64_t rows;
+  std::int64_t groups;
+  std::int64_t size;
+  std::int64_t x_stride;
+  std::int64_t y_stride;
+  float epsilon;
+
+  [[nodiscard]] __device__ std::int64_t x_offset(std::int64_t row) const {
+    return row / groups * x_stride + row % groups * size;
+  }
+  [[nodiscard]] __device__ std::int64_t y_offset(std::int64_t row) const {
+    return row / groups * y_stride + row % groups * size;
+  }
+  [[nodiscard]] __device__ float reciprocal_root_mean_square(float squares) const {
+    return 1.0F / sqrtf(squares / static_cast<float>(size) + epsilon);
+  }
+};
+
+template <int kTeam>
+__device__ __forceinline__ std::int64_t row_of_team() {
+  return static_cast<std::int64_t>(blockIdx.x) * (kThreads / kTeam) + threadIdx.x / kTeam;
+}
+
+/// visit(k, i) for each vector i below `vectors` of this thread; k is its place among the kHeld that are kept in
+/// registers, a constant after unrolling, or kHeld for those that are not.
+template <int kTeam, typename Visit>
+__device__ __forceinline__ void for_own_vectors(int vectors, const Visit& visit) {
+  const int lane = static_cast<int>(threadIdx.x) % kTeam;
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    if (lane + k * kTeam < vectors) visit(k, lane + k * kTeam);
+  }
+  for (int i = lane + kHeld * kTeam; i < vectors; i += kTeam) visit(kHeld, i);
+}
+
+template <typename T, int kCount, int kTeam>
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(const NormTask task, const T* x_rows, const T* weight, T* y_rows) {
+  const std::int64_t row = row_of_team<kTeam>();
+  if (row >= task.rows) return;
+  const T* x = x_rows + task.x_offset(row);
+  T* y = y_rows + task.y_offset(row);
+  const int vectors = static_cast<int>(task.size / kCount);
+  ElementVector<T, kCount> held[kHeld];
+  float values[kCount];
+
+  float squares = 0.0F;
+  for_own_vectors<kTeam>(vectors, [&](int k, int i) {
+    const ElementVector<T, kCount> vector = vector_at<kCount>(x, i);
+    if (k < kHeld) held[k] = vector;
+    to_floats(vector, values);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) squares += values[e] * values[e];
+  });
+  const float r = task.reciprocal_root_mean_square(team_reduce<kTeam>(squares, Sum{}));
+
+  for_own_vectors<kTeam>(vectors, [&](int k, int i) {
+    to_floats(k < kHeld ? held[k] : vector_at<kCount>(x, i), values);
+    float factors[kCount];
+    to_floats(vector_at<kCount>(weight, i), factors);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) values[e] *= r;
+    round_to<T>(values);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) values[e] *= factors[e];
+    vector_at<kCount>(y, i) = rounded<T>(values);
+  });
+}
+
+template <typename T, int kCount, int kTeam>
+__global__ void __launch_bounds__(kThreads) backward_kernel(const NormTask task, const T* x_rows, const T* weight,
+                                                            const T* dy_rows, const T* addend_rows, T* dx_rows) {
+  const std::int64_t row = row_of_team<kTeam>();
+  if (row >= task.rows) return;
+  const T* x = x_rows + task.x_offset(row);
+  const T* addend = addend_rows != nullptr ? addend_rows + task.x_offset(row) : nullptr;
+  const T* dy = dy_rows + task.y_offset(row);
+  T* dx = dx_rows + task.y_offset(row);
+  const int vectors = static_cast<int>(task.size / kCount);
+  ElementVector<T, kCount> held_x[kHeld];
+  ElementVector<T, kCount> held_dy[kHeld];
+  float values[kCount];
+  float gradients[kCount];
+  float factors[kCount];
+
+  float squares = 0.0F;
+  float products = 0.0F;
+  for_own_vectors<kTeam>(vectors, [&](int k, int i) {
+    const ElementVector<T, kCount> x_vector = vector_at<kCount>(x, i);
+    const ElementVector<T, kCount> dy_vector = vector_at<kCount>(dy, i);
+    if (k < kHeld) {
+      held_x[k] = x_vector;
+      held_dy[k] = dy_vector;
+    }
+    to_floats(x_vector, values);
+    to_floats(dy_vector, gradients);
+    to_floats(vector_at<kCount>(weight, i), factors);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) {
+      squares += values[e] * values[e];
+      products += gradients[e] * factors[e] * values[e];
+    }
+  });
+  const float r = task.reciprocal_root_mean_square(team_reduce<kTeam>(squares, Sum{}));
+  const float mean = team_reduce<kTeam>(products, Sum{}) / static_cast<float>(task.size);
+  const float towards_x = r * r * mean;
+
+  for_own_vectors<kTeam>(vectors, [&](int k, int i) {
+    to_floats(k < kHeld ? held_x[k] : vector_at<kCount>(x, i), values);
+    to_floats(k < kHeld ? held_dy[k] : vector_at<kCount>(dy, i), gradients);
+    to_floats(vector_at<kCount>(weight, i), factors);
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) values[e] = r * (gradients[e] * factors[e] - values[e] * towards_x);
+    if (addend != nullptr) {
+      round_to<T>(values);
+      float added[kCount];
+      to_floats(vector_at<kCount>(addend, i), added);
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) values[e] += added[e];
+    }
+    vector_at<kCount>(dx, i) = rounded<T>(values);
+  });
+}
+
+/// What a warp can hold takes a warp; longer rows take a thread block. launch.operator()<T, kCount, kTeam>(blocks).
+template <typename Launch>
+void with_team(const NormShape& shape, bool wide, const Launch& launch) {
+  const std::int64_t rows = shape.tokens * shape.groups;
+  with_vectors(shape.dtype, wide, [&]<typename T, int kCount>() {
+    if (shape.size / kCount <= 32 * kHeld) {
+      launch.template operator()<T, kCount, 32>(static_cast<unsigned>(block_count(rows, kThreads / 32)));
+    } else {
+      launch.template operator()<T, kCount, kThreads>(static_cast<unsigned>(rows));
+    }
+    QSHARD_CUDA_CHECK(cudaGetLastError());
+  });
+}
+
+void check(const NormShape& shape) {
+  check_floating(shape.dtype, "the dtype of a normalization");
+  check_at_least(shape.tokens, 0, "the number of tokens");
+  check_at_least(shape.groups, 1, "the number of groups of a normalization");
+  check_at_least(shape.size, 1, "the size of a normalization");
+  check_at_least(shape.x_stride, shape.groups * shape.size, "the stride of a normalization's x");
+  check_at_least(shape.y_stride, shape.groups * shape.size, "the stride of a normalization's y");
+}
+
+NormTask task_of(const NormShape& shape) {
+  return {shape.tokens * shape.groups,      shape.groups, shape.size, shape.x_stride, shape.y_stride,
+          static_cast<float>(shape.epsilon)};
+}
+
+}  // namespace
+
+void rmsnorm_forward(const NormShape& shape, const void* x, const void* weight, void* y, cudaStream_t stream) {
+  check(shape);
+  if (shape.tokens == 0) return;
+  check_pointer(x, size_of(shape.dtype), "a normalization's x");
+  check_pointer(weight, size_of(shape.dtype), "a normalization's weight");
+  check_pointer(y, size_of(shape.dtype), "a normalization's y");
+  const bool wide = fits_wide_access(shape.dtype, {x, weight, y}, {shape.size, shape.x_stride, shape.y_stride});
+  with_team(shape, wide, [&]<typename T, int kCount, int kTeam>(unsigned blocks) {
+    forward_kernel<T, kCount, kTeam><<<blocks, kThreads, 0, stream>>>(
+        task_of(shape), static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<T*>(y));
+  });
+}
+
+void rmsnorm_backward(const NormShape& shape, const void* x, const void* weight, const void* dy, const void* addend,
+                      void* dx, cudaStream_t stream) {
+  check(shape);
+  if (shape.tokens == 0) return;
+  check_pointer(x, size_of(shape.dtype), "a normalization's x");
+  check_pointer(weight, size_of(shape.dtype), "a normalization's weight");
+  check_pointer(dy, size_of(shape.dtype), "a normalization's dy");
+  check_pointer(dx, size_of(shape.dtype), "a normalization's dx");
+  if (addend != nullptr) check_pointer(addend, size_of(shape.dtype), "what is added to a normalization's dx");
+  const bool wide =
+      fits_wide_access(shape.dtype, {x, weight, dy, addend, dx}, {shape.size, shape.x_stride, shape.y_stride});
+  with_team(shape, wide, [&]<typename T, int kCount, int kTeam>(unsigned blocks) {
+    backward_kernel<T, kCount, kTeam><<<blocks, kThreads, 0, stream>>>(
+        task_of(shape), static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(dy),
+        static_cast<const T*>(addend), static_cast<T*>(dx));
+  });
+}
+
+}  // namespace qshard::optimized
