@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include <cuda_runtime_api.h>
+
+#include "optimized/device_weight4bit.h"
+#include "optimized/linear4bit/linear4bit_problem.h"
+#include "optimized/matmul.h"
+
+namespace qshard::optimized {
+
+struct Linear4bitKernel;
+
+/// A product with a frozen 4-bit weight W [out_features, in_features], decided on once for a shape, a number of rows and
+/// a direction, and run with any weight of that shape:
+///
+///   forward         y = x W^T    in: x  [rows, in_features]    out: y  [rows, out_features]
+///   input_gradient  dx = dy W    in: dy [rows, out_features]   out: dx [rows, in_features]
+///
+/// The kernel is the first row of linear4bit_kernels() that supports the problem and pays for it; README.md of
+/// optimized/ tells which one when. What is computed: up to 64 rows forward in f16 and bf16, one pass over the packed
+/// weight, where the codebook is rounded to the dtype, the products are exact, and each block's sum is accumulated in
+/// float and multiplied by its absmax in float. Otherwise the product with the bits of dequantize(), accumulated in
+/// float. Any in_features is taken; where it is no multiple of the block size, blocks run on from row to row, and the
+/// weight is dequantized first.
+///
+/// Making a plan asks the current device for its attributes and launches nothing. A plan belongs to that device, and
+/// `plans` must outlive it; run() may be called from one thread at a time for the plans of one MatmulPlans.
+class Linear4bitPlan {
+ public:
+  /// Throws Error(bad_input) for sizes below 1 or beyond 64-bit arithmetic, an unsupported block size, or a dtype that
+  /// is not f32, f16 or bf16.
+  Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction);
+
+  /// The same by the kernel of this name, whether it pays or not. Throws Error(bad_input) where there is no such kernel
+  /// or it does not support the problem.
+  Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction,
+                 std::string_view kernel);
+
+  /// Device memory that run() needs, in bytes.
+  [[nodiscard]] std::size_t workspace_bytes() const;
+
+  /// The kernel that runs where `in` and `out` are aligned to 16 bytes and their strides are multiples of 8: a literal.
+  /// Where they are not, a later row of the table may run instead, or `in` is copied to the workspace first.
+  [[nodiscard]] const char* kernel_name() const;
+
+  /// One product on `stream`. in_stride and out_stride: elements from one row to the next; in and out are aligned to
+  /// their element; out must not overlap the rest; `workspace`: workspace_bytes(), aligned to 256 bytes, contents of no
+  /// importance. May be captured into a graph; nothing is allocated and nothing synchronized. Deterministic run to run
+  /// for the same alignment of pointers and strides: every sum has one order, or partial sums are added in their order.
+  /// Throws Error(bad_input) for a weight that is not of the plan's shape, bad strides or pointers, and
+  /// Error(rank_failed) when a launch fails.
+  void run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out, std::int64_t out_stride,
+           void* workspace, cudaStream_t stream) const;
+
+ private:
+  MatmulPlans* plans_;
+  Linear4bitProblem problem_;
+  const Linear4bitKernel* kernel_;
+  const Linear4bitKernel* unaligned_;  // takes what kernel_ cannot because of alignment; may be the same
+};
+
+}  // namespace qshard::optimized
