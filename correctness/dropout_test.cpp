@@ -2,7 +2,7 @@
 
 #include "core/base/error.h"
 #include "correctness/matrix_testing.h"
-#include "reference/philox.h"
+#include "core/tensor/philox.h"
 
 namespace qshard::reference {
 namespace {

@@ -1,8 +1,8 @@
-#include "reference/philox.h"
+#include "core/tensor/philox.h"
 
 #include <gtest/gtest.h>
 
-namespace qshard::reference {
+namespace qshard {
 namespace {
 
 using Words = std::array<std::uint32_t, 4>;
@@ -16,4 +16,4 @@ TEST(Philox, GivesThePublishedVectors) {
 }
 
 }  // namespace
-}  // namespace qshard::reference
+}  // namespace qshard

@@ -5,7 +5,7 @@
 
 #include "core/base/error.h"
 #include "reference/parallel.h"
-#include "reference/philox.h"
+#include "core/tensor/philox.h"
 
 namespace qshard::reference {
 namespace {

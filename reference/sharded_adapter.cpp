@@ -1,11 +1,11 @@
 #include "reference/sharded_adapter.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/base/error.h"
 #include "core/formats/peft_adapter.h"
-#include "reference/philox.h"
+#include "core/model/lora_init.h"
+#include "core/training/adapter_state.h"
 
 namespace qshard::reference {
 namespace {
@@ -22,32 +22,6 @@ void for_each_adapter_slot(Weights& weights, const Body& body) {
   }
 }
 
-// FNV-1a, 64 bits: a fixed number for a name on every platform.
-std::uint64_t hash_name(std::string_view name) {
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3U;
-  return hash;
-}
-
-std::uint32_t low(std::uint64_t value) {
-  return static_cast<std::uint32_t>(value);
-}
-
-std::uint32_t high(std::uint64_t value) {
-  return static_cast<std::uint32_t>(value >> 32);
-}
-
-std::vector<float> uniform_values(std::uint64_t seed, const std::string& name, std::int64_t count, float bound) {
-  const std::uint64_t stream = hash_name(name);
-  std::vector<float> values(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const auto words = philox4x32({low(i / 4), high(i / 4), low(stream), high(stream)}, {low(seed), high(seed)});
-    const auto unit = static_cast<float>(words[i % 4] >> 8) * 0x1p-24F;  // [0, 1)
-    values[i] = (2.0F * unit - 1.0F) * bound;
-  }
-  return values;
-}
-
 // The pieces of a slot in shards of one float for each of its elements.
 std::vector<ShardPiece> element_pieces(const Slot& slot, const std::vector<std::vector<float>>& shards) {
   const auto element_bytes = static_cast<std::int64_t>(size_of(slot.parameter.dtype));
@@ -55,22 +29,6 @@ std::vector<ShardPiece> element_pieces(const Slot& slot, const std::vector<std::
 }
 
 }  // namespace
-
-std::vector<float> named_floats(const NamedTensors& tensors, const std::string& name, const Shape& shape) {
-  const auto found = tensors.find(name);
-  if (found == tensors.end()) fail_input("tensor {} is missing; the model's adapter needs it", name);
-  if (found->second.shape() != shape) {
-    fail_input("tensor {} has shape {}, but the model's adapter needs {}; check r and target_modules", name,
-               to_string(found->second.shape()), to_string(shape));
-  }
-  return to_floats(found->second.view());
-}
-
-void reject_unknown(const NamedTensors& tensors, std::size_t used, std::string_view what) {
-  if (tensors.size() == used) return;
-  fail_input("the {} holds {} tensors, but the model's adapter has {}; check target_modules", what, tensors.size(),
-             used);
-}
 
 Tensor join_shards(const Slot& slot, const std::vector<std::vector<float>>& shards) {
   Tensor whole(DType::f32, slot.parameter.shape);
@@ -95,8 +53,7 @@ void initialize_adapter(ShardedWeights& weights, std::uint64_t seed) {
   for_each_adapter_slot(weights, [seed](ShardedUnit& unit, std::size_t flat, const Slot& slot) {
     const Parameter& parameter = slot.parameter;
     if (parameter.role != ParameterRole::lora_a) return;
-    const float bound = 1.0F / std::sqrt(static_cast<float>(parameter.shape[1]));
-    const auto values = uniform_values(seed, parameter.name, element_count(parameter.shape), bound);
+    const std::vector<float> values = lora_a_values(seed, parameter.name, parameter.shape);
     unit.store(flat, slot, from_floats(values, parameter.dtype, parameter.shape).bytes());
   });
 }

@@ -10,12 +10,6 @@
 
 namespace qshard::reference {
 
-/// A named tensor's values as float. Throws Error(bad_input), naming it, where it is missing or of another shape.
-std::vector<float> named_floats(const NamedTensors& tensors, const std::string& name, const Shape& shape);
-
-/// Throws Error(bad_input), naming one, where `tensors` holds more than the `used` ones that belong to the model.
-void reject_unknown(const NamedTensors& tensors, std::size_t used, std::string_view what);
-
 /// Float shards (one element for each of the flat's) to the slot's whole tensor (f32), and the other way.
 Tensor join_shards(const Slot& slot, const std::vector<std::vector<float>>& shards);
 void cut_shards(const Slot& slot, const std::vector<float>& values, bool replicated,

@@ -24,21 +24,6 @@ ShardLayout make_layout(const HfCheckpoint& checkpoint, const EngineOptions& opt
       options.world_size, options.sharding);
 }
 
-void check_tokens(const TokenBatch& batch, std::int64_t vocab_size) {
-  for (std::size_t i = 0; i < batch.input_ids.size(); ++i) {
-    if (batch.input_ids[i] < 0 || batch.input_ids[i] >= vocab_size) {
-      fail_input(
-          "token {} of the batch is {}, outside the model's vocabulary of {}; was the data prepared with this "
-          "model's tokenizer?",
-          i, batch.input_ids[i], vocab_size);
-    }
-    const std::int32_t label = batch.labels[i];
-    if (label != kIgnoredLabel && (label < 0 || label >= vocab_size)) {
-      fail_input("label {} of the batch is {}, outside the model's vocabulary of {}", i, label, vocab_size);
-    }
-  }
-}
-
 class ShardedEngine : public TrainingEngine {
  public:
   ShardedEngine(const HfCheckpoint& checkpoint, const EngineOptions& options)
@@ -111,11 +96,7 @@ class ShardedEngine : public TrainingEngine {
         result.loss_tokens += count_loss_tokens(batch);
       }
     }
-    if (result.loss_tokens == 0) {
-      fail_input(
-          "a step's batch has no token to learn from: every label is masked; check the prompt's length against "
-          "max_length");
-    }
+    check_loss_tokens(result.loss_tokens);
     return result;
   }
 

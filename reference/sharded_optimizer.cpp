@@ -8,6 +8,7 @@
 #include "core/formats/peft_adapter.h"
 #include "core/run/engine_options.h"
 #include "core/sharding/sharding_strategy.h"
+#include "core/training/adapter_state.h"
 #include "reference/adamw.h"
 #include "reference/collectives.h"
 #include "reference/sharded_adapter.h"

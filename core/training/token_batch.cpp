@@ -1,5 +1,7 @@
 #include "core/training/token_batch.h"
 
+#include "core/base/error.h"
+
 namespace qshard {
 
 std::int64_t count_loss_tokens(const TokenBatch& batch) {
@@ -10,6 +12,28 @@ std::int64_t count_loss_tokens(const TokenBatch& batch) {
     }
   }
   return count;
+}
+
+void check_tokens(const TokenBatch& batch, std::int64_t vocab_size) {
+  for (std::size_t i = 0; i < batch.input_ids.size(); ++i) {
+    if (batch.input_ids[i] < 0 || batch.input_ids[i] >= vocab_size) {
+      fail_input(
+          "token {} of the batch is {}, outside the model's vocabulary of {}; was the data prepared with this "
+          "model's tokenizer?",
+          i, batch.input_ids[i], vocab_size);
+    }
+    const std::int32_t label = batch.labels[i];
+    if (label != kIgnoredLabel && (label < 0 || label >= vocab_size)) {
+      fail_input("label {} of the batch is {}, outside the model's vocabulary of {}", i, label, vocab_size);
+    }
+  }
+}
+
+void check_loss_tokens(std::int64_t loss_tokens) {
+  if (loss_tokens > 0) return;
+  fail_input(
+      "a step's batch has no token to learn from: every label is masked; check the prompt's length against "
+      "max_length");
 }
 
 }  // namespace qshard

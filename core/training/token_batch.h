@@ -23,4 +23,10 @@ struct TokenBatch {
 /// Labels that count towards the loss: those not ignored and not at the first position of their row.
 std::int64_t count_loss_tokens(const TokenBatch& batch);
 
+/// Throws Error(bad_input), naming the place, for a token id or a label outside the vocabulary.
+void check_tokens(const TokenBatch& batch, std::int64_t vocab_size);
+
+/// Throws Error(bad_input) unless a step's global batch has a token to learn from.
+void check_loss_tokens(std::int64_t loss_tokens);
+
 }  // namespace qshard

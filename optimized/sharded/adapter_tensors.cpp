@@ -6,7 +6,7 @@
 
 #include "core/formats/peft_adapter.h"
 #include "core/model/lora_init.h"
-#include "core/sharding/adapter_slots.h"
+#include "core/training/adapter_state.h"
 #include "optimized/device/cuda_check.h"
 
 namespace qshard::optimized {

@@ -1,6 +1,6 @@
-#include "reference/philox.h"
+#include "core/tensor/philox.h"
 
-namespace qshard::reference {
+namespace qshard {
 
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
@@ -14,4 +14,4 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, st
   return counter;
 }
 
-}  // namespace qshard::reference
+}  // namespace qshard
