@@ -49,7 +49,7 @@ void dequantize(const DequantizeArguments& arguments, Progress& progress) {
     fail_input("{}: its config.json has no 4-bit quantization_config, there is nothing to dequantize",
                arguments.paths.model);
   }
-  convert_model(checkpoint, arguments.paths.output, config_text(checkpoint.config(), std::nullopt), convert, progress);
+  convert_model(checkpoint, arguments.paths.output, config_text(checkpoint.config()), convert, progress);
 }
 
 }  // namespace

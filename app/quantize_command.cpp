@@ -15,17 +15,14 @@ namespace {
 
 struct QuantizeArguments {
   ConversionPaths paths;
-  std::string quant_type = "nf4";
-  int blocksize = 64;
-  bool double_quant = false;
-  std::string quant_storage = "uint8";
+  QuantizationOptions options;
 };
 
 void copy_tensor(const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
   converted.tensors.emplace_back(name, source.tensor(name));
 }
 
-void quantize_tensor(const TensorSource& source, const std::string& name, const reference::QuantizeOptions& options,
+void quantize_tensor(const TensorSource& source, const std::string& name, const QuantizationOptions& options,
                      ConvertedTensors& converted) {
   converted.weights.push_back(reference::quantize(source.tensor(name), options, name));
   append_weight4bit(name, converted.weights.back().view(), converted.tensors, converted.kept);
@@ -43,20 +40,10 @@ std::set<std::string> linear_weights(const ModelConfig& config) {
   return names;
 }
 
-reference::QuantizeOptions quantize_options(const QuantizeArguments& arguments) {
-  reference::QuantizeOptions options;
-  options.quant_type = parse_quant_type(arguments.quant_type, "--quant-type");
-  options.blocksize = arguments.blocksize;
-  options.double_quant = arguments.double_quant;
-  options.storage = parse_torch_name(arguments.quant_storage, "--quant-storage");
-  return options;
-}
-
 void quantize_file(const QuantizeArguments& arguments, Progress& progress) {
-  const auto options = quantize_options(arguments);
   const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
     if (is_floating(source.tensor(name).dtype) && !is_quantized(source, name)) {
-      quantize_tensor(source, name, options, converted);
+      quantize_tensor(source, name, arguments.options, converted);
     } else {
       copy_tensor(source, name, converted);
     }
@@ -65,7 +52,6 @@ void quantize_file(const QuantizeArguments& arguments, Progress& progress) {
 }
 
 void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
-  const auto options = quantize_options(arguments);
   const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.paths.model);
   if (checkpoint.config().prequantized_4bit) {
     fail_input("{}: is already quantized to 4 bits, and is never quantized again", arguments.paths.model);
@@ -73,14 +59,14 @@ void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
   const std::set<std::string> linear = linear_weights(checkpoint.config());
   const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
     if (linear.contains(name)) {
-      quantize_tensor(source, name, options, converted);
+      quantize_tensor(source, name, arguments.options, converted);
     } else {
       copy_tensor(source, name, converted);
     }
   };
-  const QuantizationConfig quantization{options.quant_type, options.double_quant, options.storage,
-                                        checkpoint.config().dtype.value_or(DType::f32)};
-  convert_model(checkpoint, arguments.paths.output, config_text(checkpoint.config(), quantization), convert, progress);
+  const DType compute_dtype = checkpoint.config().dtype.value_or(DType::f32);
+  convert_model(checkpoint, arguments.paths.output, config_text(checkpoint.config(), arguments.options, compute_dtype),
+                convert, progress);
 }
 
 }  // namespace
@@ -91,12 +77,25 @@ void add_quantize_command(CLI::App& app) {
       "quantize", "Quantize a safetensors file or a model directory to 4 bits, in bitsandbytes' layout");
   add_conversion_options(*command, arguments->paths, "safetensors file: every floating tensor is quantized",
                          "Hugging Face directory: the decoder layers' linear weights are");
-  command->add_option("--quant-type", arguments->quant_type, "nf4 or fp4")->capture_default_str();
-  command->add_option("--blocksize", arguments->blocksize, "Elements that share one absmax: 32, 64, ..., 4096")
+  QuantizationOptions& options = arguments->options;
+  command
+      ->add_option_function<std::string>(
+          "--quant-type",
+          [&options](const std::string& name) { options.quant_type = parse_quant_type(name, "--quant-type"); },
+          "nf4 or fp4")
+      ->default_str(std::string(to_string(options.quant_type)));
+  command->add_option("--blocksize", options.blocksize, "Elements that share one absmax: 32, 64, ..., 4096")
       ->capture_default_str();
-  command->add_flag("--double-quant", arguments->double_quant, "Quantize absmax itself to 8 bits");
-  command->add_option("--quant-storage", arguments->quant_storage, "uint8, bfloat16, float16 or float32")
-      ->capture_default_str();
+  command
+      ->add_flag("--double-quant,!--no-double-quant", options.double_quant,
+                 "Quantize absmax itself to 8 bits, as training does")
+      ->default_str(options.double_quant ? "true" : "false");
+  command
+      ->add_option_function<std::string>(
+          "--quant-storage",
+          [&options](const std::string& name) { options.quant_storage = parse_torch_name(name, "--quant-storage"); },
+          "uint8, bfloat16, float16 or float32")
+      ->default_str(std::string(torch_name(options.quant_storage)));
   command->callback([arguments] {
     run_conversion(arguments->paths.output, [&](Progress& progress) {
       if (arguments->paths.model.empty()) {

@@ -11,7 +11,7 @@ namespace qshard::bench {
 namespace {
 
 void run(benchmark::State& state, const WeightCase& setting) {
-  reference::QuantizeOptions options;
+  QuantizationOptions options;
   options.blocksize = setting.blocksize;
   options.double_quant = setting.nested;
   const Weight4bit weight = reference::quantize(normal_weight(setting).view(), options, "weight");

@@ -13,7 +13,7 @@ namespace qshard::bench {
 namespace {
 
 void run(benchmark::State& state, const WeightCase& setting, std::int64_t rows, bool backward) {
-  reference::QuantizeOptions options;
+  QuantizationOptions options;
   options.blocksize = setting.blocksize;
   options.double_quant = setting.nested;
   const Weight4bit weight = reference::quantize(normal_weight(setting).view(), options, "weight");

@@ -11,7 +11,7 @@ namespace {
 
 void run(benchmark::State& state, const WeightCase& setting) {
   const Tensor weight = normal_weight(setting);
-  reference::QuantizeOptions options;
+  QuantizationOptions options;
   options.blocksize = setting.blocksize;
   options.double_quant = setting.nested;
   Weight4bit quantized;

@@ -1,6 +1,6 @@
 #include "reference/dropout.h"
 
-#include "core/base/error.h"
+#include "correctness/expect_error.h"
 #include "correctness/matrix_testing.h"
 #include "core/tensor/philox.h"
 
@@ -81,11 +81,11 @@ TEST(Dropout, ProbabilityZeroChangesNothing) {
 TEST(Dropout, RefusesWhatHasNoMask) {
   const TokenBatch batch = random_batch({1}, 10, 8);
   for (const double probability : {-0.1, 1.0, 2.0, std::nan("")}) {
-    EXPECT_THROW(mask(kPlace, probability, batch, 4), Error);
+    expect_bad_input({"lora_dropout is", "probability"}, [&] { mask(kPlace, probability, batch, 4); });
   }
-  EXPECT_THROW(mask({.layer = 4096}, 0.1, batch, 4), Error);
-  EXPECT_THROW(mask({.projection = 16}, 0.1, batch, 4), Error);
-  EXPECT_THROW(mask({}, 0.1, batch, (1 << 18) + 1), Error);
+  expect_bad_input({"layer 4096"}, [&] { mask({.layer = 4096}, 0.1, batch, 4); });
+  expect_bad_input({"projection 16"}, [&] { mask({.projection = 16}, 0.1, batch, 4); });
+  expect_bad_input({"262145 input features"}, [&] { mask({}, 0.1, batch, (1 << 18) + 1); });
 }
 
 }  // namespace

@@ -37,16 +37,17 @@ void check_case(const Json& golden, const SafetensorsFile& file) {
   const auto name = golden.at("name").get<std::string>();
   SCOPED_TRACE(golden.dump());
   const bool nested = golden.at("double_quant").get<bool>();
-  QuantizeOptions options;
+  QuantizationOptions options;
   options.quant_type = parse_quant_type(golden.at("quant_type").get<std::string>(), name);
   options.blocksize = golden.at("blocksize").get<int>();
   options.double_quant = nested;
-  if (nested) options.offset = scalar(file.tensor(name + ".offset"));
+  QuantizationArithmetic arithmetic;
+  if (nested) arithmetic.offset = scalar(file.tensor(name + ".offset"));
   const TensorView input = file.tensor(name + ".input");
   ASSERT_EQ(torch_name(input.dtype), golden.at("dtype").get<std::string>());
   ASSERT_EQ(element_count(input.shape), golden.at("n").get<std::int64_t>());
 
-  const Weight4bit weight = quantize(input, options, name);
+  const Weight4bit weight = quantize(input, options, name, arithmetic);
 
   EXPECT_TRUE(same_bytes(weight.codes, file.tensor(name + ".packed")));
   if (nested) {
@@ -78,13 +79,13 @@ void check_llama(bool offset_given) {
     const TensorView text = stored.tensor(name + ".quant_state.bitsandbytes__nf4");
     const Json state = Json::parse(std::string(reinterpret_cast<const char*>(text.bytes.data()), text.bytes.size()));
     const auto offset = state.at("nested_offset").get<float>();
-    QuantizeOptions options;
+    QuantizationOptions options;
     options.blocksize = state.at("blocksize").get<int>();
-    options.double_quant = true;
-    options.storage = DType::bf16;
-    if (offset_given) options.offset = offset;
+    options.quant_storage = DType::bf16;
+    QuantizationArithmetic arithmetic;
+    if (offset_given) arithmetic.offset = offset;
 
-    const Weight4bit weight = quantize(base.tensor(name), options, name);
+    const Weight4bit weight = quantize(base.tensor(name), options, name, arithmetic);
 
     EXPECT_TRUE(same_bytes(weight.codes, stored.tensor(name)));
     EXPECT_EQ(weight.info.offset, offset);

@@ -30,7 +30,7 @@ class ShardedCheckpoint : public ::testing::Test {
     }
     write_safetensors(directory_ / "model-00001-of-00002.safetensors", first);
     write_safetensors(directory_ / "model-00002-of-00002.safetensors", second);
-    write_file(directory_ / "config.json", config_text(whole_.config(), std::nullopt));
+    write_file(directory_ / "config.json", config_text(whole_.config()));
     write_index();
   }
 

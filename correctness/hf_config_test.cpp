@@ -101,10 +101,11 @@ TEST(ModelConfig, WrongFieldsAreNamed) {
 
 TEST(ModelConfig, TheGoldenQuantizedConfigIsTheGoldenOneWithAQuantization) {
   const ModelConfig base = read_hf_config(kGolden / "llama/base/config.json");
-  const QuantizationConfig quantization{QuantType::nf4, true, DType::bf16, DType::bf16};
-  EXPECT_EQ(config_text(base, quantization), read_file(kGolden / "llama/bnb4bit/config.json"));
+  QuantizationOptions quantization;
+  quantization.quant_storage = DType::bf16;
+  EXPECT_EQ(config_text(base, quantization, DType::bf16), read_file(kGolden / "llama/bnb4bit/config.json"));
   const ModelConfig quantized = read_hf_config(kGolden / "llama/bnb4bit/config.json");
-  EXPECT_EQ(config_text(quantized, std::nullopt), read_file(kGolden / "llama/base/config.json"));
+  EXPECT_EQ(config_text(quantized), read_file(kGolden / "llama/base/config.json"));
 }
 
 }  // namespace

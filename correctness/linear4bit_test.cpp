@@ -1,6 +1,6 @@
 #include "reference/linear4bit.h"
 
-#include "core/base/error.h"
+#include "correctness/expect_error.h"
 #include "correctness/matrix_testing.h"
 #include "reference/dequantize.h"
 #include "reference/quantize.h"
@@ -17,7 +17,7 @@ Tensor weight_tensor(DType dtype) {
 }
 
 Weight4bit quantized_weight() {
-  return quantize(weight_tensor(DType::bf16).view(), {.blocksize = 64, .double_quant = true, .offset = {}}, "w");
+  return quantize(weight_tensor(DType::bf16).view(), {}, "w");
 }
 
 LinearWeights<float> linear4bit(const Weight4bit& weight) {
@@ -75,8 +75,11 @@ TEST(Linear4bit, GradientOfTheInputEqualsCentralDifferences) {
 TEST(Linear4bit, RefusesWhatIsNoMatrix) {
   const Tensor vector(DType::f32, {kIn});
   const Tensor integers(DType::i32, {kOut, kIn});
-  EXPECT_THROW(to_matrix<float>(vector.view(), DType::f32), Error);
-  EXPECT_THROW(to_matrix<float>(integers.view(), DType::f32), Error);
+  expect_bad_input({"two dimensions"}, [&] { to_matrix<float>(vector.view(), DType::f32); });
+  expect_bad_input({"int32", "floating"}, [&] { to_matrix<float>(integers.view(), DType::f32); });
+  Weight4bit flat = quantize(weight_tensor(DType::bf16).view(), {}, "w");
+  flat.info.shape = {kOut * kIn};
+  expect_bad_input({"two dimensions"}, [&] { frozen_weight(linear4bit(flat), DType::f32); });
 }
 
 }  // namespace

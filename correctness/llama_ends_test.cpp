@@ -1,6 +1,9 @@
 #include "reference/llama_ends.h"
 
+#include <fmt/format.h>
+
 #include "core/base/error.h"
+#include "correctness/expect_error.h"
 #include "correctness/small_llama.h"
 
 namespace qshard::reference {
@@ -30,7 +33,8 @@ TEST(LlamaEnds, RefusesIdsOutsideTheVocabulary) {
     if (id == kIgnoredLabel) continue;
     model.batch.labels[8] = id;
     const Matrix<float> x = random_matrix<float>(model.batch.tokens(), 16, 1);
-    EXPECT_THROW(output_loss<float>(model.context, model.ends, x, 1, nullptr), Error);
+    expect_bad_input({"row 2, position 2", fmt::format("label {}", id), "vocabulary of 11"},
+                     [&] { output_loss<float>(model.context, model.ends, x, 1, nullptr); });
   }
 }
 

@@ -68,7 +68,7 @@ std::int64_t wrong_codes(const std::vector<Change>& changes, QuantType type, int
     if (std::ssize(values) % kBlocksize == 0) values.push_back(1.0F);
     values.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(magnitude) | (sign == 0 ? 0U : 0x80000000U)));
   }
-  QuantizeOptions options;
+  QuantizationOptions options;
   options.quant_type = type;
   options.blocksize = kBlocksize;
   const auto bytes = std::as_bytes(std::span(values));

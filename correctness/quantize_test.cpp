@@ -28,8 +28,9 @@ constexpr Reciprocal kReciprocals[] = {Reciprocal::gpu, Reciprocal::ieee};
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-Weight4bit quantize_floats(const std::vector<float>& values, const QuantizeOptions& options, DType dtype = DType::f32) {
-  return quantize(from_floats(values, dtype, {std::ssize(values)}).view(), options, "weight");
+Weight4bit quantize_floats(const std::vector<float>& values, const QuantizationOptions& options,
+                           DType dtype = DType::f32, Reciprocal kind = Reciprocal::gpu) {
+  return quantize(from_floats(values, dtype, {std::ssize(values)}).view(), options, "weight", {.reciprocal = kind});
 }
 
 int code_at(const Weight4bit& weight, std::size_t i) {
@@ -42,12 +43,12 @@ std::vector<float> block_of(std::vector<float> values, float filler = 0.0F) {
   return values;
 }
 
-void expect_like_oracle(const std::vector<float>& values, DType dtype, const QuantizeOptions& options) {
+void expect_like_oracle(const std::vector<float>& values, DType dtype, const QuantizationOptions& options,
+                        Reciprocal kind = Reciprocal::gpu) {
   const Tensor tensor = from_floats(values, dtype, {std::ssize(values)});
   const Weight4bit weight = quantize(tensor.view(), options, "weight");
-  const oracle::Quantized expected =
-      oracle::quantize(to_floats(tensor.view()), options.quant_type, options.blocksize,
-                       [&](float absmax) { return reciprocal(absmax, options.reciprocal); });
+  const oracle::Quantized expected = oracle::quantize(to_floats(tensor.view()), options.quant_type, options.blocksize,
+                                                      [&](float absmax) { return reciprocal(absmax, kind); });
   ASSERT_EQ(weight.absmax, expected.absmax);
   ASSERT_EQ(2 * weight.codes.size(), expected.codes.size());
   for (std::size_t i = 0; i < expected.codes.size(); ++i) ASSERT_EQ(code_at(weight, i), expected.codes[i]) << i;
@@ -65,11 +66,10 @@ TEST(Quantize, RandomWeightsLikeTheOracle) {
             for (const Reciprocal kind : kReciprocals) {
               SCOPED_TRACE(fmt::format("{} n {} blocksize {} {} fill {} reciprocal {}", to_string(type), count,
                                        blocksize, torch_name(dtype), static_cast<int>(fill), static_cast<int>(kind)));
-              QuantizeOptions options;
+              QuantizationOptions options;
               options.quant_type = type;
               options.blocksize = blocksize;
-              options.reciprocal = kind;
-              expect_like_oracle(values, dtype, options);
+              expect_like_oracle(values, dtype, options, kind);
               if (HasFatalFailure()) return;
             }
           }
@@ -84,7 +84,7 @@ TEST(Quantize, ShortTails) {
   for (const QuantType type : kTypes) {
     for (std::size_t count = 1; count <= 67; ++count) {
       SCOPED_TRACE(count);
-      QuantizeOptions options;
+      QuantizationOptions options;
       options.quant_type = type;
       options.blocksize = 32;
       expect_like_oracle(test::random_values(test::Fill::normal, count, generator), DType::bf16, options);
@@ -99,7 +99,7 @@ TEST(Quantize, FirstElementIsTheHighNibble) {
 }
 
 TEST(Quantize, PartnerOfAnOddLastElementCountsAsZero) {
-  QuantizeOptions fp4;
+  QuantizationOptions fp4;
   fp4.quant_type = QuantType::fp4;
   EXPECT_EQ(quantize_floats({1.0F}, {}).codes.at(0), 0xF7);
   EXPECT_EQ(quantize_floats({1.0F}, fp4).codes.at(0), 0x30);
@@ -136,7 +136,7 @@ TEST(Quantize, SpecialValues) {
   for (const Special& special : cases) {
     SCOPED_TRACE(special.what);
     for (const QuantType type : kTypes) {
-      QuantizeOptions options;
+      QuantizationOptions options;
       options.quant_type = type;
       options.blocksize = 32;
       const Weight4bit weight = quantize_floats(special.block, options);
@@ -166,22 +166,17 @@ TEST(Quantize, TheSensitiveHalfPrecisionPair) {
   const float rounded = 1.0F / absmax;
   ASSERT_EQ(oracle::nf4_code(oracle::product(x, rounded)), 1);
   ASSERT_EQ(oracle::nf4_code(oracle::product(x, std::nextafter(rounded, 0.0F))), 2);
-  QuantizeOptions options;
-  options.reciprocal = Reciprocal::ieee;
-  EXPECT_EQ(code_at(quantize_floats({x, absmax}, options, DType::f16), 0), 1);
-  options.reciprocal = Reciprocal::gpu;
+  EXPECT_EQ(code_at(quantize_floats({x, absmax}, {}, DType::f16, Reciprocal::ieee), 0), 1);
   const int expected = oracle::nf4_code(oracle::product(x, reciprocal(absmax, Reciprocal::gpu)));
-  EXPECT_EQ(code_at(quantize_floats({x, absmax}, options, DType::f16), 0), expected);
+  EXPECT_EQ(code_at(quantize_floats({x, absmax}, {}, DType::f16, Reciprocal::gpu), 0), expected);
 }
 
 // Every pair of bfloat16 mantissas, the value up to 12 binary orders below absmax, both signs: how many codes depend
 // on the reciprocal.
 int bf16_codes_that_depend_on_the_reciprocal(QuantType type) {
-  QuantizeOptions gpu;
-  gpu.quant_type = type;
-  gpu.blocksize = 4096;
-  QuantizeOptions ieee = gpu;
-  ieee.reciprocal = Reciprocal::ieee;
+  QuantizationOptions options;
+  options.quant_type = type;
+  options.blocksize = 4096;
   int count = 0;
   for (int absmax = 128; absmax < 256; ++absmax) {
     std::vector<float> values{static_cast<float>(absmax)};
@@ -191,8 +186,8 @@ int bf16_codes_that_depend_on_the_reciprocal(QuantType type) {
         values.push_back(-values.back());
       }
     }
-    const Weight4bit a = quantize_floats(values, gpu, DType::bf16);
-    const Weight4bit b = quantize_floats(values, ieee, DType::bf16);
+    const Weight4bit a = quantize_floats(values, options, DType::bf16, Reciprocal::gpu);
+    const Weight4bit b = quantize_floats(values, options, DType::bf16, Reciprocal::ieee);
     for (std::size_t i = 0; i < values.size(); ++i) count += code_at(a, i) != code_at(b, i) ? 1 : 0;
   }
   return count;
@@ -210,8 +205,7 @@ TEST(Quantize, SameBitsOnAnyNumberOfThreads) {
 #ifdef _OPENMP
   std::mt19937_64 generator(11);
   const std::vector<float> values = test::random_values(test::Fill::normal, 1'000'003, generator);
-  QuantizeOptions options;
-  options.double_quant = true;
+  const QuantizationOptions options;  // double quantization included
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
   const Weight4bit expected = quantize_floats(values, options);
@@ -245,14 +239,14 @@ TEST(Quantize, InputOfAnyAlignmentAndRank) {
 TEST(Quantize, BadInput) {
   const Tensor tensor(DType::bf16, {7, 2});
   for (const int blocksize : {-64, 0, 1, 16, 48, 63, 8192}) {
-    QuantizeOptions options;
+    QuantizationOptions options;
     options.blocksize = blocksize;
     expect_bad_input({"layer.weight", fmt::format("size {} is", blocksize)},
                      [&] { quantize(tensor.view(), options, "layer.weight"); });
   }
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
-    QuantizeOptions options;
-    options.storage = dtype;  // 14 elements take 7 bytes
+    QuantizationOptions options;
+    options.quant_storage = dtype;  // 14 elements take 7 bytes
     expect_bad_input({"layer.weight", std::string(torch_name(dtype))},
                      [&] { quantize(tensor.view(), options, "layer.weight"); });
   }

@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "core/run/engine_options.h"
 #include "core/run/run_options.h"
 #include "core/sharding/sharding_strategy.h"
+#include "correctness/expect_error.h"
 
 namespace qshard {
 namespace {
@@ -128,16 +128,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{kModel + "training: {eval_strategy: steps}\n", {"dataset.eval_path"}}));
 
 TEST(RunConfig, MissingFileIsNamed) {
-  EXPECT_THROW(
-      {
-        try {
-          load_run_config("/nonexistent/train.yaml", {});
-        } catch (const Error& error) {
-          EXPECT_THAT(error.what(), HasSubstr("/nonexistent/train.yaml"));
-          throw;
-        }
-      },
-      Error);
+  expect_bad_input({"/nonexistent/train.yaml"}, [] { load_run_config("/nonexistent/train.yaml", {}); });
 }
 
 TEST(RunConfig, EngineOptionsTakeTheCheckpointsDtypeUnlessGiven) {

@@ -6,9 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/base/error.h"
 #include "core/run/engine_options.h"
 #include "core/sharding/sharding_strategy.h"
+#include "correctness/expect_error.h"
 #include "correctness/golden_llama.h"
 
 namespace qshard::reference {
@@ -228,13 +228,14 @@ TEST(ShardedEngine, RejectsBadTokensAndForeignAdapters) {
   const auto engine = make_engine(base_options());
   TokenBatch batch = golden_batches(1)[0];
   batch.input_ids[3] = 512;
-  EXPECT_THROW(engine->train_step({{batch}}, 1e-3, 1), Error);
+  expect_bad_input({"token 3", "512"}, [&] { engine->train_step({{batch}}, 1e-3, 1); });
   TokenBatch masked = golden_batches(1)[0];
   std::fill(masked.labels.begin(), masked.labels.end(), kIgnoredLabel);
-  EXPECT_THROW(engine->train_step({{masked}}, 1e-3, 1), Error);
+  expect_bad_input({"no token to learn from"}, [&] { engine->train_step({{masked}}, 1e-3, 1); });
   NamedTensors adapter = engine->adapter();
+  const std::string name = adapter.begin()->first;
   adapter.erase(adapter.begin());
-  EXPECT_THROW(engine->load_adapter(adapter), Error);
+  expect_bad_input({"missing", name}, [&] { engine->load_adapter(adapter); });
 }
 
 }  // namespace

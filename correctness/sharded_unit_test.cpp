@@ -23,13 +23,13 @@ void PrintTo(ShardingStrategy strategy, std::ostream* out) {
 namespace qshard::reference {
 namespace {
 
-Unit make_unit(DType storage, const std::vector<std::int64_t>& sizes) {
+Unit make_unit(DType storage, const std::vector<std::int64_t>& sizes, int world_size) {
   std::vector<ModelStage> stages(1);
   stages[0].name = "unit";
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     stages[0].parameters.push_back({"weight" + std::to_string(i), ParameterKind::codes, storage, {sizes[i], 1}});
   }
-  return plan_shards(stages, 1, ShardingStrategy::full_shard).units[0];
+  return plan_shards(stages, world_size, ShardingStrategy::full_shard).units[0];
 }
 
 // All 65,536 16-bit patterns, NaNs of every kind among them, and the same bytes seen as other dtypes.
@@ -75,14 +75,34 @@ INSTANTIATE_TEST_SUITE_P(StoragesWorldsStrategies, ShardedUnitTest,
                                                           ShardingStrategy::no_shard)));
 
 TEST(ShardedUnit, CountsWhatItHoldsAndFreesWhatItGathered) {
-  const Unit layout = make_unit(DType::u8, {1000, 24});
-  std::vector<MemoryLedger> ranks(1);
-  ShardedUnit unit(layout, 1, ShardingStrategy::full_shard, ranks);
-  const std::int64_t resident = ranks[0].held();
-  EXPECT_EQ(resident, layout.flats[0].shard_bytes);
+  constexpr int kWorldSize = 3;
+  const Unit layout = make_unit(DType::u8, {1000, 24}, kWorldSize);
+  std::vector<MemoryLedger> ranks(kWorldSize);
+  ShardedUnit unit(layout, kWorldSize, ShardingStrategy::full_shard, ranks);
+  const auto expect_held = [&](std::int64_t bytes) {
+    for (const MemoryLedger& rank : ranks) EXPECT_EQ(rank.held(), bytes);
+  };
+  // 1000 bytes, the next slot at 1008, 24 more: 1032 in three shards of 344, rounded up to 352.
+  expect_held(352);
   unit.gather();
+  expect_held(352 + 3 * 352);
+  unit.gather();  // is gathered already
+  expect_held(352 + 3 * 352);
   unit.release();
-  EXPECT_EQ(ranks[0].held(), resident);
+  expect_held(352);
+  EXPECT_TRUE(unit.gathered(0).empty());
+  for (const MemoryLedger& rank : ranks) EXPECT_EQ(rank.peak(), 352 + 3 * 352);
+}
+
+TEST(ShardedUnit, AReplicatedUnitGathersAndFreesNothing) {
+  const Unit layout = make_unit(DType::u8, {1000, 24}, 1);
+  std::vector<MemoryLedger> ranks(2);
+  ShardedUnit unit(layout, 2, ShardingStrategy::no_shard, ranks);
+  unit.gather();
+  EXPECT_EQ(ranks[1].held(), layout.flats[0].shard_bytes);
+  unit.release();
+  EXPECT_EQ(ranks[1].held(), layout.flats[0].shard_bytes);
+  EXPECT_EQ(unit.gathered(1).size(), 1U);
 }
 
 }  // namespace

@@ -134,7 +134,7 @@ class SmallLlama {
       if (layer == 0 && i == static_cast<std::size_t>(Projection::k)) {
         linear.dense = stored.dense.view();
       } else {
-        stored.quantized = quantize(stored.dense.view(), {.blocksize = 32, .double_quant = true, .offset = {}}, "w");
+        stored.quantized = quantize(stored.dense.view(), {.blocksize = 32}, "w");
         linear.quantized = stored.quantized.view();
       }
       if (table[i].bias) linear.bias = T(0.3) * random_matrix<T>(out, 1, ++seed);

@@ -1,16 +1,26 @@
 #include "reference/linear4bit.h"
 
+#include <type_traits>
+
 #include "core/base/error.h"
 #include "reference/dequantize.h"
 #include "reference/matrix_product.h"
 
 namespace qshard::reference {
 
+namespace {
+
+void check_two_dimensions(const Shape& shape) {
+  if (shape.size() != 2) {
+    fail_input("a weight of shape {} stands where one of two dimensions is needed", to_string(shape));
+  }
+}
+
+}  // namespace
+
 template <typename T>
 Matrix<T> to_matrix(const TensorView& tensor, DType compute) {
-  if (tensor.shape.size() != 2) {
-    fail_input("a weight of shape {} stands where one of two dimensions is needed", to_string(tensor.shape));
-  }
+  check_two_dimensions(tensor.shape);
   const std::vector<float> values = to_floats(tensor);
   Matrix<T> matrix = Eigen::Map<const Matrix<float>>(values.data(), tensor.shape[0], tensor.shape[1]).cast<T>();
   round_to(compute, matrix);
@@ -20,7 +30,15 @@ Matrix<T> to_matrix(const TensorView& tensor, DType compute) {
 template <typename T>
 Matrix<T> frozen_weight(const LinearWeights<T>& weights, DType compute) {
   if (!weights.quantized) return to_matrix<T>(weights.dense, compute);
-  return to_matrix<T>(dequantize(*weights.quantized, compute).view(), compute);
+  const Shape& shape = weights.quantized->info->shape;
+  check_two_dimensions(shape);
+  Matrix<float> matrix(shape[0], shape[1]);
+  dequantize_rounded(*weights.quantized, compute, {matrix.data(), static_cast<std::size_t>(matrix.size())});
+  if constexpr (std::is_same_v<T, float>) {
+    return matrix;
+  } else {
+    return matrix.cast<T>();
+  }
 }
 
 template <typename T>

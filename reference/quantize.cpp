@@ -85,7 +85,7 @@ void quantize_blocks(std::span<const std::byte> bytes, int blocksize, Reciprocal
   }
 }
 
-void check(const TensorView& weight, const QuantizeOptions& options, std::string_view name) {
+void check(const TensorView& weight, const QuantizationOptions& options, std::string_view name) {
   if (!is_floating(weight.dtype)) {
     fail_input("{}: only float32, float16 and bfloat16 tensors can be quantized, not {}", name,
                torch_name(weight.dtype));
@@ -100,11 +100,11 @@ void check(const TensorView& weight, const QuantizeOptions& options, std::string
     fail_input("{}: {} bytes do not hold a {} tensor of shape {}", name, weight.bytes.size(), torch_name(weight.dtype),
                to_string(weight.shape));
   }
-  storage_shape(elements, options.storage, name);
+  storage_shape(elements, options.quant_storage, name);
 }
 
-void nest(const QuantizeOptions& options, Weight4bit& result) {
-  NestedAbsmax nested = nest_absmax(result.absmax, dynamic_map(), options.offset, options.reciprocal);
+void nest(const QuantizationArithmetic& arithmetic, Weight4bit& result) {
+  NestedAbsmax nested = nest_absmax(result.absmax, dynamic_map(), arithmetic.offset, arithmetic.reciprocal);
   result.info.nested = true;
   result.info.offset = nested.offset;
   result.info.nested_map = dynamic_map();
@@ -116,25 +116,26 @@ void nest(const QuantizeOptions& options, Weight4bit& result) {
 
 }  // namespace
 
-Weight4bit quantize(const TensorView& weight, const QuantizeOptions& options, std::string_view name) {
+Weight4bit quantize(const TensorView& weight, const QuantizationOptions& options, std::string_view name,
+                    const QuantizationArithmetic& arithmetic) {
   check(weight, options, name);
   const std::int64_t elements = element_count(weight.shape);
   Weight4bit result;
   result.info.quant_type = options.quant_type;
   result.info.blocksize = options.blocksize;
   result.info.dtype = weight.dtype;
-  result.info.storage = options.storage;
+  result.info.storage = options.quant_storage;
   result.info.shape = weight.shape;
   result.codes.resize(static_cast<std::size_t>(packed_bytes(elements)));
   result.absmax.resize(static_cast<std::size_t>(block_count(elements, options.blocksize)));
   if (weight.dtype == DType::f32) {
-    quantize_blocks<float>(weight.bytes, options.blocksize, options.reciprocal, result);
+    quantize_blocks<float>(weight.bytes, options.blocksize, arithmetic.reciprocal, result);
   } else if (weight.dtype == DType::bf16) {
-    quantize_blocks<bfloat16>(weight.bytes, options.blocksize, options.reciprocal, result);
+    quantize_blocks<bfloat16>(weight.bytes, options.blocksize, arithmetic.reciprocal, result);
   } else {
-    quantize_blocks<float16>(weight.bytes, options.blocksize, options.reciprocal, result);
+    quantize_blocks<float16>(weight.bytes, options.blocksize, arithmetic.reciprocal, result);
   }
-  if (options.double_quant) nest(options, result);
+  if (options.double_quant) nest(arithmetic, result);
   return result;
 }
 

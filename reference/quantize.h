@@ -2,18 +2,16 @@
 
 #include <optional>
 
+#include "core/model/quantization_options.h"
 #include "core/tensor/weight4bit.h"
 #include "reference/reciprocal.h"
 
 namespace qshard::reference {
 
-struct QuantizeOptions {
-  QuantType quant_type = QuantType::nf4;
-  int blocksize = 64;
-  bool double_quant = false;
-  DType storage = DType::u8;
+/// Where two implementations may differ in the last bit; a run has the defaults.
+struct QuantizationArithmetic {
   Reciprocal reciprocal = Reciprocal::gpu;
-  std::optional<float> offset;  // nested: given, or computed as the mean of absmax
+  std::optional<float> offset = {};  // nested: given, or computed as the mean of absmax
 };
 
 /// Quantizes a floating tensor (f32, f16, bf16; any rank, flattened row-major) to 4 bits, equal to the bit to what
@@ -21,7 +19,8 @@ struct QuantizeOptions {
 /// that x * reciprocal(absmax) falls into; two codes a byte, the first in the high nibble. Subnormal operands and
 /// products count as zero, NaN is ignored by absmax and gets code 0. With double_quant absmax is quantized in turn.
 /// Throws Error(bad_input), naming `name`, for an empty or non-floating tensor, an unsupported block size, or a size
-/// that options.storage cannot hold whole. Deterministic on any number of threads.
-Weight4bit quantize(const TensorView& weight, const QuantizeOptions& options, std::string_view name);
+/// that options.quant_storage cannot hold whole. Deterministic on any number of threads.
+Weight4bit quantize(const TensorView& weight, const QuantizationOptions& options, std::string_view name,
+                    const QuantizationArithmetic& arithmetic = {});
 
 }  // namespace qshard::reference

@@ -68,12 +68,7 @@ void ShardedWeights::load_weight4bit(std::size_t stage, const Parameter& codes, 
   if (has_weight4bit(checkpoint, name)) {
     weight = read_weight4bit(checkpoint, name);
   } else {
-    QuantizeOptions options;
-    options.quant_type = quantization.quant_type;
-    options.blocksize = quantization.blocksize;
-    options.double_quant = quantization.double_quant;
-    options.storage = quantization.quant_storage;
-    weight = quantize(checkpoint.tensor(name), options, name);
+    weight = quantize(checkpoint.tensor(name), quantization, name);
   }
   const auto place = [&](ParameterRole role) { return *index_.find(stage, role, codes.projection); };
   store(place(ParameterRole::weight), std::as_bytes(std::span(weight.codes)));

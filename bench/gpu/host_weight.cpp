@@ -44,7 +44,8 @@ const Weight4bit& HostWeight::quantized(bool nested) {
   auto& slot = quantized_.at(nested ? 1 : 0);
   if (slot) return *slot;
   if (nested) return slot.emplace(nest(quantized(false), std::nullopt));
-  reference::QuantizeOptions options;
+  QuantizationOptions options;
+  options.double_quant = false;
   options.quant_type = quant_type_of(problem_);
   options.blocksize = static_cast<int>(problem_.blocksize);
   return slot.emplace(reference::quantize(dense().view(), options, "the benchmark's weight"));

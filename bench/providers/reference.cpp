@@ -35,7 +35,7 @@ class ReferenceProvider : public Provider {
                             {static_cast<std::byte*>(buffers.weight), dense_bytes});
       return;
     }
-    reference::QuantizeOptions options;
+    QuantizationOptions options;
     options.quant_type = quant_type_of(problem);
     options.blocksize = static_cast<int>(problem.blocksize);
     options.double_quant = problem.nested != 0;

@@ -124,24 +124,27 @@ ModelConfig read_hf_config(const std::filesystem::path& path) {
   return parse_hf_config(read_file(path), path.string());
 }
 
-std::string config_text(const ModelConfig& config, const std::optional<QuantizationConfig>& quantization) {
+std::string config_text(const ModelConfig& config) {
   Json json = parse_json(config.text, "config.json");
   json.erase("quantization_config");
-  if (quantization) {
-    json["quantization_config"] = {{"_load_in_4bit", true},
-                                   {"_load_in_8bit", false},
-                                   {"bnb_4bit_compute_dtype", torch_name(quantization->compute_dtype)},
-                                   {"bnb_4bit_quant_storage", torch_name(quantization->quant_storage)},
-                                   {"bnb_4bit_quant_type", to_string(quantization->quant_type)},
-                                   {"bnb_4bit_use_double_quant", quantization->double_quant},
-                                   {"llm_int8_enable_fp32_cpu_offload", false},
-                                   {"llm_int8_has_fp16_weight", false},
-                                   {"llm_int8_skip_modules", nullptr},
-                                   {"llm_int8_threshold", 6.0},
-                                   {"load_in_4bit", true},
-                                   {"load_in_8bit", false},
-                                   {"quant_method", "bitsandbytes"}};
-  }
+  return python_json(json, 2) + "\n";
+}
+
+std::string config_text(const ModelConfig& config, const QuantizationOptions& quantization, DType compute_dtype) {
+  Json json = parse_json(config.text, "config.json");
+  json["quantization_config"] = {{"_load_in_4bit", true},
+                                 {"_load_in_8bit", false},
+                                 {"bnb_4bit_compute_dtype", torch_name(compute_dtype)},
+                                 {"bnb_4bit_quant_storage", torch_name(quantization.quant_storage)},
+                                 {"bnb_4bit_quant_type", to_string(quantization.quant_type)},
+                                 {"bnb_4bit_use_double_quant", quantization.double_quant},
+                                 {"llm_int8_enable_fp32_cpu_offload", false},
+                                 {"llm_int8_has_fp16_weight", false},
+                                 {"llm_int8_skip_modules", nullptr},
+                                 {"llm_int8_threshold", 6.0},
+                                 {"load_in_4bit", true},
+                                 {"load_in_8bit", false},
+                                 {"quant_method", "bitsandbytes"}};
   return python_json(json, 2) + "\n";
 }
 

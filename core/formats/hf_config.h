@@ -1,12 +1,11 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include "core/model/model_config.h"
-#include "core/tensor/codebook.h"
+#include "core/model/quantization_options.h"
 #include "core/tensor/dtype.h"
 
 namespace qshard {
@@ -20,15 +19,10 @@ ModelConfig parse_hf_config(std::string_view text, std::string_view where);
 /// The same from a file.
 ModelConfig read_hf_config(const std::filesystem::path& path);
 
-/// What a config.json says about a bitsandbytes 4-bit checkpoint; the block size is in the tensors.
-struct QuantizationConfig {
-  QuantType quant_type = QuantType::nf4;
-  bool double_quant = true;
-  DType quant_storage = DType::u8;
-  DType compute_dtype = DType::bf16;
-};
+/// The text of `config`'s file, as transformers writes it, without a quantization_config.
+std::string config_text(const ModelConfig& config);
 
-/// The text of `config`'s file, as transformers writes it, with this quantization_config (none: without one).
-std::string config_text(const ModelConfig& config, const std::optional<QuantizationConfig>& quantization);
+/// The same with the quantization_config of a bitsandbytes 4-bit checkpoint; the block size is in its tensors alone.
+std::string config_text(const ModelConfig& config, const QuantizationOptions& quantization, DType compute_dtype);
 
 }  // namespace qshard

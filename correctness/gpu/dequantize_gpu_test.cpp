@@ -44,7 +44,7 @@ TEST_F(DequantizeGpu, RandomWeightsLikeTheReference) {
           for (const bool nested : {false, true}) {
             SCOPED_TRACE(fmt::format("{} n {} blocksize {} fill {} nested {}", to_string(type), count, blocksize,
                                      static_cast<int>(fill), nested));
-            reference::QuantizeOptions options;
+            QuantizationOptions options;
             options.quant_type = type;
             options.blocksize = blocksize;
             options.double_quant = nested;
@@ -91,7 +91,8 @@ TEST_F(DequantizeGpu, LikeBitsandbytes) {
   for (const int blocksize : {32, 64, 128, 256, 512, 1024, 2048, 4096}) {
     for (const QuantType type : {QuantType::nf4, QuantType::fp4}) {
       const int count = (1 << 18) + 33;
-      reference::QuantizeOptions options;
+      QuantizationOptions options;
+      options.double_quant = false;
       options.quant_type = type;
       options.blocksize = blocksize;
       const Tensor tensor = from_floats(random_values(Fill::heavy_tailed, count, generator), DType::f32, {count});

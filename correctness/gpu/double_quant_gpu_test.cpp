@@ -150,7 +150,8 @@ TEST_F(DoubleQuantGpu, QuantizeNestedIsQuantizeThenNest) {
                                    blocksize, codes.as<std::uint8_t>(), map.as<float>(), nullptr, nested.output(),
                                    nested.workspace.as<void>(), nested.workspace.bytes(), nullptr);
         QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
-        reference::QuantizeOptions options;
+        QuantizationOptions options;
+        options.double_quant = false;
         options.blocksize = blocksize;
         const Weight4bit plain = reference::quantize(weight.view(), options, "weight");
         EXPECT_EQ(differing(codes.download<std::uint8_t>(), plain.codes), 0U);

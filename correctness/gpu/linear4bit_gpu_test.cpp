@@ -42,7 +42,7 @@ float round_to_dtype(float value, DType dtype) {
 class TestLayer {
  public:
   TestLayer(const Layer& layer, std::uint64_t seed) : layer_(layer) {
-    reference::QuantizeOptions options;
+    QuantizationOptions options;
     options.quant_type = layer.type;
     options.blocksize = layer.blocksize;
     options.double_quant = layer.nested;

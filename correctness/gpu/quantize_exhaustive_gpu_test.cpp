@@ -62,7 +62,8 @@ class Sweep {
     QSHARD_CUDA_CHECK(cudaMemcpy(bytes.data(), weight_.as<void>(), bytes.size(), cudaMemcpyDeviceToHost));
     std::vector<std::uint8_t> codes(count / 2);
     QSHARD_CUDA_CHECK(cudaMemcpy(codes.data(), codes_.as<void>(), codes.size(), cudaMemcpyDeviceToHost));
-    reference::QuantizeOptions options;
+    QuantizationOptions options;
+    options.double_quant = false;
     options.quant_type = QuantType::fp4;
     options.blocksize = blocksize_;
     const Weight4bit expected = reference::quantize({dtype_, {count}, bytes}, options, "sample");

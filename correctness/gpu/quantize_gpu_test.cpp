@@ -47,7 +47,8 @@ Quantized quantize_on_gpu(const DeviceBuffer& weight, DType dtype, std::int64_t 
 }
 
 void expect_like_reference(const TensorView& weight, QuantType type, int blocksize) {
-  reference::QuantizeOptions options;
+  QuantizationOptions options;
+  options.double_quant = false;
   options.quant_type = type;
   options.blocksize = blocksize;
   const Weight4bit expected = reference::quantize(weight, options, "weight");
