@@ -48,8 +48,8 @@ __device__ __forceinline__ void for_own_vectors(int vectors, const Visit& visit)
   for (int i = lane + kHeld * kTeam; i < vectors; i += kTeam) visit(kHeld, i);
 }
 
-/// Makes the compiler take the held vectors for unknown from here on. It would otherwise keep each of their elements as a
-/// float, in twice the registers, instead of converting it again.
+/// Makes the compiler take the held vectors for unknown from here on. It would otherwise keep each of their elements as
+/// a float, in twice the registers, instead of converting it again.
 template <typename T, int kCount>
 __device__ __forceinline__ void keep_packed(ElementVector<T, kCount> (&held)[kHeld]) {
   if constexpr (kCount > 1) {
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads, 3)
 
 template <typename T, int kCount, int kTeam>
 __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const NormTask task, const T* x_rows, const T* weight,
-                                                            const T* dy_rows, const T* addend_rows, T* dx_rows) {
+                                                               const T* dy_rows, const T* addend_rows, T* dx_rows) {
   const std::int64_t row = row_of_team<kTeam>();
   if (row >= task.rows) return;
   const T* x = x_rows + task.x_offset(row);

@@ -72,8 +72,8 @@ TEST_F(AdamWGpu, EqualsTheReferenceToTheBitOverSteps) {
   }
 }
 
-// With moments of their own dtype each half of the update is that of one reference run: the moments of a run in their
-// dtype, and the parameter of an f32 run whose stored moments are those, rounded at the end.
+// The reference has one dtype for everything. Its moments do not depend on the parameter, so a run in the moments'
+// dtype gives these; the parameter's formula is written out here with them.
 TEST_F(AdamWGpu, MomentsOfAnotherDType) {
   const std::int64_t count = 5000;
   std::uint64_t seed = 500;
@@ -93,8 +93,6 @@ TEST_F(AdamWGpu, MomentsOfAnotherDType) {
       expect_bits(as_matrix(m), device.exp_avg.values(), "exp_avg");
       expect_bits(as_matrix(v), device.exp_avg_sq.values(), "exp_avg_sq");
 
-      // beta1 = 0 and g = m give m again; beta2 = 1 keeps v but for the correction, which is then 0: so the formula is
-      // written out, in float as the reference has it.
       const auto step_size = static_cast<float>(2e-4 / (1.0 - std::pow(0.95, 5.0)));
       const auto correction = static_cast<float>(std::sqrt(1.0 - std::pow(0.98, 5.0)));
       const auto decay = static_cast<float>(1.0 - 2e-4 * 0.1);

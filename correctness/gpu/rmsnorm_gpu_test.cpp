@@ -111,10 +111,10 @@ TEST_F(RmsNormGpu, BackwardLikeTheReference) {
       // dx is a difference of g and x r^2 mean(g x), with an error of so many roundings of either, the mean's relative
       // to the mean of |g x|; then it is rounded to dtype, and its sum with the addend again.
       const Matrix<double> g = (dy.array().rowwise() * in.weights().transpose().array()).matrix();
+      const Eigen::ArrayXd r = (x.rowwise().squaredNorm().array() / static_cast<double>(c.size) + kEpsilon).rsqrt();
+      const Eigen::ArrayXd mean = g.cwiseProduct(x).cwiseAbs().rowwise().mean().array() * r.square();
       const auto error = [&](auto row, auto col) {
-        const double r = 1 / std::sqrt(x.row(row).squaredNorm() / static_cast<double>(c.size) + kEpsilon);
-        const double mean = g.row(row).cwiseProduct(x.row(row)).cwiseAbs().mean();
-        return roundings(c.size) * kUnit * r * (std::abs(g(row, col)) + 2 * std::abs(x(row, col)) * r * r * mean) +
+        return roundings(c.size) * kUnit * r(row) * (std::abs(g(row, col)) + 2 * std::abs(x(row, col)) * mean(row)) +
                2 * unit_of(dtype) * std::abs(gradient(row, col)) + least_of(dtype);
       };
       optimized::rmsnorm_backward(in.shape, in.device_x.data(), in.device_weight.data(), in.device_dy.data(), nullptr,
