@@ -29,6 +29,14 @@ std::vector<std::string> names(const std::vector<std::string>& arguments) {
   return result;
 }
 
+TEST(BenchAxes, KernelsOfTheStepStandBesideTheOthers) {
+  const Options options = parse({"--operation", "rmsnorm,quantize,adamw"});
+  EXPECT_THAT(options.step_kernels, testing::ElementsAre("rmsnorm", "adamw"));
+  EXPECT_THAT(options.operations, testing::ElementsAre(QSHARD_QUANTIZE));
+  EXPECT_TRUE(parse({}).step_kernels.empty());
+  EXPECT_THAT(error_of({"--operation", "rmsnrom"}), testing::HasSubstr("rmsnrom"));
+}
+
 TEST(BenchAxes, AreCrossed) {
   EXPECT_THAT(names({"--operation", "dequantize,linear4bit", "--shape", "64x128", "--nested", "0,1", "--rows", "1,16"}),
               testing::ElementsAre("dequantize/n:64/k:128/blocksize:64/dtype:bf16/nested:0",

@@ -51,8 +51,8 @@ __device__ __forceinline__ void rotate(const float (&cos)[kCount], const float (
 
 /// A thread has one vector of the half of kHeadsPerThread heads of a token.
 template <typename T, int kCount>
-__global__ void __launch_bounds__(kThreads) rotate_kernel(const RopeTask task, const std::int32_t* positions,
-                                                          const float* cos_table, const float* sin_table, T* x) {
+__global__ void __launch_bounds__(kThreads, 3) rotate_kernel(const RopeTask task, const std::int32_t* positions,
+                                                             const float* cos_table, const float* sin_table, T* x) {
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (item >= task.items) return;
   const std::int64_t group = item / task.vectors;

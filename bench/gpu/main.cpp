@@ -8,6 +8,7 @@
 #include "bench/gpu/ceilings.h"
 #include "bench/gpu/options.h"
 #include "bench/gpu/row.h"
+#include "bench/gpu/step_kernel.h"
 #include "bench/gpu/table.h"
 #include "core/base/error.h"
 
@@ -16,6 +17,7 @@ namespace {
 
 using Providers = std::vector<std::unique_ptr<Provider>>;
 using Rows = std::vector<std::unique_ptr<Row>>;
+using StepKernelRows = std::vector<std::unique_ptr<StepKernelRow>>;
 
 /// Prints one line for each finished row; the table comes at the end, all numbers are in the JSON file.
 class ProgressReporter : public benchmark::BenchmarkReporter {
@@ -69,6 +71,30 @@ Rows make_rows(const Options& options, const Providers& providers) {
   return rows;
 }
 
+StepKernelRows make_step_kernel_rows(const Options& options) {
+  StepKernelRows rows;
+  for (StepKernel& kernel : step_kernels_of(options)) {
+    rows.push_back(std::make_unique<StepKernelRow>(std::move(kernel), options.batch_seconds));
+  }
+  return rows;
+}
+
+void set_clock_counters(benchmark::State& state, const Sample& sample) {
+  auto& counters = state.counters;
+  counters["calls"] = sample.calls;
+  if (sample.clocks.sm_mhz > 0) {
+    counters["clock_sm_mhz"] = sample.clocks.sm_mhz;
+    counters["power_limited"] = sample.clocks.power_limited() ? 1 : 0;
+    counters["throttled"] = sample.clocks.throttled() ? 1 : 0;
+  }
+}
+
+void set_counters(benchmark::State& state, const StepKernelRow& row, const Sample& sample, const Ceilings& ceilings) {
+  state.counters["bytes_per_second"] = row.bytes() / sample.seconds;
+  state.counters["copy_fraction"] = row.bytes() / sample.seconds / ceilings.copy;
+  set_clock_counters(state, sample);
+}
+
 void set_counters(benchmark::State& state, const Row& row, const Sample& sample, const Ceilings& ceilings) {
   const Traffic traffic = row.traffic();
   auto& counters = state.counters;
@@ -81,17 +107,22 @@ void set_counters(benchmark::State& state, const Row& row, const Sample& sample,
     if (ceilings.product > 0) counters["product_fraction"] = traffic.flops / sample.seconds / ceilings.product;
     counters["worst_over_bound"] = row.worst_difference();
   }
-  counters["calls"] = sample.calls;
-  if (sample.clocks.sm_mhz > 0) {
-    counters["clock_sm_mhz"] = sample.clocks.sm_mhz;
-    counters["power_limited"] = sample.clocks.power_limited() ? 1 : 0;
-    counters["throttled"] = sample.clocks.throttled() ? 1 : 0;
-  }
+  set_clock_counters(state, sample);
 }
 
-void run_repetition(benchmark::State& state, Row& row, Row*& current, Session& session, const Ceilings& ceilings) {
-  if (current != &row && current != nullptr) current->release();
-  current = &row;
+/// The row whose buffers are on the device.
+struct Current {
+  const void* row = nullptr;
+  std::function<void()> release = [] {};
+};
+
+template <typename AnyRow>
+void run_repetition(benchmark::State& state, AnyRow& row, Current& current, Session& session,
+                    const Ceilings& ceilings) {
+  if (current.row != &row) {
+    current.release();
+    current = {&row, [&row] { row.release(); }};
+  }
   while (state.KeepRunning()) {
     if (!row.error.empty()) {
       state.SkipWithError(row.error.c_str());
@@ -107,6 +138,26 @@ void run_repetition(benchmark::State& state, Row& row, Row*& current, Session& s
       break;
     }
   }
+}
+
+template <typename AnyRow>
+void register_rows(const std::vector<std::unique_ptr<AnyRow>>& rows, int repetitions, Current& current,
+                   Session& session) {
+  for (const auto& row : rows) {
+    benchmark::RegisterBenchmark(row->name().c_str(),
+                                 [&current, &session, r = row.get()](benchmark::State& state) {
+                                   run_repetition(state, *r, current, session, session.ceilings);
+                                 })
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond)
+        ->Iterations(1)
+        ->Repetitions(repetitions);
+  }
+}
+
+template <typename AnyRow>
+bool any_failed(const std::vector<std::unique_ptr<AnyRow>>& rows) {
+  return std::any_of(rows.begin(), rows.end(), [](const auto& row) { return !row->error.empty(); });
 }
 
 void add_context(const Session& session) {
@@ -155,7 +206,7 @@ int run(std::vector<std::string> arguments) {
   if (!no_gpu.empty()) {
     fmt::print(
         "No GPU was found ({}).\nleft out: all {} problems on the GPU; the CPU's own benchmarks are in qshard_bench.\n",
-        no_gpu, problems_of(*options).size());
+        no_gpu, problems_of(*options).size() + options->step_kernels.size());
     return 0;
   }
 
@@ -164,6 +215,7 @@ int run(std::vector<std::string> arguments) {
   if (!clocks.available()) fmt::print(stderr, "left out: clocks and throttling (libnvidia-ml.so.1 cannot be loaded)\n");
   const Providers providers = make_providers(*options);
   const Rows rows = make_rows(*options, providers);
+  const StepKernelRows step_kernel_rows = make_step_kernel_rows(*options);
   const Ceilings ceilings = [&] {
     const nvtx3::scoped_range range("ceilings");
     return measure_ceilings(clocks, true);
@@ -181,24 +233,18 @@ int run(std::vector<std::string> arguments) {
   benchmark::AddCustomContext("command", command);
   benchmark::Initialize(&argc, argv.data());
   if (benchmark::ReportUnrecognizedArguments(argc, argv.data())) return static_cast<int>(ExitCode::bad_input);
-  Row* current = nullptr;
-  for (const auto& row : rows) {
-    benchmark::RegisterBenchmark(
-        row->name().c_str(),
-        [&, r = row.get()](benchmark::State& state) { run_repetition(state, *r, current, session, ceilings); })
-        ->UseManualTime()
-        ->Unit(benchmark::kMicrosecond)
-        ->Iterations(1)
-        ->Repetitions(options->repetitions);
-  }
+  Current current;
+  register_rows(rows, options->repetitions, current, session);
+  register_rows(step_kernel_rows, options->repetitions, current, session);
   ProgressReporter progress;
   benchmark::RunSpecifiedBenchmarks(&progress);
   benchmark::Shutdown();
-  if (current != nullptr) current->release();
+  current.release();
 
-  fmt::print("\n{}", format_table(rows, ceilings));
+  if (!rows.empty()) fmt::print("\n{}", format_table(rows, ceilings));
+  if (!step_kernel_rows.empty()) fmt::print("\n{}", format_step_kernels(step_kernel_rows, ceilings));
   warn_of_throttling(rows);
-  const bool failed = std::any_of(rows.begin(), rows.end(), [](const auto& row) { return !row->error.empty(); });
+  const bool failed = any_failed(rows) || any_failed(step_kernel_rows);
   return static_cast<int>(failed ? ExitCode::check_failed : ExitCode::done);
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <stdexcept>
 
 #include "bench/gpu/measure.h"
@@ -56,6 +57,20 @@ Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const st
   }
   timing.seconds_per_call = measured / calls;
   return timing;
+}
+
+int calls_of_batch(double batch_seconds, double seconds_per_call, int copies) {
+  constexpr int kMostCalls = 800;  // fewer than the launch queue holds
+  const int calls =
+      std::clamp(static_cast<int>(batch_seconds / seconds_per_call) + 1, copies, std::max(copies, kMostCalls));
+  return (calls + copies - 1) / copies * copies;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return std::nan("");
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
 }
 
 }  // namespace qshard::bench

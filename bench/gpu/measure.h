@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include <cuda_runtime_api.h>
 
@@ -18,5 +19,12 @@ struct Timing {
 /// among buffers is its business. Throws Error(check_failed) where work went on after the stream was done: a call that
 /// uses another stream would otherwise look fast.
 Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call);
+
+/// How many calls of `seconds_per_call` make a batch of `batch_seconds`: a multiple of `copies`, no more than the
+/// launch queue holds.
+int calls_of_batch(double batch_seconds, double seconds_per_call, int copies);
+
+/// The middle one, or the mean of the two in the middle; NaN where there is none.
+double median(std::vector<double> values);
 
 }  // namespace qshard::bench

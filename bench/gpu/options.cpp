@@ -27,6 +27,16 @@ std::vector<std::uint32_t> places(const std::vector<std::string>& words, const s
   return result;
 }
 
+std::vector<std::string> all_operations() {
+  std::vector<std::string> all = kOperations;
+  all.insert(all.end(), kStepKernels.begin(), kStepKernels.end());
+  return all;
+}
+
+bool is_step_kernel(const std::string& operation) {
+  return std::find(kStepKernels.begin(), kStepKernels.end(), operation) != kStepKernels.end();
+}
+
 /// The axes as they stand on the command line.
 struct Words {
   std::vector<std::string> operations{"dequantize", "quantize", "linear4bit"};
@@ -38,7 +48,8 @@ void add_axes(CLI::App& app, Options& options, Words& words) {
   const auto list = [&app](const std::string& name, auto& values, const std::string& help) {
     return app.add_option(name, values, help)->delimiter(',');
   };
-  list("--operation", words.operations, "what is timed")->check(CLI::IsMember(kOperations));
+  list("--operation", words.operations, "what is timed: products and quantization, or kernels of the step")
+      ->check(CLI::IsMember(all_operations()));
   list("--provider", options.providers, "reference: the CPU's; cublas: dense; ladder: the teaching steps")
       ->check(CLI::IsMember(kProviders));
   list("--plugin", options.plugins, "shared library with a provider of your own (bench/providers/qshard_provider.h)")
@@ -106,6 +117,8 @@ std::optional<Options> parse_options(std::vector<std::string>& arguments) {
     }
     arguments.push_back(extra);
   }
+  std::ranges::copy_if(words.operations, std::back_inserter(options.step_kernels), is_step_kernel);
+  std::erase_if(words.operations, is_step_kernel);
   options.operations = places(words.operations, kOperations);
   options.dtypes = places(words.dtypes, kDTypes);
   options.quant_types = places(words.quant_types, kQuantTypes);

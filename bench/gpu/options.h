@@ -10,9 +10,15 @@
 
 namespace qshard::bench {
 
+/// Kernels of the training step that memory bounds; --operation takes these names too.
+inline const std::vector<std::string> kStepKernels = {
+    "embedding",       "rmsnorm", "rmsnorm_backward", "rope",        "swiglu",
+    "swiglu_backward", "dropout", "cross_entropy",    "sum_squares", "adamw"};
+
 /// The axes of the table; a row for every combination that makes sense.
 struct Options {
   std::vector<std::uint32_t> operations{QSHARD_DEQUANTIZE, QSHARD_QUANTIZE, QSHARD_LINEAR4BIT};
+  std::vector<std::string> step_kernels;  // of kStepKernels, at the sizes of models; of the axes only dtypes is theirs
   std::vector<std::string> providers{"qshard", "bitsandbytes", "cublas"};
   std::vector<std::string> shapes{"28672x8192", "4096x4096"};
   std::vector<std::int64_t> blocksizes{64};

@@ -14,7 +14,6 @@ namespace qshard::bench {
 namespace {
 
 constexpr cudaStream_t kStream = nullptr;  // the legacy stream, the only one that every peer takes
-constexpr int kMostCalls = 800;            // fewer than the launch queue holds
 
 }  // namespace
 
@@ -32,10 +31,7 @@ double floor_seconds(const Traffic& traffic, const Ceilings& ceilings, bool warm
 double Row::median_seconds() const {
   std::vector<double> seconds;
   for (const Sample& sample : samples_) seconds.push_back(sample.seconds);
-  if (seconds.empty()) return std::nan("");
-  std::sort(seconds.begin(), seconds.end());
-  const std::size_t middle = seconds.size() / 2;
-  return seconds.size() % 2 == 1 ? seconds[middle] : 0.5 * (seconds[middle - 1] + seconds[middle]);
+  return median(std::move(seconds));
 }
 
 Sample Row::measure(Session& session) {
@@ -74,8 +70,7 @@ void Row::prepare(Session& session) {
     const int copies = workload_->copies();
     const auto call = [this, copies](int i) { provider_.run(problem_, workload_->buffers(i % copies), kStream); };
     const double first = time_calls(copies, kStream, session.clocks, call).seconds_per_call;
-    calls_ = std::clamp(static_cast<int>(batch_seconds_ / first) + 1, copies, std::max(copies, kMostCalls));
-    calls_ = (calls_ + copies - 1) / copies * copies;
+    calls_ = calls_of_batch(batch_seconds_, first, copies);
   }
   check("before");
 }
