@@ -110,15 +110,11 @@ class LayerPass {
 
   /// Workspace of lora_down() and lora_down_backward() over those of `roles` that have an adapter.
   [[nodiscard]] std::size_t lora_workspace_bytes(Roles roles) const {
-    std::int64_t ranks = 0;
-    std::size_t count = 0;
+    std::vector<std::int64_t> ranks;
     for (const Projection role : roles) {
-      const std::int64_t rank = linear(role).lora.rank;
-      if (rank == 0) continue;
-      ranks += lora_rank_stride(rank);
-      ++count;
+      if (linear(role).lora.rank > 0) ranks.push_back(linear(role).lora.rank);
     }
-    return count == 0 ? 0 : lora_input_workspace_bytes(tokens_, linear(roles[0]).weight.in, ranks, count);
+    return lora_input_workspace_bytes(lora_input(roles[0]), ranks);
   }
 
   /// h of the projections that share the input x.

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <cuda_runtime_api.h>
+
 #include "core/run/engine_options.h"
 #include "core/sharding/shard_layout.h"
 #include "optimized/device/arena.h"

@@ -69,7 +69,9 @@ DeviceBatch::DeviceBatch(const BatchBound& bound, Arena& arena)
     : bound_(bound), memory_(arena.take(Arrays::bytes(bound.tokens, bound.rows), "token rows")) {
   if (arena.dry_run()) return;
   for (Staging& staging : staging_) {
-    QSHARD_CUDA_CHECK(cudaMallocHost(&staging.memory, Arrays::bytes(bound.tokens, bound.rows)));
+    void* memory = nullptr;
+    QSHARD_CUDA_CHECK(cudaMallocHost(&memory, static_cast<std::size_t>(Arrays::bytes(bound.tokens, bound.rows))));
+    staging.memory = static_cast<std::byte*>(memory);
     QSHARD_CUDA_CHECK(cudaEventCreateWithFlags(&staging.copied, cudaEventDisableTiming));
   }
 }

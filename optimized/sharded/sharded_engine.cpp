@@ -120,17 +120,25 @@ class ShardedEngine : public TrainingEngine {
   }
 
   [[nodiscard]] NamedTensors adapter() override {
-    return collective([this] { return adapter_->read(); });
+    begin_reading();
+    NamedTensors tensors = link_->is_first() ? adapter_->read() : NamedTensors{};
+    end_reading();
+    return tensors;
   }
   void load_adapter(const NamedTensors& tensors) override {
-    collective([&] { adapter_->write(tensors, *link_); });
+    synchronize();
+    adapter_->write(tensors, *link_);
     state_->gatherer().invalidate();
   }
   [[nodiscard]] NamedTensors optimizer_state() override {
-    return collective([this] { return adapter_->read_optimizer(); });
+    begin_reading();
+    NamedTensors tensors = link_->is_first() ? adapter_->read_optimizer() : NamedTensors{};
+    end_reading();
+    return tensors;
   }
   void load_optimizer_state(const NamedTensors& tensors) override {
-    collective([&] { adapter_->write_optimizer(tensors, *link_); });
+    synchronize();
+    adapter_->write_optimizer(tensors, *link_);
   }
 
   [[nodiscard]] std::vector<std::int64_t> peak_bytes_by_rank() override {
@@ -178,20 +186,14 @@ class ShardedEngine : public TrainingEngine {
     return total;
   }
 
-  // Work on shards that other ranks own: nobody writes before all have come, or after the first has left.
-  template <typename Work>
-  auto collective(const Work& work) {
+  // Between these two nobody writes to shards that another rank may read.
+  void begin_reading() {
     synchronize();
     link_->barrier();
-    if constexpr (std::is_void_v<decltype(work())>) {
-      work();
-      synchronize();
-      link_->barrier();
-    } else {
-      auto result = link_->is_first() ? work() : decltype(work()){};
-      link_->barrier();
-      return result;
-    }
+  }
+  void end_reading() {
+    synchronize();
+    link_->barrier();
   }
 
   RankLink* link_;
