@@ -47,11 +47,9 @@ struct LoraOutputShape {
   double scaling = 1;
 };
 
-/// Device memory for one call of lora_down() or lora_down_backward() with projections whose lora_rank_stride() sum up
-/// to `ranks`, in bytes; partial sums. A larger `ranks` or fewer than `tokens` tokens may need less, so plan with the
-/// largest of each call.
-std::size_t lora_input_workspace_bytes(std::int64_t tokens, std::int64_t in_features, std::int64_t ranks,
-                                       std::size_t projections);
+/// Device memory for one call of lora_down() or lora_down_backward() with projections of these ranks and up to so many
+/// tokens, in bytes: room for partial sums.
+std::size_t lora_input_workspace_bytes(const LoraInputShape& shape, std::span<const std::int64_t> ranks);
 /// The same for lora_up_backward().
 std::size_t lora_output_workspace_bytes(const LoraOutputShape& shape);
 
