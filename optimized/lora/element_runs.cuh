@@ -8,11 +8,17 @@
 #include "optimized/device_math.cuh"
 #include "optimized/ptx/async_copy.cuh"
 #include "optimized/ptx/shared_access.cuh"
+#include "optimized/ptx/sign_bytes.cuh"
 
 // Runs of eight neighbouring 16-bit elements, in four words: what a lane loads at once. Their scale and their mask.
 namespace qshard::optimized {
 
 inline constexpr int kRun = 8;
+
+/// lora_rank_stride() on the device.
+__device__ __forceinline__ int padded_rank(std::int64_t rank) {
+  return (static_cast<int>(rank) + kRun - 1) / kRun * kRun;
+}
 
 template <typename T>
 __device__ __forceinline__ float2 split_pair(std::uint32_t pair);
@@ -38,14 +44,6 @@ template <typename T>
 __device__ __forceinline__ uint4 scale_run(const uint4& run, float scale) {
   return {scale_pair<T>(run.x, scale), scale_pair<T>(run.y, scale), scale_pair<T>(run.z, scale),
           scale_pair<T>(run.w, scale)};
-}
-
-/// Byte i of the result is 0xFF where bit 7 of the byte that digit i of `selector` names is set, else 0: digits 8 to 11
-/// name the bytes of `low`, 12 to 15 those of `high`.
-__device__ __forceinline__ std::uint32_t spread_signs(std::uint32_t low, std::uint32_t high, std::uint32_t selector) {
-  std::uint32_t bytes;
-  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(low), "r"(high), "r"(selector));
-  return bytes;
 }
 
 /// The run with 0 for the elements whose bit of `mask` (element 0: the lowest) is not set.

@@ -38,7 +38,9 @@ struct GradientStage {
   static constexpr int kInputBytes = kGradientTokens * kInputChunks * 16;
   static constexpr int kFactorBytes = kGradientTokens * kFactorChunks * 16;
   static constexpr int kMaskBytes = kGradientTokens * kInputChunks;
-  static constexpr int bytes(int groups) { return kInputBytes + groups * (kFactorBytes + kMaskBytes); }
+  __host__ __device__ static constexpr int bytes(int groups) {
+    return kInputBytes + groups * (kFactorBytes + kMaskBytes);
+  }
 
   std::uint32_t base;
   int groups;
@@ -69,7 +71,7 @@ __device__ __forceinline__ void load_stage(const GradientTask& task, const Gradi
   }
   for (int group = 0; group < stage.groups; ++group) {
     const GradientColumns& columns = task.groups[first_group + group];
-    const int stride = (columns.rank + kRun - 1) / kRun * kRun;
+    const int stride = padded_rank(columns.rank);
     for (int i = static_cast<int>(threadIdx.x); i < kGradientTokens * kTiles; i += threads) {
       const int token = first + i / kTiles;
       stage_run<true>(stage.factor(group, i / kTiles, i % kTiles),

@@ -1,5 +1,6 @@
 #include "optimized/device/cuda_check.h"
 #include "optimized/lora.h"
+#include "optimized/lora/element_runs.cuh"
 #include "optimized/lora/rank_cuts.h"
 #include "optimized/lora/rank_plain.h"
 
@@ -28,7 +29,7 @@ __device__ __forceinline__ float input_value(const ScaledInput& input, const std
 
 /// A warp for each element of out, those that pad its rows included.
 __global__ void __launch_bounds__(kThreads) product_kernel(bool transposed, ScaledInput input, RankProduct product) {
-  const std::int64_t stride = lora_rank_stride(product.rank);
+  const std::int64_t stride = padded_rank(product.rank);
   const std::int64_t token = thread_index() / 32 / stride;
   const std::int64_t column = thread_index() / 32 % stride;
   if (token >= input.tokens) return;
@@ -51,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(bool transposed, Sca
   if (i >= input.features * gradient.rank) return;
   const std::int64_t feature = transposed ? i % input.features : i / gradient.rank;
   const std::int64_t column = transposed ? i / input.features : i % gradient.rank;
-  const std::int64_t stride = lora_rank_stride(gradient.rank);
+  const std::int64_t stride = padded_rank(gradient.rank);
   const auto* factor = static_cast<const float*>(gradient.factor) + column;
   float sum = 0.0F;
   for (std::int64_t token = 0; token < input.tokens; ++token) {
@@ -75,7 +76,7 @@ __global__ void __launch_bounds__(kThreads) update_kernel(bool transposed, const
   float total = 0.0F;
   for (int i = 0; i < task.count; ++i) {
     const RankUpdate& update = task.updates[i];
-    const auto* factor = static_cast<const float*>(update.factor) + token * lora_rank_stride(update.rank);
+    const auto* factor = static_cast<const float*>(update.factor) + token * padded_rank(update.rank);
     const auto* weight = static_cast<const float*>(update.weight);
     float sum = 0.0F;
     for (std::int64_t column = 0; column < update.rank; ++column) {

@@ -35,7 +35,9 @@ struct ProductStage {
   static constexpr int kInputBytes = kProductTokens * kChunks * 16;
   static constexpr int kWeightBytes = kTransposed ? kTiles * 8 * kChunks * 16 : kProductDepth * 8 * 16;
   static constexpr int kMaskBytes = kProductTokens * kChunks;
-  static constexpr int bytes(int groups) { return kInputBytes + groups * (kWeightBytes + kMaskBytes); }
+  __host__ __device__ static constexpr int bytes(int groups) {
+    return kInputBytes + groups * (kWeightBytes + kMaskBytes);
+  }
 
   std::uint32_t base;
   int groups;

@@ -21,8 +21,8 @@ struct UpdateTask {
 };
 
 /// Bytes of shared memory for 128 features of a weight of this rank.
-constexpr int update_weight_bytes(std::int64_t rank) {
-  return static_cast<int>(divide_up(rank, kUpdateDepth)) * kUpdateDepth * kUpdateFeatures * 2;
+__host__ __device__ constexpr int update_weight_bytes(std::int64_t rank) {
+  return static_cast<int>((rank + kUpdateDepth - 1) / kUpdateDepth) * kUpdateDepth * kUpdateFeatures * 2;
 }
 
 /// Where the words of a transposed weight [features, rank] lie: run `run` of 32 inner columns of a feature.
@@ -69,26 +69,26 @@ __device__ __forceinline__ void stage_weight(const RankUpdate& update, int first
   }
 }
 
-/// sums = factor weight for 32 tokens and 32 features. Tile j of a matrix instruction has features 2 j and 2 j + 1 of
-/// each run of eight, so that a lane ends with a run of two tokens for each 16. The order of the inner dimension is
-/// that of multiply_stage() of rank_product.cuh.
+/// sums = factor weight for 16 tokens and 32 features. Tile j of a matrix instruction has features 2 j and 2 j + 1 of
+/// each run of eight, so that a lane ends with a run of two tokens. The order of the inner dimension is that of
+/// multiply_stage() of rank_product.cuh.
 template <typename T, bool kTransposed>
 __device__ __forceinline__ void multiply_factor(const RankUpdate& update, std::uint32_t weight, int first_token,
-                                                int tokens, int block_feature, float (&sums)[2][4][4]) {
+                                                int tokens, int block_feature, float (&sums)[4][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int quad_row = lane / 4;
   const int quad_lane = lane % 4;
-  const int stride = (static_cast<int>(update.rank) + kRun - 1) / kRun * kRun;
+  const int stride = padded_rank(update.rank);
   const auto* factor = static_cast<const T*>(update.factor);
   // Row lane % 8 of matrix lane / 8: the inner column that the matrix instruction wants there.
   const int row = lane % 8 / 2 * 8 + lane / 16 * 4 + lane / 8 % 2 * 2 + lane % 2;
   for (int depth = 0; depth * kUpdateDepth < update.rank; ++depth) {
-    uint4 runs[2][2];
+    uint4 runs[2];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < 2; ++i) {
       const int token = first_token + i * 8 + quad_row;
-      runs[i / 2][i % 2] = load_run<true>(factor + static_cast<std::int64_t>(token) * stride,
-                                          depth * kUpdateDepth + quad_lane * kRun, stride, token < tokens);
+      runs[i] = load_run<true>(factor + static_cast<std::int64_t>(token) * stride,
+                               depth * kUpdateDepth + quad_lane * kRun, stride, token < tokens);
     }
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
@@ -99,30 +99,24 @@ __device__ __forceinline__ void multiply_factor(const RankUpdate& update, std::u
       } else {
         words = load_transposed(weight + place(depth * kUpdateDepth + row, block_feature / kRun + j));
       }
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        multiply_add<T>(sums[m][j], runs[m][0].x, runs[m][1].x, runs[m][0].y, runs[m][1].y, words.x, words.y);
-        multiply_add<T>(sums[m][j], runs[m][0].z, runs[m][1].z, runs[m][0].w, runs[m][1].w, words.z, words.w);
-      }
+      multiply_add<T>(sums[j], runs[0].x, runs[1].x, runs[0].y, runs[1].y, words.x, words.y);
+      multiply_add<T>(sums[j], runs[0].z, runs[1].z, runs[0].w, runs[1].w, words.z, words.w);
     }
   }
 }
 
-/// totals += mask(round(scale * round(sums))).
+/// totals += mask(round(scale * round(sums))) for the lane's run of features of tokens `token` and token + 8.
 template <typename T>
-__device__ __forceinline__ void add_update(const UpdateTask& task, const RankUpdate& update, int first_token,
-                                           int feature, const float (&sums)[2][4][4], float (&totals)[4][kRun]) {
+__device__ __forceinline__ void add_update(const UpdateTask& task, const RankUpdate& update, int token, int feature,
+                                           const float (&sums)[4][4], float (&totals)[2][kRun]) {
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int half = i % 2 * 2;
-    const auto& tiles = sums[i / 2];
-    uint4 run = {round_pair<T>(tiles[0][half], tiles[0][half + 1]), round_pair<T>(tiles[1][half], tiles[1][half + 1]),
-                 round_pair<T>(tiles[2][half], tiles[2][half + 1]), round_pair<T>(tiles[3][half], tiles[3][half + 1])};
+  for (int i = 0; i < 2; ++i) {
+    uint4 run = {round_pair<T>(sums[0][2 * i], sums[0][2 * i + 1]), round_pair<T>(sums[1][2 * i], sums[1][2 * i + 1]),
+                 round_pair<T>(sums[2][2 * i], sums[2][2 * i + 1]), round_pair<T>(sums[3][2 * i], sums[3][2 * i + 1])};
     if (task.output.scale != 1.0F) run = scale_run<T>(run, task.output.scale);
     if (update.mask != nullptr) {
-      const int token = first_token + i * 8;
-      const bool present = token < task.output.tokens && feature < task.output.features;
-      run = keep_run(run, present ? update.mask[token * task.output.mask_stride + feature / kRun] : 0);
+      const bool present = token + i * 8 < task.output.tokens && feature < task.output.features;
+      run = keep_run(run, present ? update.mask[(token + i * 8) * task.output.mask_stride + feature / kRun] : 0);
     }
     const std::uint32_t words[4] = {run.x, run.y, run.z, run.w};
 #pragma unroll
@@ -155,14 +149,34 @@ __device__ __forceinline__ void store_run(T* row, int first, int count, bool pre
   }
 }
 
-/// Block (tile of features, tile of tokens); a warp has 32 tokens and, one after the other, twice 32 features.
+/// Block (tile of features, tile of tokens); a warp has 32 tokens and 64 features, in parts of 16 and 32. All of its
+/// output is on the way before the weights are.
 template <typename T, bool kWide, bool kTransposed>
 __global__ void __launch_bounds__(kUpdateThreads, 2) rank_update_kernel(const __grid_constant__ UpdateTask task) {
   extern __shared__ uint4 shared_memory[];
   const std::uint32_t base = shared_address(shared_memory);
   const auto tokens = static_cast<int>(task.output.tokens);
   const auto features = static_cast<int>(task.output.features);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int block_feature = warp / 4 * 64;
   const int first_feature = static_cast<int>(blockIdx.x) * kUpdateFeatures;
+  const int first_token = static_cast<int>(blockIdx.y) * kUpdateTokens + warp % 4 * 32;
+  const int lane_feature = first_feature + block_feature + lane % 4 * kRun;
+  const int lane_token = first_token + lane / 4;
+  auto* values = static_cast<T*>(task.output.values);
+
+  constexpr int kParts = 4;
+  uint4 output[kParts][2];
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int token = lane_token + part / 2 * 16 + i * 8;
+      output[part][i] =
+          load_run<kWide>(values + token * task.output.stride, lane_feature + part % 2 * 32, features, token < tokens);
+    }
+  }
   std::uint32_t weight = base;
   for (int i = 0; i < task.count; ++i) {
     stage_weight<T, kWide, kTransposed>(task.updates[i], first_feature, features, weight);
@@ -172,35 +186,27 @@ __global__ void __launch_bounds__(kUpdateThreads, 2) rank_update_kernel(const __
   wait_for_copy_groups<0>();
   __syncthreads();
 
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int first_token = static_cast<int>(blockIdx.y) * kUpdateTokens + warp % 4 * 32;
-  for (int half = 0; half < 2; ++half) {
-    const int block_feature = warp / 4 * 64 + half * 32;
-    const int feature = first_feature + block_feature + lane % 4 * kRun;
-    uint4 output[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int token = first_token + i * 8 + lane / 4;
-      output[i] = load_run<kWide>(static_cast<const T*>(task.output.values) + token * task.output.stride, feature,
-                                  features, token < tokens);
-    }
-    float totals[4][kRun] = {};
+  for (int part = 0; part < kParts; ++part) {
+    const int feature = lane_feature + part % 2 * 32;
+    const int part_token = part / 2 * 16;
+    float totals[2][kRun] = {};
     weight = base;
     for (int i = 0; i < task.count; ++i) {
-      float sums[2][4][4] = {};
-      multiply_factor<T, kTransposed>(task.updates[i], weight, first_token, tokens, block_feature, sums);
-      add_update<T>(task, task.updates[i], first_token + lane / 4, feature, sums, totals);
+      float sums[4][4] = {};
+      multiply_factor<T, kTransposed>(task.updates[i], weight, first_token + part_token, tokens,
+                                      block_feature + part % 2 * 32, sums);
+      add_update<T>(task, task.updates[i], lane_token + part_token, feature, sums, totals);
       weight += update_weight_bytes(task.updates[i].rank);
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int token = first_token + i * 8 + lane / 4;
-      const uint4 run = {
-          add_pair<T>(output[i].x, totals[i][0], totals[i][1]), add_pair<T>(output[i].y, totals[i][2], totals[i][3]),
-          add_pair<T>(output[i].z, totals[i][4], totals[i][5]), add_pair<T>(output[i].w, totals[i][6], totals[i][7])};
-      store_run<kWide>(static_cast<T*>(task.output.values) + token * task.output.stride, feature, features,
-                       token < tokens, run);
+    for (int i = 0; i < 2; ++i) {
+      const int token = lane_token + part_token + i * 8;
+      const uint4 run = {add_pair<T>(output[part][i].x, totals[i][0], totals[i][1]),
+                         add_pair<T>(output[part][i].y, totals[i][2], totals[i][3]),
+                         add_pair<T>(output[part][i].z, totals[i][4], totals[i][5]),
+                         add_pair<T>(output[part][i].w, totals[i][6], totals[i][7])};
+      store_run<kWide>(values + token * task.output.stride, feature, features, token < tokens, run);
     }
   }
 }
