@@ -5,31 +5,31 @@
 // Shared memory by address, for kernels that lay it out by hand. In program order with barriers and with each other.
 namespace qshard::optimized {
 
-__device__ __forceinline__ std::uint32_t load_shared_word(std::uint32_t address) {
+__device__ __forceinline__ std::uint32_t load_shared_u32(std::uint32_t address) {
   std::uint32_t value;
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
 }
 
-__device__ __forceinline__ uint2 load_shared_pair(std::uint32_t address) {
+__device__ __forceinline__ uint2 load_shared_u32x2(std::uint32_t address) {
   uint2 value;
   asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "r"(address) : "memory");
   return value;
 }
 
-__device__ __forceinline__ void store_shared(std::uint32_t address, std::uint32_t value) {
+__device__ __forceinline__ void store_shared_u32(std::uint32_t address, std::uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
 /// For a word that threads of the block set and get at any time: atomic operations, so that compute-sanitizer's
 /// racecheck does not take it for a mistake.
-__device__ __forceinline__ int get_shared(std::uint32_t address) {
+__device__ __forceinline__ int atomic_load_shared(std::uint32_t address) {
   int value;
   asm volatile("atom.relaxed.cta.shared.or.b32 %0, [%1], 0;" : "=r"(value) : "r"(address) : "memory");
   return value;
 }
 
-__device__ __forceinline__ void set_shared(std::uint32_t address, int value) {
+__device__ __forceinline__ void atomic_store_shared(std::uint32_t address, int value) {
   asm volatile("atom.relaxed.cta.shared.exch.b32 _, [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
@@ -37,7 +37,7 @@ __device__ __forceinline__ void set_shared(std::uint32_t address, int value) {
 
 /// Four matrices of 8 by 8 two-byte elements, of which lane 4 * g + t has elements 2 * t and 2 * t + 1 of row g each;
 /// lane l gives the address for column l % 8 of matrix l / 8.
-__device__ __forceinline__ void store_transposed(std::uint32_t address, const std::uint32_t (&values)[4]) {
+__device__ __forceinline__ void stmatrix_transposed(std::uint32_t address, const std::uint32_t (&values)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(values[0]),
                "r"(values[1]), "r"(values[2]), "r"(values[3])
                : "memory");
