@@ -2,6 +2,7 @@
 
 #include "optimized/dequantize.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/dtype_dispatch.h"
 #include "optimized/device_math.cuh"
 
 namespace qshard::optimized {
@@ -120,14 +121,7 @@ void dequantize(const DeviceWeight4bit& weight, DType dtype, void* out, cudaStre
   check_weight(weight);
   check_floating(dtype, "the dtype of a dequantized weight");
   check_pointer(out, 16, "the dequantized weight");
-  switch (dtype) {
-    case DType::f16:
-      return launch<__half>(weight, out, stream);
-    case DType::bf16:
-      return launch<__nv_bfloat16>(weight, out, stream);
-    default:
-      return launch<float>(weight, out, stream);
-  }
+  dispatch_floating(dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(weight, out, stream); });
 }
 
 }  // namespace qshard::optimized

@@ -78,6 +78,12 @@ __device__ __forceinline__ std::uint32_t round_pair<__half>(float first, float s
   return pair;
 }
 
+/// The absmax that nested quantization stands for: the nested map's value for the code, times the absmax of the code's
+/// own block, plus the weight's offset; two roundings, the product's and the sum's, as bitsandbytes' dequantize_4bit.
+__device__ __forceinline__ float nested_scale(float map_value, float nested_absmax, float offset) {
+  return __fadd_rn(multiply_ftz(map_value, nested_absmax), offset);
+}
+
 /// The scales of a weight's blocks, stored or nested.
 struct BlockScales {
   const float* absmax;
@@ -93,12 +99,11 @@ struct BlockScales {
         nested_map(weight.nested_map),
         offset(weight.offset) {}
 
-  /// absmax of a block; nested: two roundings, the product's and the sum's, as bitsandbytes' dequantize_4bit.
+  /// absmax of a block.
   __device__ __forceinline__ float operator[](std::int64_t block) const {
     if (absmax != nullptr) return __ldg(absmax + block);
-    const float product =
-        multiply_ftz(__ldg(nested_map + __ldg(absmax_codes + block)), __ldg(nested_absmax + block / kNestedBlocksize));
-    return __fadd_rn(product, __ldg(offset));
+    return nested_scale(__ldg(nested_map + __ldg(absmax_codes + block)),
+                        __ldg(nested_absmax + block / kNestedBlocksize), __ldg(offset));
   }
 };
 

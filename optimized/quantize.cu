@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/dtype_dispatch.h"
 #include "optimized/device_math.cuh"
 #include "optimized/interval_table.cuh"
 #include "optimized/quantize.h"
@@ -233,14 +234,7 @@ void quantize_tiles(const void* weight, DType dtype, std::int64_t elements, Quan
   check_pointer(codes, 4, "the output for packed codes");
   check_pointer(absmax, alignof(float), "the output for absmax");
   const Task task{elements, std::countr_zero(static_cast<unsigned>(blocksize)), codes, absmax, tile_sums};
-  switch (dtype) {
-    case DType::f16:
-      return launch<__half>(weight, quant_type, task, stream);
-    case DType::bf16:
-      return launch<__nv_bfloat16>(weight, quant_type, task, stream);
-    default:
-      return launch<float>(weight, quant_type, task, stream);
-  }
+  dispatch_floating(dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(weight, quant_type, task, stream); });
 }
 
 void quantize(const void* weight, DType dtype, std::int64_t elements, QuantType quant_type, int blocksize,

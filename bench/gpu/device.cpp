@@ -1,7 +1,8 @@
 #include "bench/gpu/device.h"
 
 #include <array>
-#include <utility>
+
+#include <cuda_runtime_api.h>
 
 #include "bench/gpu/clocks.h"
 #include "core/base/error.h"
@@ -37,37 +38,8 @@ DeviceInfo device_info() {
   return info;
 }
 
-DeviceBuffer::DeviceBuffer(std::size_t bytes) : bytes_(bytes) {
-  if (bytes > 0) QSHARD_CUDA_CHECK(cudaMalloc(&data_, bytes));
-}
-
-DeviceBuffer::~DeviceBuffer() {
-  cudaFree(data_);
-}
-
-DeviceBuffer::DeviceBuffer(DeviceBuffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
-
-DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
-  std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  return *this;
-}
-
-void DeviceBuffer::upload(const void* host, std::size_t bytes) {
-  QSHARD_CUDA_CHECK(cudaMemcpy(data_, host, bytes, cudaMemcpyHostToDevice));
-}
-
-void DeviceBuffer::download(void* host, std::size_t bytes) const {
-  QSHARD_CUDA_CHECK(cudaMemcpy(host, data_, bytes, cudaMemcpyDeviceToHost));
-}
-
-void DeviceBuffer::copy_from(const DeviceBuffer& other) {
-  QSHARD_CUDA_CHECK(cudaMemcpy(data_, other.data_, bytes_, cudaMemcpyDeviceToDevice));
-}
-
-void DeviceBuffer::poison() {
-  if (bytes_ > 0) QSHARD_CUDA_CHECK(cudaMemset(data_, 0xFF, bytes_));
+void poison(DeviceBuffer& buffer) {
+  buffer.fill(0xFF);
 }
 
 }  // namespace qshard::bench

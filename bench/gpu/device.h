@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include <cuda_runtime_api.h>
+#include "optimized/device/device_buffer.h"
 
 namespace qshard::bench {
 
@@ -23,32 +23,9 @@ std::string why_no_gpu();
 /// Of the current device.
 DeviceInfo device_info();
 
-/// Device memory that is freed with its owner, aligned to 256 bytes. Throws Error(out_of_resources).
-class DeviceBuffer {
- public:
-  DeviceBuffer() = default;
-  explicit DeviceBuffer(std::size_t bytes);
-  ~DeviceBuffer();
-  DeviceBuffer(DeviceBuffer&& other) noexcept;
-  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+using optimized::DeviceBuffer;
 
-  [[nodiscard]] std::size_t bytes() const { return bytes_; }
-  template <typename T = void>
-  [[nodiscard]] T* as() const {
-    return static_cast<T*>(data_);
-  }
-
-  void upload(const void* host, std::size_t bytes);
-  void download(void* host, std::size_t bytes) const;
-  void copy_from(const DeviceBuffer& other);
-  /// Fills with 0xFF: NaN in every floating dtype, and no valid sequence of codes in tests on random data.
-  void poison();
-
- private:
-  void* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
+/// Fills with 0xFF: NaN in every floating dtype, and no valid sequence of codes in tests on random data.
+void poison(DeviceBuffer& buffer);
 
 }  // namespace qshard::bench

@@ -1,11 +1,12 @@
 #include <memory>
+#include <optional>
 
 #include "bench/gpu/problem.h"
 #include "bench/providers/provider.h"
 #include "core/tensor/weight4bit.h"
 #include "optimized/dequantize.h"
 #include "optimized/double_quant.h"
-#include "optimized/linear4bit/linear4bit.h"
+#include "optimized/linear4bit/linear4bit_plan.h"
 #include "optimized/quantize.h"
 
 namespace qshard::bench {
@@ -25,8 +26,14 @@ optimized::DeviceWeight4bit device_weight(const qshard_problem& problem, const q
   return weight;
 }
 
-optimized::Linear4bit layer_of(const qshard_problem& problem, const qshard_buffers& buffers) {
-  return {device_weight(problem, buffers), problem.n, problem.k, dtype_of(problem)};
+optimized::Linear4bitShape shape_of(const qshard_problem& problem) {
+  return {problem.n,          problem.k, dtype_of(problem), quant_type_of(problem), static_cast<int>(problem.blocksize),
+          problem.nested != 0};
+}
+
+optimized::Linear4bitDirection direction_of(const qshard_problem& problem) {
+  return problem.operation == QSHARD_LINEAR4BIT ? optimized::Linear4bitDirection::forward
+                                                : optimized::Linear4bitDirection::input_gradient;
 }
 
 std::int64_t blocks_of(const qshard_problem& problem) {
@@ -38,15 +45,13 @@ class QshardProvider : public Provider {
  public:
   [[nodiscard]] std::string name() const override { return "qshard"; }
 
-  [[nodiscard]] std::string unsupported(const qshard_problem& problem) const override {
-    return is_linear(problem) && problem.k % problem.blocksize != 0 ? "k is not a multiple of the block size" : "";
-  }
+  [[nodiscard]] std::string unsupported(const qshard_problem& /*problem*/) const override { return ""; }
 
   [[nodiscard]] std::size_t workspace_bytes(const qshard_problem& problem) const override {
     if (problem.operation == QSHARD_QUANTIZE && problem.nested != 0) {
       return optimized::nested_workspace_bytes(blocks_of(problem));
     }
-    return is_linear(problem) ? optimized::linear4bit_workspace_bytes(layer_of(problem, {}), problem.rows) : 0;
+    return is_linear(problem) ? make_plan(problem).workspace_bytes() : 0;
   }
 
   void run(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) override {
@@ -56,21 +61,33 @@ class QshardProvider : public Provider {
     } else if (problem.operation == QSHARD_QUANTIZE) {
       quantize(problem, buffers, stream);
     } else if (problem.operation == QSHARD_LINEAR4BIT) {
-      optimized::linear4bit(plans_, layer_of(problem, buffers), buffers.x, problem.k, problem.rows, buffers.y,
-                            problem.n, buffers.workspace, workspace_bytes(problem), stream);
+      plan_of(problem).run(device_weight(problem, buffers), buffers.x, problem.k, buffers.y, problem.n,
+                           buffers.workspace, stream);
     } else {
-      optimized::linear4bit_input_gradient(plans_, layer_of(problem, buffers), buffers.y, problem.n, problem.rows,
-                                           buffers.x, problem.k, buffers.workspace, workspace_bytes(problem), stream);
+      plan_of(problem).run(device_weight(problem, buffers), buffers.y, problem.n, buffers.x, problem.k,
+                           buffers.workspace, stream);
     }
   }
 
   /// The fused kernels round the codebook instead of the dequantized weight: two roundings apart at most.
   [[nodiscard]] int product_roundings(const qshard_problem& problem) const override {
-    const bool fused = problem.operation == QSHARD_LINEAR4BIT && problem.rows <= optimized::kMostFusedRows;
-    return fused && problem.dtype != QSHARD_F32 ? 2 : 0;
+    return is_linear(problem) && make_plan(problem).problem().can_fuse() ? 2 : 0;
   }
 
  private:
+  [[nodiscard]] optimized::Linear4bitPlan make_plan(const qshard_problem& problem) const {
+    return {plans_, shape_of(problem), problem.rows, direction_of(problem)};
+  }
+
+  /// Made again only where the problem is another one than the last.
+  const optimized::Linear4bitPlan& plan_of(const qshard_problem& problem) {
+    if (!plan_ || plan_->problem().shape != shape_of(problem) || plan_->problem().rows != problem.rows ||
+        plan_->problem().direction != direction_of(problem)) {
+      plan_.emplace(make_plan(problem));
+    }
+    return *plan_;
+  }
+
   static void quantize(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) {
     const std::int64_t elements = problem.n * problem.k;
     const auto blocksize = static_cast<int>(problem.blocksize);
@@ -85,7 +102,8 @@ class QshardProvider : public Provider {
                                optimized::nested_workspace_bytes(blocks_of(problem)), stream);
   }
 
-  optimized::MatmulPlans plans_;
+  mutable optimized::MatmulPlans plans_;  // making a plan changes nothing in them
+  std::optional<optimized::Linear4bitPlan> plan_;
 };
 
 }  // namespace

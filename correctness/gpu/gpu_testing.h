@@ -11,45 +11,26 @@
 
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/device_buffer.h"
+#include "optimized/device/stream.h"
 #include "optimized/device_weight4bit.h"
 
 namespace qshard::test {
 
 /// Device memory, filled with a pattern that no result should keep.
-class DeviceBuffer {
+class DeviceBuffer : public optimized::DeviceBuffer {
  public:
   static constexpr int kPoison = 0xA5;
 
-  explicit DeviceBuffer(std::size_t bytes) : bytes_(bytes) {
-    QSHARD_CUDA_CHECK(cudaMalloc(&memory_, bytes == 0 ? 1 : bytes));
-    poison();
-  }
+  explicit DeviceBuffer(std::size_t bytes) : optimized::DeviceBuffer(bytes) { poison(); }
   template <typename T>
-  explicit DeviceBuffer(std::span<const T> values) : DeviceBuffer(values.size_bytes()) {
-    QSHARD_CUDA_CHECK(cudaMemcpy(memory_, values.data(), bytes_, cudaMemcpyHostToDevice));
+  explicit DeviceBuffer(std::span<const T> values) : optimized::DeviceBuffer(values.size_bytes()) {
+    upload(values.data(), values.size_bytes());
   }
   template <typename T>
   explicit DeviceBuffer(const std::vector<T>& values) : DeviceBuffer(std::span<const T>(values)) {}
-  ~DeviceBuffer() { cudaFree(memory_); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
 
-  void poison() { QSHARD_CUDA_CHECK(cudaMemset(memory_, kPoison, bytes_)); }
-  [[nodiscard]] std::size_t bytes() const { return bytes_; }
-  template <typename T>
-  [[nodiscard]] T* as(std::size_t offset_bytes = 0) const {
-    return reinterpret_cast<T*>(static_cast<std::byte*>(memory_) + offset_bytes);
-  }
-  template <typename T>
-  [[nodiscard]] std::vector<T> download() const {
-    std::vector<T> values(bytes_ / sizeof(T));
-    QSHARD_CUDA_CHECK(cudaMemcpy(values.data(), memory_, values.size() * sizeof(T), cudaMemcpyDeviceToHost));
-    return values;
-  }
-
- private:
-  void* memory_ = nullptr;
-  std::size_t bytes_ = 0;
+  void poison() { fill(kPoison); }
 };
 
 /// A weight of the host's in device memory.
@@ -102,10 +83,8 @@ void on_streams(int count, const Work& work) {
   threads.reserve(count);
   for (int i = 0; i < count; ++i) {
     threads.emplace_back([i, &work] {
-      cudaStream_t stream = nullptr;
-      QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-      work(i, stream);
-      cudaStreamDestroy(stream);
+      const optimized::Stream stream;
+      work(i, stream.get());
     });
   }
 }

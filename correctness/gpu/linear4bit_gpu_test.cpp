@@ -7,9 +7,8 @@
 #include "correctness/gpu/gpu_testing.h"
 #include "correctness/gpu/literal_kernels.h"
 #include "optimized/dequantize.h"
-#include "optimized/linear4bit/linear4bit.h"
-#include "optimized/linear4bit/linear4bit_fused.h"
-#include "optimized/linear4bit/many_rows/linear4bit_many.h"
+#include "optimized/linear4bit/linear4bit_kernels.h"
+#include "optimized/linear4bit/linear4bit_plan.h"
 #include "reference/double_quant.h"
 #include "reference/quantize.h"
 
@@ -38,6 +37,20 @@ float round_to_dtype(float value, DType dtype) {
   return value;
 }
 
+optimized::Linear4bitShape shape_of(const Layer& layer) {
+  return {layer.out_features, layer.in_features, layer.dtype, layer.type, layer.blocksize, layer.nested};
+}
+
+optimized::Linear4bitDirection direction_of(bool forward) {
+  return forward ? optimized::Linear4bitDirection::forward : optimized::Linear4bitDirection::input_gradient;
+}
+
+/// Whether the kernel rounds the codebook instead of the dequantized weight.
+bool fuses(const optimized::Linear4bitPlan& plan) {
+  const std::string_view name = plan.kernel_name();
+  return name != "many_rows" && name != "dequantize_first";
+}
+
 /// A layer with random weights on the GPU, and the exact product to compare with.
 class TestLayer {
  public:
@@ -56,18 +69,18 @@ class TestLayer {
     absmax_ = std::make_unique<DeviceBuffer>(reference::decode_absmax(weight.view()));
   }
 
-  [[nodiscard]] optimized::Linear4bit view() const {
-    return {weight_->view(), layer_.out_features, layer_.in_features, layer_.dtype};
-  }
+  [[nodiscard]] optimized::DeviceWeight4bit weight() const { return weight_->view(); }
 
   /// Fails unless each element of `out` [rows, columns] is as near to the product in double as this allows: one
   /// rounding of the result, and an addition in float for each of the inner terms, which the matrix units may truncate
   /// instead of rounding: 2^-23 of the sum of magnitudes each, and as much again for the scaled sums of blocks.
-  void expect_product(bool forward, const DeviceBuffer& in, std::int64_t in_stride, std::int64_t rows,
+  void expect_product(const optimized::Linear4bitPlan& plan, const DeviceBuffer& in, std::int64_t in_stride,
                       const std::vector<std::byte>& out, std::int64_t out_stride) const {
+    const bool forward = plan.problem().forward();
+    const std::int64_t rows = plan.problem().rows;
     const std::int64_t columns = forward ? layer_.out_features : layer_.in_features;
     const std::int64_t inner = forward ? layer_.in_features : layer_.out_features;
-    const bool fused = forward && rows <= optimized::kMostFusedRows && layer_.dtype != DType::f32;
+    const bool fused = fuses(plan);
     const DeviceBuffer sums(rows * columns * sizeof(double));
     const DeviceBuffer magnitudes(rows * columns * sizeof(double));
     LiteralProduct product{weight_->view().codes,
@@ -117,29 +130,21 @@ struct Call {
   std::size_t shift = 0;         // elements that input and output begin after an aligned address
   bool forward = true;
   cudaStream_t stream = nullptr;
-  bool positive = false;   // inputs of one sign: sums grow instead of cancelling
-  bool any_gpu = false;    // the kernel for every GPU, where linear4bit() has a better one for this one
-  bool many_rows = false;  // linear4bit_many() instead of linear4bit()'s choice
+  bool positive = false;         // inputs of one sign: sums grow instead of cancelling
+  std::string_view kernel = {};  // instead of the plan's own choice
 };
 
-optimized::MatmulShape product_of(const optimized::Linear4bit& layer, bool forward, std::int64_t rows,
-                                  std::int64_t in_stride, std::int64_t out_stride) {
-  return {rows,
-          forward ? layer.out_features : layer.in_features,
-          forward ? layer.in_features : layer.out_features,
-          in_stride,
-          layer.in_features,
-          out_stride,
-          forward,
-          layer.dtype};
+optimized::Linear4bitPlan plan_of(optimized::MatmulPlans& plans, const Layer& layer, const Call& call) {
+  if (call.kernel.empty()) return {plans, shape_of(layer), call.rows, direction_of(call.forward)};
+  return {plans, shape_of(layer), call.rows, direction_of(call.forward), call.kernel};
 }
 
 /// Runs one call on poisoned memory, twice, and checks it in full.
 void check(const TestLayer& layer, const Layer& shape, const Call& call, optimized::MatmulPlans& plans) {
-  SCOPED_TRACE(fmt::format("[{}, {}] blocksize {} nested {} {} {}, rows {} padding {} {} shift {} forward {}",
+  SCOPED_TRACE(fmt::format("[{}, {}] blocksize {} nested {} {} {}, rows {} padding {} {} shift {} forward {} kernel {}",
                            shape.out_features, shape.in_features, shape.blocksize, shape.nested, to_string(shape.type),
                            torch_name(shape.dtype), call.rows, call.in_padding, call.out_padding, call.shift,
-                           call.forward));
+                           call.forward, call.kernel));
   const std::size_t element = size_of(shape.dtype);
   const std::int64_t in_width = call.forward ? shape.in_features : shape.out_features;
   const std::int64_t out_width = call.forward ? shape.out_features : shape.in_features;
@@ -152,38 +157,32 @@ void check(const TestLayer& layer, const Layer& shape, const Call& call, optimiz
   const Tensor input = from_floats(values, shape.dtype, {std::ssize(values)});
   const DeviceBuffer in(std::span<const std::byte>(input.bytes()));
   const DeviceBuffer aligned_in(input.bytes().subspan(call.shift * element));
-  const optimized::Linear4bit view = layer.view();
-  const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, call.rows));
-  const auto product = product_of(view, call.forward, call.rows, in_stride, out_stride);
+  const optimized::Linear4bitPlan plan = plan_of(plans, shape, call);
+  constexpr std::size_t kBehind = 4096;  // the workspace, which must not be written
+  DeviceBuffer workspace(plan.workspace_bytes() + kBehind);
 
   std::vector<std::byte> first;
   for (int repeat = 0; repeat < 2; ++repeat) {
     const DeviceBuffer out((call.rows * out_stride + call.shift) * element);
     QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
-    const auto run = call.forward ? optimized::linear4bit : optimized::linear4bit_input_gradient;
-    const void* source = in.as<void>(call.shift * element);
-    void* result = out.as<void>(call.shift * element);
-    if (call.any_gpu) {
-      optimized::linear4bit_fused(view, source, in_stride, call.rows, result, out_stride, workspace.as<void>(),
-                                  call.stream);
-    } else if (call.many_rows) {
-      ASSERT_TRUE(optimized::many_rows_takes(view, product));
-      optimized::linear4bit_many(view, product, source, result, workspace.as<void>(), call.stream);
-    } else {
-      run(plans, view, source, in_stride, call.rows, result, out_stride, workspace.as<void>(), workspace.bytes(),
-          call.stream);
-    }
+    plan.run(layer.weight(), in.as<void>(call.shift * element), in_stride, out.as<void>(call.shift * element),
+             out_stride, workspace.as<void>(), call.stream);
     QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
     auto bytes = out.download<std::byte>();
     bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(call.shift * element));
     if (repeat == 0) {
       first = bytes;
-      layer.expect_product(call.forward, aligned_in, in_stride, call.rows, bytes, out_stride);
+      layer.expect_product(plan, aligned_in, in_stride, bytes, out_stride);
     } else {
       EXPECT_EQ(differing(first, bytes), 0U) << "a second run gave other bits";
     }
   }
   EXPECT_TRUE(std::ranges::equal(in.download<std::byte>(), input.bytes())) << "the input changed";
+  std::vector<std::byte> behind(kBehind);
+  QSHARD_CUDA_CHECK(
+      cudaMemcpy(behind.data(), workspace.as<void>(plan.workspace_bytes()), kBehind, cudaMemcpyDeviceToHost));
+  EXPECT_TRUE(std::ranges::all_of(behind, [](std::byte b) { return b == std::byte{DeviceBuffer::kPoison}; }))
+      << "written behind the workspace";
 }
 
 TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
@@ -193,7 +192,7 @@ TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
     const TestLayer layer(shape, 31);
     for (std::int64_t rows = 1; rows <= 66; ++rows) {
       check(layer, shape, {.rows = rows}, plans);
-      if (rows <= optimized::kMostFusedRows) check(layer, shape, {.rows = rows, .any_gpu = true}, plans);
+      if (rows <= optimized::kMostFusedRows) check(layer, shape, {.rows = rows, .kernel = "fused"}, plans);
       if (HasFailure()) return;
     }
   }
@@ -248,7 +247,8 @@ class ManyRowsLinear4bitGpu : public Linear4bitGpu {
  protected:
   void SetUp() override {
     Linear4bitGpu::SetUp();
-    if (!IsSkipped() && !optimized::has_warpgroups()) GTEST_SKIP() << "not run: the kernel is for Hopper GPUs";
+    if (!IsSkipped() && !optimized::current_linear4bit_device().has_warpgroups)
+      GTEST_SKIP() << "not run: the kernel is for Hopper GPUs";
   }
 };
 
@@ -268,11 +268,15 @@ TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
       const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
       const TestLayer layer(shape, ++seed);
       for (const bool forward : {true, false}) {
-        check(layer, shape, {.rows = rows, .forward = forward, .many_rows = true}, plans);
-        check(
-            layer, shape,
-            {.rows = rows, .in_padding = 8, .out_padding = 16, .forward = forward, .positive = true, .many_rows = true},
-            plans);
+        check(layer, shape, {.rows = rows, .forward = forward, .kernel = "many_rows"}, plans);
+        check(layer, shape,
+              {.rows = rows,
+               .in_padding = 8,
+               .out_padding = 16,
+               .forward = forward,
+               .positive = true,
+               .kernel = "many_rows"},
+              plans);
         if (HasFailure()) return;
       }
     }
@@ -283,6 +287,7 @@ TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
 // or are whole, to the bit.
 TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
   constexpr std::int64_t kRows = 300;
+  optimized::MatmulPlans plans;
   std::uint64_t seed = 140;
   for (const auto& [out, in, blocksize] : {std::tuple{300, 1536, 64},
                                            {17, 192, 64},
@@ -294,10 +299,10 @@ TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
                                            {300, 8192, 4096}}) {
     for (const bool nested : {true, false}) {
       for (const DType dtype : {DType::bf16, DType::f16}) {
-        const TestLayer layer({out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype}, ++seed);
-        const optimized::Linear4bit view = layer.view();
-        const DeviceBuffer expected(view.weight.elements * sizeof(std::uint16_t));
-        optimized::dequantize(view.weight, dtype, expected.as<void>(), nullptr);
+        const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
+        const TestLayer layer(shape, ++seed);
+        const DeviceBuffer expected(out * in * sizeof(std::uint16_t));
+        optimized::dequantize(layer.weight(), dtype, expected.as<void>(), nullptr);
         for (const bool forward : {true, false}) {
           SCOPED_TRACE(
               fmt::format("[{}, {}] blocksize {} {} forward {}", out, in, blocksize, torch_name(dtype), forward));
@@ -306,12 +311,12 @@ TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
           const DeviceBuffer x(kRows * in_width * sizeof(std::uint16_t));
           fill_normal(dtype, kRows * in_width, seed, 1.0F, x.as<void>());
           const DeviceBuffer y(kRows * out_width * sizeof(std::uint16_t));
-          const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
-          const auto product = product_of(view, forward, kRows, in_width, out_width);
-          optimized::linear4bit_many(view, product, x.as<void>(), y.as<void>(), workspace.as<void>(), nullptr);
+          const auto plan = plan_of(plans, shape, {.rows = kRows, .forward = forward, .kernel = "many_rows"});
+          const DeviceBuffer workspace(plan.workspace_bytes());
+          plan.run(layer.weight(), x.as<void>(), in_width, y.as<void>(), out_width, workspace.as<void>(), nullptr);
           const auto found = workspace.download<std::byte>();
           const auto wanted = expected.download<std::byte>();
-          EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), found.begin() + optimized::kMatmulWorkspaceBytes));
+          EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), found.begin()));
           if (HasFailure()) return;
         }
       }
@@ -326,7 +331,7 @@ TEST_F(ManyRowsLinear4bitGpu, SeveralStreamsAtOnce) {
     const Layer shape{.out_features = 4096, .in_features = 1024};
     const TestLayer layer(shape, 93 + s);
     for (const std::int64_t rows : {100, 600, 1100}) {
-      check(layer, shape, {.rows = rows, .forward = s % 2 == 0, .stream = stream, .many_rows = true}, plans);
+      check(layer, shape, {.rows = rows, .forward = s % 2 == 0, .stream = stream, .kernel = "many_rows"}, plans);
     }
   });
 }
@@ -334,60 +339,72 @@ TEST_F(ManyRowsLinear4bitGpu, SeveralStreamsAtOnce) {
 TEST_F(ManyRowsLinear4bitGpu, CapturedIntoAGraph) {
   const Layer shape{.out_features = 1536, .in_features = 1280};
   const TestLayer layer(shape, 95);
-  const optimized::Linear4bit view = layer.view();
+  optimized::MatmulPlans plans;
   constexpr std::int64_t kRows = 100;
+  const auto plan = plan_of(plans, shape, {.rows = kRows, .kernel = "many_rows"});
   const DeviceBuffer x(kRows * shape.in_features * size_of(shape.dtype));
   fill_normal(shape.dtype, kRows * shape.in_features, 96, 1.0F, x.as<void>());
   DeviceBuffer y(kRows * shape.out_features * size_of(shape.dtype));
-  DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, kRows));
-  cudaStream_t stream = nullptr;
+  DeviceBuffer workspace(plan.workspace_bytes());
+  const optimized::Stream stream;
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t replay = nullptr;
-  QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  QSHARD_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  optimized::linear4bit_many(view, product_of(view, true, kRows, shape.in_features, shape.out_features), x.as<void>(),
-                             y.as<void>(), workspace.as<void>(), stream);
-  QSHARD_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
+  QSHARD_CUDA_CHECK(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal));
+  plan.run(layer.weight(), x.as<void>(), shape.in_features, y.as<void>(), shape.out_features, workspace.as<void>(),
+           stream.get());
+  QSHARD_CUDA_CHECK(cudaStreamEndCapture(stream.get(), &graph));
   QSHARD_CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
   for (int repeat = 0; repeat < 2; ++repeat) {
     y.poison();
     workspace.poison();
     QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
-    QSHARD_CUDA_CHECK(cudaGraphLaunch(replay, stream));
-    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
-    layer.expect_product(true, x, shape.in_features, kRows, y.download<std::byte>(), shape.out_features);
+    QSHARD_CUDA_CHECK(cudaGraphLaunch(replay, stream.get()));
+    stream.synchronize();
+    layer.expect_product(plan, x, shape.in_features, y.download<std::byte>(), shape.out_features);
   }
   cudaGraphExecDestroy(replay);
   cudaGraphDestroy(graph);
-  cudaStreamDestroy(stream);
 }
 
-// Few rows are dequantized first, since the kernel dequantizes more slowly; so are few tiles, since it leaves
-// multiprocessors without any.
-TEST_F(ManyRowsLinear4bitGpu, ChosenWhereItPays) {
-  const auto pays = [](std::int64_t rows, std::int64_t columns) {
-    return optimized::many_rows_pays({.rows = rows, .columns = columns});
-  };
-  EXPECT_FALSE(pays(65, 28672));
-  EXPECT_FALSE(pays(512, 1024));
-  EXPECT_TRUE(pays(2048, 28672));
-  EXPECT_TRUE(pays(100'000, 28672));
+// Each row of the table that supports a problem, whether it would be chosen or not, on the same inputs.
+TEST_F(Linear4bitGpu, EveryKernelThatSupportsTheProblem) {
+  optimized::MatmulPlans plans;
+  int forced = 0;
+  for (const Layer& shape : {Layer{.out_features = 520, .in_features = 1280},
+                             Layer{.out_features = 136, .in_features = 704, .blocksize = 32, .dtype = DType::f16},
+                             Layer{.out_features = 100, .in_features = 688, .nested = false}}) {
+    const TestLayer layer(shape, 210);
+    for (const std::int64_t rows : {1, 4, 40, 64, 300}) {
+      for (const bool forward : {true, false}) {
+        const auto problem = optimized::Linear4bitPlan(plans, shape_of(shape), rows, direction_of(forward)).problem();
+        for (const auto& kernel : optimized::linear4bit_kernels()) {
+          if (!kernel.supports(problem)) continue;
+          check(layer, shape,
+                {.rows = rows, .in_padding = 8, .out_padding = 4, .forward = forward, .kernel = kernel.name}, plans);
+          ++forced;
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+  EXPECT_GE(forced, 40);
 }
 
-TEST_F(ManyRowsLinear4bitGpu, LeavesWhatItCannotDo) {
-  const auto takes = [](const Layer& shape, std::int64_t in_stride, std::int64_t out_stride) {
-    const optimized::Linear4bit layer{
-        {.blocksize = shape.blocksize, .elements = shape.out_features * shape.in_features},
-        shape.out_features,
-        shape.in_features,
-        shape.dtype};
-    return optimized::many_rows_takes(layer, product_of(layer, true, 128, in_stride, out_stride));
-  };
-  EXPECT_TRUE(takes({.out_features = 256, .in_features = 128}, 128, 256));
-  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128}, 132, 256));
-  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128}, 128, 260));
-  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128, .blocksize = 32}, 128, 256));
-  EXPECT_FALSE(takes({.out_features = 256, .in_features = 128, .dtype = DType::f32}, 128, 256));
+// Blocks that run on from one row of the weight to the next: 688 and 352 features are of the adverbs example.
+TEST_F(Linear4bitGpu, RowsThatEndInsideABlock) {
+  optimized::MatmulPlans plans;
+  std::uint64_t seed = 240;
+  for (const auto& [out, in, blocksize] : {std::tuple{256, 688, 64}, {352, 352, 64}, {3, 7, 64}, {65, 97, 4096}}) {
+    for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
+      const Layer shape{out, in, blocksize, dtype != DType::f16, QuantType::nf4, dtype};
+      const TestLayer layer(shape, ++seed);
+      for (const std::int64_t rows : {1, 5, 64, 300}) {
+        check(layer, shape, {.rows = rows}, plans);
+        check(layer, shape, {.rows = rows, .in_padding = 1, .out_padding = 3, .shift = 1, .forward = false}, plans);
+        if (HasFailure()) return;
+      }
+    }
+  }
 }
 
 TEST_F(Linear4bitGpu, ShapesBlocksizesTypesAndDtypes) {
@@ -411,7 +428,7 @@ TEST_F(Linear4bitGpu, ShapesBlocksizesTypesAndDtypes) {
           check(layer, shape, {.rows = rows}, plans);
           check(layer, shape, {.rows = rows, .forward = false}, plans);
           const bool fused = rows <= optimized::kMostFusedRows && dtype != DType::f32;
-          if (fused) check(layer, shape, {.rows = rows, .out_padding = 3, .any_gpu = true}, plans);
+          if (fused) check(layer, shape, {.rows = rows, .out_padding = 3, .kernel = "fused"}, plans);
           if (HasFailure()) return;
         }
       }
@@ -459,27 +476,27 @@ TEST_F(Linear4bitGpu, RefusesBadInput) {
   optimized::MatmulPlans plans;
   const Layer shape{.out_features = 64, .in_features = 128};
   const TestLayer layer(shape, 81);
-  optimized::Linear4bit view = layer.view();
   const DeviceBuffer x(4096);
   const DeviceBuffer y(4096);
-  const DeviceBuffer workspace(optimized::linear4bit_workspace_bytes(view, 4));
-  const auto call = [&](const void* in, std::int64_t x_stride, std::int64_t rows, std::int64_t y_stride,
-                        std::size_t bytes) {
-    optimized::linear4bit(plans, view, in, x_stride, rows, y.as<void>(), y_stride, workspace.as<void>(), bytes,
-                          nullptr);
+  const auto plan = plan_of(plans, shape, {.rows = 1, .kernel = "dequantize_first"});
+  const DeviceBuffer workspace(plan.workspace_bytes());
+  optimized::DeviceWeight4bit weight = layer.weight();
+  const auto run = [&](const void* in, std::int64_t x_stride, std::int64_t y_stride, void* memory) {
+    plan.run(weight, in, x_stride, y.as<void>(), y_stride, memory, nullptr);
   };
-  const std::size_t bytes = workspace.bytes();
-  expect_bad_input({"null"}, [&] { call(nullptr, 128, 1, 64, bytes); });
-  expect_bad_input({"not aligned to 2"}, [&] { call(x.as<std::byte>(1), 128, 1, 64, bytes); });
-  expect_bad_input({"stride", "input"}, [&] { call(x.as<void>(), 127, 1, 64, bytes); });
-  expect_bad_input({"stride", "output"}, [&] { call(x.as<void>(), 128, 1, 63, bytes); });
-  expect_bad_input({"number of rows"}, [&] { call(x.as<void>(), 128, 0, 64, bytes); });
-  expect_bad_input({"workspace"}, [&] { call(x.as<void>(), 128, 1, 64, 1024); });
-  expect_bad_input({"overflows"}, [&] { call(x.as<void>(), 128, std::int64_t{1} << 60, 64, bytes); });
-  view.in_features = 96;
-  expect_bad_input({"multiple of its block size 64"}, [&] { call(x.as<void>(), 128, 1, 64, bytes); });
-  view.in_features = 256;
-  expect_bad_input({"has a weight of"}, [&] { call(x.as<void>(), 256, 1, 64, bytes); });
+  expect_bad_input({"null"}, [&] { run(nullptr, 128, 64, workspace.as()); });
+  expect_bad_input({"not aligned to 2"}, [&] { run(x.as<std::byte>(1), 128, 64, workspace.as()); });
+  expect_bad_input({"stride", "input"}, [&] { run(x.as<void>(), 127, 64, workspace.as()); });
+  expect_bad_input({"stride", "output"}, [&] { run(x.as<void>(), 128, 63, workspace.as()); });
+  expect_bad_input({"workspace", "256"}, [&] { run(x.as<void>(), 128, 64, workspace.as<void>(16)); });
+  weight.blocksize = 128;
+  expect_bad_input({"blocks of 64", "blocks of 128"}, [&] { run(x.as<void>(), 128, 64, workspace.as()); });
+  weight = layer.weight();
+  weight.quant_type = QuantType::fp4;
+  expect_bad_input({"nf4", "fp4"}, [&] { run(x.as<void>(), 128, 64, workspace.as()); });
+  weight = layer.weight();
+  weight.elements = 64 * 256;
+  expect_bad_input({"[64, 128]", "has a weight of 16384"}, [&] { run(x.as<void>(), 128, 64, workspace.as()); });
 }
 
 }  // namespace

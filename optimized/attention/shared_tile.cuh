@@ -34,7 +34,7 @@ struct SharedTile {
       const int row = piece / kChunks;
       const int chunk = piece % kChunks;
       const bool inside = row < present && chunk * 8 < head_dim;
-      copy_async_16(at(row, chunk), inside ? from + row * stride + chunk * 8 : from, inside);
+      cp_async<16>(at(row, chunk), inside ? from + row * stride + chunk * 8 : from, inside);
     }
   }
 };
@@ -65,11 +65,11 @@ struct WarpSums {
     for (int k = 0; k < kDim / 16; ++k) {
       std::uint32_t left[kRowTiles][4];
 #pragma unroll
-      for (int i = 0; i < kRowTiles; ++i) load_matrices(left[i], a.at(a_row + 16 * i + lane % 16, 2 * k + lane / 16));
+      for (int i = 0; i < kRowTiles; ++i) ldmatrix(left[i], a.at(a_row + 16 * i + lane % 16, 2 * k + lane / 16));
 #pragma unroll
       for (int j = 0; j < kColumns / 16; ++j) {
         std::uint32_t right[4];
-        load_matrices(right, b.at(16 * j + b_row, 2 * k + lane / 8 % 2));
+        ldmatrix(right, b.at(16 * j + b_row, 2 * k + lane / 8 % 2));
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
           multiply_add<T>(value[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0], right[1]);
@@ -98,7 +98,7 @@ struct WarpSums {
 #pragma unroll
       for (int j = 0; j < kColumns / 16; ++j) {
         std::uint32_t right[4];
-        load_matrices_transposed(right, b.at(16 * k + lane % 16, 2 * j + lane / 16));
+        ldmatrix_transposed(right, b.at(16 * k + lane % 16, 2 * j + lane / 16));
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
           multiply_add<T>(value[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0], right[1]);
@@ -123,7 +123,7 @@ struct WarpSums {
         for (int half = 0; half < 2; ++half) {
           const std::uint32_t pair =
               round_pair<T>(value[i][j][2 * half] * factor[i][half], value[i][j][2 * half + 1] * factor[i][half]);
-          store_shared(staging.at(staging_row + 16 * i + 8 * half + lane / 4, j) + lane % 4 * 4, pair);
+          store_shared_u32(staging.at(staging_row + 16 * i + 8 * half + lane / 4, j) + lane % 4 * 4, pair);
         }
       }
     }
@@ -133,7 +133,7 @@ struct WarpSums {
       const int row = piece / kChunks;
       const int chunk = piece % kChunks;
       if (row >= present || chunk * 8 >= head_dim) continue;
-      *reinterpret_cast<uint4*>(to + row * stride + chunk * 8) = load_shared_quad(staging.at(staging_row + row, chunk));
+      *reinterpret_cast<uint4*>(to + row * stride + chunk * 8) = load_shared_u32x4(staging.at(staging_row + row, chunk));
     }
   }
 };

@@ -77,7 +77,7 @@ __global__ __launch_bounds__(QueryGradientTiling<kDim>::kThreads) void tensor_co
   dout.template load<Tiling::kQueries, Tiling::kThreads>(task.dout + first_token * task.o_stride + head * task.head_dim,
                                                          task.o_stride, queries, task.head_dim);
   load_keys(0);
-  commit_copies();
+  cp_async_commit();
 
   const auto warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * kRowTiles;
   const int query = tile.first + warp_row;
@@ -101,10 +101,10 @@ __global__ __launch_bounds__(QueryGradientTiling<kDim>::kThreads) void tensor_co
   dq.clear();
   for (int step = 0; first_key + step * kKeys < keys.end; ++step) {
     const int key = first_key + step * kKeys;
-    wait_for_copies<0>();
+    cp_async_wait<0>();
     __syncthreads();  // this step's keys are there, and the last step's are no longer read
     if (key + kKeys < keys.end) load_keys(step + 1);
-    commit_copies();
+    cp_async_commit();
     if (!any_sees(query, 16 * kRowTiles, key, kKeys, task.window)) continue;
     const SharedTile<kDim> k{stage_of(step)};
     const SharedTile<kDim> v{k.address + Tiling::kKeyBytes};
@@ -163,8 +163,8 @@ struct QueryStage {
     if (i < Tiling::kQueries) {
       const std::int64_t at = static_cast<std::int64_t>(head) * task.tokens + token;
       const bool inside = i < present;
-      copy_async_4(lse + 4 * i, task.lse + at + (inside ? i : 0), inside);
-      copy_async_4(delta + 4 * i, task.delta + at + (inside ? i : 0), inside);
+      cp_async<4>(lse + 4 * i, task.lse + at + (inside ? i : 0), inside);
+      cp_async<4>(delta + 4 * i, task.delta + at + (inside ? i : 0), inside);
     }
   }
 };
@@ -221,7 +221,7 @@ __global__ __launch_bounds__(KeyGradientTiling<kDim>::kThreads) void tensor_core
   k.template load<Tiling::kKeys, Tiling::kThreads>(task.k + from, task.kv_stride, present, task.head_dim);
   v.template load<Tiling::kKeys, Tiling::kThreads>(task.v + from, task.kv_stride, present, task.head_dim);
   load_queries(0);
-  commit_copies();
+  cp_async_commit();
 
   const auto warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -232,10 +232,10 @@ __global__ __launch_bounds__(KeyGradientTiling<kDim>::kThreads) void tensor_core
   dk.clear();
   dv.clear();
   for (int step = 0; step < heads * steps_a_head; ++step) {
-    wait_for_copies<0>();
+    cp_async_wait<0>();
     __syncthreads();  // this step's queries are there, and the last step's are no longer read
     if (step + 1 < heads * steps_a_head) load_queries(step + 1);
-    commit_copies();
+    cp_async_commit();
     const int query = queries.begin + step % steps_a_head * kQueries;
     if (!any_sees(query, kQueries, key, 16, task.window)) continue;
     const QueryStage<kDim> stage = stage_of(step);

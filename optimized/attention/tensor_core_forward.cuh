@@ -144,7 +144,7 @@ __global__ __launch_bounds__(ForwardTiling<kDim>::kThreads) void tensor_core_for
   q.template load<Tiling::kQueries, Tiling::kThreads>(task.q + first_token * task.q_stride + head * task.head_dim,
                                                       task.q_stride, tile.length - tile.first, task.head_dim);
   load_keys(0);
-  commit_copies();
+  cp_async_commit();
 
   const auto warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * kRowTiles;
   const int query = tile.first + warp_row;
@@ -155,10 +155,10 @@ __global__ __launch_bounds__(ForwardTiling<kDim>::kThreads) void tensor_core_for
   o.clear();
   for (int step = 0; first_key + step * kKeys < keys.end; ++step) {
     const int key = first_key + step * kKeys;
-    wait_for_copies<0>();
+    cp_async_wait<0>();
     __syncthreads();  // this step's keys are there, and the last step's are no longer read
     if (key + kKeys < keys.end) load_keys(step + 1);
-    commit_copies();
+    cp_async_commit();
     if (!any_sees(query, 16 * kRowTiles, key, kKeys, task.window)) continue;
     const SharedTile<kDim> k{stage_of(step)};
     const SharedTile<kDim> v{k.address + Tiling::kKeyBytes};

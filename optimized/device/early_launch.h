@@ -9,7 +9,7 @@
 namespace qshard::optimized {
 
 /// Launches a kernel that may begin while the stream's kernel before it ends: it waits for that by itself
-/// (wait_for_earlier_kernels()) before it touches what that one reads or writes.
+/// (grid_dependency_synchronize()) before it touches what that one reads or writes.
 template <typename... Parameters, typename... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                   Arguments... arguments) {

@@ -14,8 +14,8 @@ namespace qshard::optimized {
 
 struct Linear4bitKernel;
 
-/// A product with a frozen 4-bit weight W [out_features, in_features], decided on once for a shape, a number of rows and
-/// a direction, and run with any weight of that shape:
+/// A product with a frozen 4-bit weight W [out_features, in_features], decided on once for a shape, a number of rows
+/// and a direction, and run with any weight of that shape:
 ///
 ///   forward         y = x W^T    in: x  [rows, in_features]    out: y  [rows, out_features]
 ///   input_gradient  dx = dy W    in: dy [rows, out_features]   out: dx [rows, in_features]
@@ -39,6 +39,8 @@ class Linear4bitPlan {
   /// or it does not support the problem.
   Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction,
                  std::string_view kernel);
+
+  [[nodiscard]] const Linear4bitProblem& problem() const { return problem_; }
 
   /// Device memory that run() needs, in bytes.
   [[nodiscard]] std::size_t workspace_bytes() const;

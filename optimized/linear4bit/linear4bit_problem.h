@@ -1,11 +1,15 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "core/tensor/codebook.h"
 #include "core/tensor/dtype.h"
 
 namespace qshard::optimized {
+
+/// Up to this many rows forward in f16 and bf16, the kernels run that never write the dequantized weight.
+inline constexpr std::int64_t kMostFusedRows = 64;
 
 /// A linear layer with a frozen 4-bit weight [out_features, in_features].
 struct Linear4bitShape {
@@ -21,23 +25,42 @@ struct Linear4bitShape {
 
 enum class Linear4bitDirection { forward, input_gradient };
 
-/// What the choice of a kernel asks of a GPU.
+/// What the choice of a kernel, and the cut of its work, ask of a GPU.
 struct Linear4bitDevice {
   int multiprocessors = 0;
-  int shared_memory = 0;    // bytes that a thread block may ask for
-  bool warpgroups = false;  // Hopper's matrix instructions and tensor memory accelerator, in the GPU and in this build
+  int shared_memory = 0;        // bytes that a thread block may ask for
+  bool has_warpgroups = false;  // Hopper's matrix instructions and tensor memory accelerator
 };
 
-/// A product to be done: what a kernel's row of the table decides by.
+/// Asks the current device. Throws as check_cuda().
+Linear4bitDevice current_linear4bit_device();
+
+/// A product to be done: what the rows of linear4bit_kernels() decide by.
 struct Linear4bitProblem {
   Linear4bitShape shape;
   std::int64_t rows = 0;
   Linear4bitDirection direction = Linear4bitDirection::forward;
   Linear4bitDevice device;
+  std::size_t matmul_workspace_bytes = 0;  // of the MatmulPlans that a kernel may multiply with
 
   [[nodiscard]] bool forward() const { return direction == Linear4bitDirection::forward; }
   [[nodiscard]] std::int64_t in_width() const { return forward() ? shape.in_features : shape.out_features; }
   [[nodiscard]] std::int64_t out_width() const { return forward() ? shape.out_features : shape.in_features; }
+
+  /// Whether each row of the weight begins with a block of its own.
+  [[nodiscard]] bool whole_blocks() const { return shape.in_features % shape.blocksize == 0; }
+
+  /// What every kernel that reads the packed weight while it multiplies has in common.
+  [[nodiscard]] bool can_fuse() const;
 };
+
+/// Throws Error(bad_input) for a problem that no kernel takes.
+void check_problem(const Linear4bitProblem& problem);
+
+/// Rounded up, so that what follows in a workspace is aligned to 256 bytes.
+constexpr std::size_t aligned_bytes(std::size_t bytes) {
+  constexpr std::size_t kAlignment = 256;
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 }  // namespace qshard::optimized

@@ -1,10 +1,6 @@
 #pragma once
 
-#ifdef __CUDACC__
-#define QSHARD_HOST_DEVICE __host__ __device__
-#else
-#define QSHARD_HOST_DEVICE
-#endif
+#include "optimized/host_device.h"
 
 namespace qshard::optimized {
 
@@ -44,5 +40,3 @@ struct WorkSplit {
 };
 
 }  // namespace qshard::optimized
-
-#undef QSHARD_HOST_DEVICE

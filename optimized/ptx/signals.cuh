@@ -8,7 +8,7 @@ namespace qshard::optimized {
 
 /// The count, which becomes greater by one, for up to 2^31 - 1 callers. Waited for when it is used: of an addition the
 /// compiler (ptxas 13.0) waits for the result at once, to hand it out to the warp's other lanes.
-__device__ __forceinline__ unsigned take_number(unsigned* count) {
+__device__ __forceinline__ unsigned atomic_increment(unsigned* count) {
   unsigned taken;
   asm volatile("atom.relaxed.gpu.global.inc.u32 %0, [%1], 0x7FFFFFFF;" : "=r"(taken) : "l"(count) : "memory");
   return taken;

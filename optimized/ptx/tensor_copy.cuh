@@ -6,21 +6,21 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-// Hopper's copy engine, the barriers in shared memory that count what it has copied, and dependent launches, one
-// function an instruction.
+// Hopper's tensor memory accelerator (TMA), the mbarriers in shared memory that count what it has copied, and
+// programmatic dependent launches: one function an instruction.
 namespace qshard::optimized {
 
 /// A barrier in shared memory at `address` that `arrivals` arrivals and the bytes they announced complete.
-__device__ __forceinline__ void barrier_init(std::uint32_t address, int arrivals) {
+__device__ __forceinline__ void mbarrier_init(std::uint32_t address, int arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(std::uint32_t address) {
+__device__ __forceinline__ void mbarrier_arrive(std::uint32_t address) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(address) : "memory");
 }
 
 /// Waits for the end of the phase of this parity.
-__device__ __forceinline__ void barrier_wait(std::uint32_t address, int parity) {
+__device__ __forceinline__ void mbarrier_wait(std::uint32_t address, int parity) {
   asm volatile(
       "{.reg .pred done;\n"
       "again%=: mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
@@ -29,13 +29,13 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t address, int parity) 
       : "memory");
 }
 
-/// Makes barrier_init() known to the copies.
-__device__ __forceinline__ void barrier_init_fence() {
+/// Makes mbarrier_init() known to the copies.
+__device__ __forceinline__ void mbarrier_init_fence() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
 /// Counts one arrival at the barrier, whose phase then also waits for this many bytes of copies.
-__device__ __forceinline__ void barrier_expect(std::uint32_t barrier, int bytes) {
+__device__ __forceinline__ void mbarrier_arrive_expect_tx(std::uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
 
@@ -47,13 +47,13 @@ __device__ __forceinline__ void bulk_copy(std::uint32_t to, const void* from, st
                : "memory");
 }
 
-/// Brings a map closer, for copy_box().
-__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
+/// Brings a map closer, for tma_load().
+__device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
 /// Copies the box at (x, y) of a tensor of two dimensions to shared memory; `barrier` counts its bytes.
-__device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& map, int x, int y,
+__device__ __forceinline__ void tma_load(std::uint32_t to, const CUtensorMap& map, int x, int y,
                                          std::uint32_t barrier) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::
@@ -63,7 +63,7 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
 }
 
 /// The same of a tensor of three dimensions.
-__device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& map, int x, int y, int z,
+__device__ __forceinline__ void tma_load(std::uint32_t to, const CUtensorMap& map, int x, int y, int z,
                                          std::uint32_t barrier) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], "
@@ -74,8 +74,8 @@ __device__ __forceinline__ void copy_box(std::uint32_t to, const CUtensorMap& ma
 
 /// The same of a tensor of two dimensions, to the same place of all thread blocks of the cluster that `mask` names,
 /// each of whose barriers counts the bytes.
-__device__ __forceinline__ void copy_box_to_all(std::uint32_t to, const CUtensorMap& map, int x, int y,
-                                                std::uint32_t barrier, int mask) {
+__device__ __forceinline__ void tma_load_multicast(std::uint32_t to, const CUtensorMap& map, int x, int y,
+                                                   std::uint32_t barrier, int mask) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, "
       "{%2, %3}], [%4], %5;" ::"r"(to),
@@ -84,12 +84,12 @@ __device__ __forceinline__ void copy_box_to_all(std::uint32_t to, const CUtensor
 }
 
 /// Makes this thread's writes to shared memory known to the copies that are started after it.
-__device__ __forceinline__ void shared_writes_fence() {
+__device__ __forceinline__ void fence_proxy_async_shared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 /// Copies a box from shared memory to (x, y) of a tensor of two dimensions, a group of its own.
-__device__ __forceinline__ void store_box(const CUtensorMap& map, int x, int y, std::uint32_t from) {
+__device__ __forceinline__ void tma_store(const CUtensorMap& map, int x, int y, std::uint32_t from) {
   asm volatile(
       "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];\n"
       "cp.async.bulk.commit_group;" ::"l"(&map),
@@ -98,12 +98,12 @@ __device__ __forceinline__ void store_box(const CUtensorMap& map, int x, int y, 
 }
 
 /// Until this thread's stores have read shared memory.
-__device__ __forceinline__ void wait_for_reads_of_stores() {
+__device__ __forceinline__ void tma_store_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
 
 /// Until this thread's stores are done.
-__device__ __forceinline__ void wait_for_stores() {
+__device__ __forceinline__ void tma_store_wait() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
@@ -115,14 +115,14 @@ __device__ __forceinline__ int cluster_rank() {
 }
 
 /// All threads of the cluster.
-__device__ __forceinline__ void cluster_meets() {
+__device__ __forceinline__ void cluster_sync() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
 /// Arrives at a barrier of the cluster's thread block `rank`, at the same address there. Orders what this thread has
 /// read before; its writes are not made known to that block: release at the scope of the cluster would wait for all of
 /// them.
-__device__ __forceinline__ void barrier_arrive_at(std::uint32_t address, int rank) {
+__device__ __forceinline__ void mbarrier_arrive_cluster(std::uint32_t address, int rank) {
   asm volatile(
       "{.reg .b32 there;\n"
       "mapa.shared::cluster.u32 there, %0, %1;\n"
@@ -131,13 +131,13 @@ __device__ __forceinline__ void barrier_arrive_at(std::uint32_t address, int ran
       : "memory");
 }
 
-/// Programmatic dependent launch: lets the stream's next kernel start its prologue as soon as there is room for it.
-__device__ __forceinline__ void let_next_kernel_start() {
+/// Programmatic dependent launch: lets the stream's next kernel start its prologue as soon as multiprocessors are free.
+__device__ __forceinline__ void trigger_programmatic_launch_completion() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 /// Waits until the stream's earlier kernels are done and their writes are seen.
-__device__ __forceinline__ void wait_for_earlier_kernels() {
+__device__ __forceinline__ void grid_dependency_synchronize() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 

@@ -26,26 +26,26 @@ __device__ __forceinline__ std::uint64_t swizzled_matrix_descriptor(std::uint32_
          std::uint64_t{1} << 62;
 }
 
-__device__ __forceinline__ void warpgroup_fence() {
+__device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
 /// Closes the group of instructions issued so far.
-__device__ __forceinline__ void warpgroup_commit() {
+__device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
 /// Waits until at most kPending groups are under way.
 template <int kPending>
-__device__ __forceinline__ void warpgroup_wait() {
+__device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
 /// The same. `d`: the sums of one that is done then, which nothing may read
 /// earlier.
 template <int kPending, int kCount>
-__device__ __forceinline__ void warpgroup_wait(float (&d)[kCount]) {
-  warpgroup_wait<kPending>();
+__device__ __forceinline__ void wgmma_wait(float (&d)[kCount]) {
+  wgmma_wait<kPending>();
 #pragma unroll
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
 }
@@ -84,27 +84,23 @@ __device__ __forceinline__ void warpgroup_wait(float (&d)[kCount]) {
 /// d = a b, or d += a b where `add`: a [64, 16] in the registers of a warpgroup, each warp its 16 rows; b from shared
 /// memory. Asynchronous. d holds 4 values for each 8 columns, laid out as those of mma.m16n8k16.
 template <typename T>
-__device__ __forceinline__ void warpgroup_multiply(float (&d)[4], const std::uint32_t (&a)[4], std::uint64_t b,
-                                                   bool add) {
+__device__ __forceinline__ void wgmma(float (&d)[4], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
   QSHARD_MULTIPLY_EITHER("8", "%0, %1, %2, %3", "%4, %5, %6, %7", "%8", "%9", QSHARD_SUMS_4(0))
 }
 
 template <typename T>
-__device__ __forceinline__ void warpgroup_multiply(float (&d)[8], const std::uint32_t (&a)[4], std::uint64_t b,
-                                                   bool add) {
+__device__ __forceinline__ void wgmma(float (&d)[8], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
   QSHARD_MULTIPLY_EITHER("16", "%0, %1, %2, %3, %4, %5, %6, %7", "%8, %9, %10, %11", "%12", "%13", QSHARD_SUMS_8(0))
 }
 
 template <typename T>
-__device__ __forceinline__ void warpgroup_multiply(float (&d)[16], const std::uint32_t (&a)[4], std::uint64_t b,
-                                                   bool add) {
+__device__ __forceinline__ void wgmma(float (&d)[16], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
   QSHARD_MULTIPLY_EITHER("32", "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15",
                          "%16, %17, %18, %19", "%20", "%21", QSHARD_SUMS_16(0))
 }
 
 template <typename T>
-__device__ __forceinline__ void warpgroup_multiply(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b,
-                                                   bool add) {
+__device__ __forceinline__ void wgmma(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
   QSHARD_MULTIPLY_EITHER("64",
                          "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                          "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",
@@ -119,7 +115,7 @@ __device__ __forceinline__ void warpgroup_multiply(float (&d)[32], const std::ui
 
 /// The same with both from shared memory; kTransposed: a is stored as [16, 64].
 template <typename T, bool kTransposed>
-__device__ __forceinline__ void warpgroup_multiply_shared(float (&d)[128], std::uint64_t a, std::uint64_t b, bool add) {
+__device__ __forceinline__ void wgmma_shared(float (&d)[128], std::uint64_t a, std::uint64_t b, bool add) {
   if constexpr (std::is_same_v<T, __half>) {
     QSHARD_MULTIPLY_SHARED("f16", QSHARD_NAMES_128);
   } else {
@@ -140,12 +136,12 @@ __device__ __forceinline__ void warpgroup_multiply_shared(float (&d)[128], std::
 /// Moves registers between the warpgroups of a thread block; all of a warpgroup's warps call it. kCount: a multiple
 /// of 8.
 template <int kCount>
-__device__ __forceinline__ void raise_registers() {
+__device__ __forceinline__ void setmaxnreg_inc() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
 template <int kCount>
-__device__ __forceinline__ void lower_registers() {
+__device__ __forceinline__ void setmaxnreg_dec() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 

@@ -6,7 +6,7 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-namespace qshard::optimized {
+namespace qshard::optimized::few_rows {
 
 /// This lane's part of the rows of x for a warp's chunk, as second operands of the matrix instructions. Their eight
 /// columns are kRows rows of x times 8 / kRows groups: column (group % kGroups) * kRows + row holds the row's elements
@@ -88,7 +88,7 @@ __device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows
       const std::uint32_t low_word = s < 2 ? low.x : low.y;
       const std::uint32_t high_word = s < 2 ? high.x : high.y;
       const int byte = 2 * s % 4;
-      multiply_add<T>(chains[Input::kSums == 2 ? group / Input::kGroups : s % 2], table(low_word, byte),
+      mma_m16n8k16<T>(chains[Input::kSums == 2 ? group / Input::kGroups : s % 2], table(low_word, byte),
                       table(high_word, byte), table(low_word, byte + 1), table(high_word, byte + 1),
                       input.word(group, 2 * s), input.word(group, 2 * s + 1));
     }
@@ -104,6 +104,6 @@ __device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows
   }
 }
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::few_rows
 
 #endif

@@ -2,23 +2,24 @@
 
 #include <cstdint>
 
+#include "optimized/linear4bit/many_rows/many_rows_cut.h"
 #include "optimized/linear4bit/many_rows/many_rows_tiles.cuh"
-#include "optimized/linear4bit/many_rows/weight_boxes.cuh"
+#include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/signals.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-namespace qshard::optimized {
+namespace qshard::optimized::many_rows {
 
 /// A warp's part: dequantizes pieces of the weight to device memory, each time the one that is due next for anyone and
 /// that no other warp has taken; but not long before this thread block's own product is there, so that what is written
 /// is still in the cache when it is read. A warp never waits while it has a piece that is not done: so all pieces that
 /// a product may wait for get done, however few of the thread blocks run at a time.
 template <typename T, bool kForward>
-class ManyRowsDequantizer {
+class Dequantizer {
  public:
-  __device__ __forceinline__ ManyRowsDequantizer(const ManyRowsTask& task, const ManyRowsShared& shared)
+  __device__ __forceinline__ Dequantizer(const Task& task, const SharedMemory& shared)
       : task_(task),
         shared_(shared),
         order_(task),
@@ -69,39 +70,39 @@ class ManyRowsDequantizer {
 
   __device__ __forceinline__ bool nested() const { return task_.scales.absmax == nullptr; }
 
-  /// By all dequantizing warps: the nested map comes to shared memory.
+  /// Copies the nested map to shared memory; all dequantizing warps call it.
   __device__ __forceinline__ void stage_map() {
     constexpr int kDequantizers = 32 * kDequantizerWarps;
     if (nested()) {
       offset_ = *task_.scales.offset;
       for (int i = static_cast<int>(threadIdx.x) - (kThreads - kDequantizers); i < 256; i += kDequantizers) {
-        store_shared(shared_.map() + 4 * i, __float_as_uint(task_.scales.nested_map[i]));
+        store_shared_u32(shared_.map() + 4 * i, __float_as_uint(task_.scales.nested_map[i]));
       }
     }
-    asm volatile("bar.sync %0, %1;" ::"n"(kWarpgroups + 1), "n"(kDequantizers) : "memory");
+    named_barrier_sync<kWarpgroups + 1, kDequantizers>();
   }
 
   __device__ __forceinline__ void take() {
-    if (lane_ == 0) taken_ = take_number(task_.taken);
+    if (lane_ == 0) taken_ = atomic_increment(task_.taken);
     parts_ = kParts;
   }
 
-  /// False: there is no further piece, or it is not its turn yet.
+  /// Returns false where there is no further piece, or it is not due yet.
   __device__ __forceinline__ bool load_next(Part& part) {
     if (parts_ == kParts) {
       number_ = __shfl_sync(kAllLanes, taken_, 0);
       parts_ = 0;
       if (number_ < order_.count()) piece_ = order_.at(number_);
     }
-    if (number_ >= order_.count() || (parts_ == 0 && !is_turn())) return false;
+    if (number_ >= order_.count() || (parts_ == 0 && !is_due())) return false;
     load(part);
     part.last = ++parts_ == kParts;
     if (part.last) take();
     return true;
   }
 
-  __device__ __forceinline__ bool is_turn() const {
-    const int progress = lane_ == 0 ? get_shared(shared_.progress()) : 0;
+  __device__ __forceinline__ bool is_due() const {
+    const int progress = lane_ == 0 ? atomic_load_shared(shared_.progress()) : 0;
     return piece_.due <= __shfl_sync(kAllLanes, progress, 0) + kLead;
   }
 
@@ -161,8 +162,8 @@ class ManyRowsDequantizer {
 
   __device__ __forceinline__ float scale_of(const Part& part, int i) const {
     if (!nested()) return part.absmax[i];
-    const float value = __uint_as_float(load_shared_word(shared_.map() + 4 * part.absmax_code[i]));
-    return __fadd_rn(multiply_ftz(value, part.absmax[i]), offset_);
+    const float value = __uint_as_float(load_shared_u32(shared_.map() + 4 * part.absmax_code[i]));
+    return nested_scale(value, part.absmax[i], offset_);
   }
 
   __device__ __forceinline__ void rebuild(const Part& part) const {
@@ -185,12 +186,12 @@ class ManyRowsDequantizer {
     }
   }
 
-  /// Of the code's lowest four bits: lane l keeps centroid l % 16, and a shuffle is the look-up.
+  /// Looks up the code's lowest four bits: lane l keeps centroid l % 16, and a shuffle gets it from there.
   [[nodiscard]] __device__ __forceinline__ float centroid(std::uint32_t code) const {
     return __shfl_sync(kAllLanes, centroid_, static_cast<int>(code), 16);
   }
 
-  /// Without a branch, which would keep the rows from overlapping.
+  /// Stores without a branch, which would keep the rows from overlapping.
   __device__ __forceinline__ static void store_if(bool inside, T* out, const std::uint32_t (&pairs)[4]) {
     asm volatile(
         "{.reg .pred inside; setp.ne.s32 inside, %0, 0; @inside st.global.v4.u32 [%1], {%2, %3, %4, %5};}" ::"r"(
@@ -199,9 +200,9 @@ class ManyRowsDequantizer {
         : "memory");
   }
 
-  const ManyRowsTask& task_;
-  const ManyRowsShared& shared_;
-  PieceOrder order_;
+  const Task& task_;
+  const SharedMemory& shared_;
+  PieceOrder<Task> order_;
   int lane_;
   float centroid_;
   float offset_ = 0.0F;
@@ -211,6 +212,6 @@ class ManyRowsDequantizer {
   int parts_;  // of it that are asked for
 };
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::many_rows
 
 #endif

@@ -5,13 +5,14 @@
 #include <cuda.h>
 
 #include "optimized/linear4bit/many_rows/many_rows_tiles.cuh"
+#include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 #include "optimized/ptx/warpgroup_instruction.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-namespace qshard::optimized {
+namespace qshard::optimized::many_rows {
 
 /// A warpgroup's part of the weight in a stage, for matrix instruction `i` of a step: lines of 128 bytes in the copies'
 /// swizzle. Forward: a line is a column of the output, 64 of the inner dimension; gradient: one of the inner dimension,
@@ -23,10 +24,9 @@ __device__ __forceinline__ std::uint64_t weight_descriptor(std::uint32_t weight,
 
 /// A warpgroup's part: 64 columns of each tile.
 template <typename T, bool kForward>
-class ManyRowsMultiplier {
+class Multiplier {
  public:
-  __device__ __forceinline__ ManyRowsMultiplier(const ManyRowsTask& task, const CUtensorMap& output,
-                                                const ManyRowsShared& shared)
+  __device__ __forceinline__ Multiplier(const Task& task, const CUtensorMap& output, const SharedMemory& shared)
       : task_(task),
         output_(output),
         shared_(shared),
@@ -42,75 +42,70 @@ class ManyRowsMultiplier {
       int last_stage = 0;
       for (int step = 0; step < steps; ++step, at_.advance()) {
         multiply_step(step > 0);
-        warpgroup_wait<1>();
+        wgmma_wait<1>();
         if (step > 0) release(last_stage);
         last_stage = at_.stage;
       }
-      warpgroup_wait<0>(sums_);
+      wgmma_wait<0>(sums_);
       release(last_stage);
-      store(ManyRowsPlace(task_, tile));
+      store(Place(task_, tile));
     }
-    if (threadIdx.x % 128 == 0) wait_for_stores();
+    if (threadIdx.x % 128 == 0) tma_store_wait();
   }
 
  private:
   /// Puts a step's instructions behind those of the step before.
   __device__ __forceinline__ void multiply_step(bool add) {
-    barrier_wait(shared_.full(at_.stage), at_.parity);
+    mbarrier_wait(shared_.full(at_.stage), at_.parity);
     const std::uint64_t input = swizzled_matrix_descriptor(shared_.input(at_.stage));
     const std::uint32_t weight = shared_.weight(at_.stage, warpgroup_);
-    warpgroup_fence();
+    wgmma_fence();
 #pragma unroll
     for (int i = 0; i < kInstructions; ++i) {
-      warpgroup_multiply_shared<T, !kForward>(sums_, weight_descriptor<kForward>(weight, i), input + 2 * i,
-                                              add || i > 0);
+      wgmma_shared<T, !kForward>(sums_, weight_descriptor<kForward>(weight, i), input + 2 * i, add || i > 0);
     }
-    warpgroup_commit();
+    wgmma_commit();
   }
 
   /// Tells both thread blocks' loaders that this warp has read the stage.
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
-    if (lane_ < kCluster) barrier_arrive_at(shared_.empty(stage), lane_);
+    if (lane_ < kCluster) mbarrier_arrive_cluster(shared_.empty(stage), lane_);
   }
 
   /// Some rows at a time, through shared memory in the copy's 128-byte swizzle. A thread has two neighbouring rows of
   /// columns g and g + 8 of a warp's 16, g the lane's group of four; a transposing store makes lines of them.
-  __device__ __forceinline__ void store(const ManyRowsPlace& place) {
-    constexpr int kRows = ManyRowsShared::kOutputRows;
+  __device__ __forceinline__ void store(const Place& place) {
+    constexpr int kRows = SharedMemory::kOutputRows;
     const int piece = static_cast<int>(threadIdx.x) % 128 / 32 * 2 + lane_ / 8 % 2;  // of 16 bytes
-    const std::uint32_t room = shared_.output(warpgroup_);
-    const std::uint32_t own = room + (lane_ / 16 * 8 + lane_ % 8) * 128 + (piece ^ lane_ % 8) * 16;
+    const std::uint32_t staging = shared_.output(warpgroup_);
+    const std::uint32_t own = staging + (lane_ / 16 * 8 + lane_ % 8) * 128 + (piece ^ lane_ % 8) * 16;
     const int column = place.column + cluster_rank() * kTileColumns + warpgroup_ * kGroupColumns;
 #pragma unroll
     for (int part = 0; part < kTileRows / kRows; ++part) {
-      if (threadIdx.x % 128 == 0) wait_for_reads_of_stores();
-      warpgroup_meets();
+      if (threadIdx.x % 128 == 0) tma_store_wait_read();
+      named_barrier_sync<128>(warpgroup_ + 1);
 #pragma unroll
       for (int i = 0; i < kRows / 16; ++i) {
         const float* const sums = sums_ + (part * kRows / 16 + i) * 8;
-        store_transposed(own + i * 16 * 128, {round_pair<T>(sums[0], sums[1]), round_pair<T>(sums[2], sums[3]),
-                                              round_pair<T>(sums[4], sums[5]), round_pair<T>(sums[6], sums[7])});
+        stmatrix_transposed(own + i * 16 * 128, {round_pair<T>(sums[0], sums[1]), round_pair<T>(sums[2], sums[3]),
+                                                 round_pair<T>(sums[4], sums[5]), round_pair<T>(sums[6], sums[7])});
       }
-      shared_writes_fence();
-      warpgroup_meets();
-      if (threadIdx.x % 128 == 0) store_box(output_, column * 2, place.row + part * kRows, room);
+      fence_proxy_async_shared();
+      named_barrier_sync<128>(warpgroup_ + 1);
+      if (threadIdx.x % 128 == 0) tma_store(output_, column * 2, place.row + part * kRows, staging);
     }
   }
 
-  __device__ __forceinline__ void warpgroup_meets() const {
-    asm volatile("bar.sync %0, 128;" ::"r"(warpgroup_ + 1) : "memory");
-  }
-
-  const ManyRowsTask& task_;
+  const Task& task_;
   const CUtensorMap& output_;
-  const ManyRowsShared& shared_;
+  const SharedMemory& shared_;
   int warpgroup_;
   int lane_;
-  ManyRowsStage at_;
+  Stage at_;
   float sums_[kTileRows / 2];
 };
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::many_rows
 
 #endif

@@ -5,7 +5,7 @@
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
-namespace qshard::optimized {
+namespace qshard::optimized::warpgroup {
 
 constexpr int kPackThreads = 256;
 
@@ -21,7 +21,7 @@ __device__ __forceinline__ uint2 load_four(const T* x, bool inside) {
   }
 }
 
-/// Lays x out as warpgroup_multiply() reads it, rows past the end as zeros. Lane t of a quad holds run t, 16 elements,
+/// Lays x out as wgmma() reads it, rows past the end as zeros. Lane t of a quad holds run t, 16 elements,
 /// of a chunk; matrix instruction s takes elements 4 s to 4 s + 3 of the four runs: first the lower pair of every lane,
 /// then the upper one: 16 bytes each at [chunk][s][row / 8][pair][row % 8]. One thread both pairs of one s and row.
 /// Sets `arrivals` to zero besides.
@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(kPackThreads)
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kPackThreads + threadIdx.x;
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   // In this order: whoever starts next may read what the kernels before this one wrote.
-  wait_for_earlier_kernels();
-  let_next_kernel_start();
+  grid_dependency_synchronize();
+  trigger_programmatic_launch_completion();
 #endif
   if (i < arrival_count) arrivals[i] = 0;
   if (i >= count) return;
@@ -51,4 +51,4 @@ __global__ void __launch_bounds__(kPackThreads)
   to[8] = make_uint4(runs[0].y, runs[1].y, runs[2].y, runs[3].y);
 }
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::warpgroup

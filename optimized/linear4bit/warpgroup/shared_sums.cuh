@@ -4,7 +4,7 @@
 
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
 
-namespace qshard::optimized {
+namespace qshard::optimized::warpgroup {
 
 __device__ __forceinline__ int load_relaxed(const int* from) {
   int value;
@@ -21,8 +21,8 @@ __device__ __forceinline__ int add_release_acquire(int* to, int value) {
 
 /// Writes the sums of a warp's rows to y.
 template <typename T, int kColumnTiles>
-__device__ __forceinline__ void store_sums(const WarpgroupTask<T>& task, const float (&sums)[4 * kColumnTiles],
-                                           int tile, int own_row) {
+__device__ __forceinline__ void store_sums(const Task<T>& task, const float (&sums)[4 * kColumnTiles], int tile,
+                                           int own_row) {
 #pragma unroll
   for (int i = 0; i < 4 * kColumnTiles; ++i) {
     const int row = i / 4 * 8 + 2 * (static_cast<int>(threadIdx.x) % 4) + i % 2;
@@ -36,8 +36,8 @@ __device__ __forceinline__ void store_sums(const WarpgroupTask<T>& task, const f
 /// Of a tile that thread blocks share: each leaves its sums, and the last one adds up all, in the blocks' order. Each
 /// warp does so by itself for its rows.
 template <typename T, int kColumnTiles>
-__device__ __forceinline__ void share_sums(const WarpgroupTask<T>& task, const float (&sums)[4 * kColumnTiles],
-                                           int tile, int own_row) {
+__device__ __forceinline__ void share_sums(const Task<T>& task, const float (&sums)[4 * kColumnTiles], int tile,
+                                           int own_row) {
   const WorkSplit& split = task.split;
   const int self = static_cast<int>(blockIdx.x);
   const int first = split.worker_of(tile * split.steps);
@@ -67,4 +67,4 @@ __device__ __forceinline__ void share_sums(const WarpgroupTask<T>& task, const f
   store_sums<T, kColumnTiles>(task, all, tile, own_row);
 }
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::warpgroup

@@ -9,14 +9,14 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-namespace qshard::optimized {
+namespace qshard::optimized::warpgroup {
 
 /// One thread's part: fills the stages in turn.
 template <typename T, int kColumnTiles>
 class Loader {
  public:
-  __device__ __forceinline__ Loader(const WarpgroupTask<T>& task, const CUtensorMap& codes,
-                                    const WarpgroupShared<kColumnTiles>& shared, int begin, int end)
+  __device__ __forceinline__ Loader(const Task<T>& task, const CUtensorMap& codes,
+                                    const SharedMemory<kColumnTiles>& shared, int begin, int end)
       : task_(task),
         codes_(codes),
         shared_(shared),
@@ -26,34 +26,34 @@ class Loader {
 
   /// Sets the barriers up and asks for the first codes: the weight is there already.
   __device__ __forceinline__ void start() const {
-    prefetch_map(codes_);
+    prefetch_tensor_map(codes_);
     for (int stage = 0; stage < Shared::kStages; ++stage) {
-      barrier_init(shared_.full(stage), 1);
-      barrier_init(shared_.empty(stage), kMultiplierWarps);
+      mbarrier_init(shared_.full(stage), 1);
+      mbarrier_init(shared_.empty(stage), kMultiplierWarps);
     }
-    barrier_init_fence();
+    mbarrier_init_fence();
     Place at(task_.split, begin_);
     for (int i = 0; i < first_; ++i, at.advance(task_.split)) load_codes(at, i);
   }
 
   __device__ __forceinline__ void run() const {
-    wait_for_earlier_kernels();  // the last of which packs x
+    grid_dependency_synchronize();  // the last of which packs x
     Place at(task_.split, begin_);
     for (int i = 0; i < first_; ++i, at.advance(task_.split)) load_x(at, i);
     StageCounter<Shared::kStages> counter;
     for (int i = begin_ + first_; i < end_; ++i, at.advance(task_.split), counter.advance()) {
-      barrier_wait(shared_.empty(counter.stage), counter.parity);
+      mbarrier_wait(shared_.empty(counter.stage), counter.parity);
       load_codes(at, counter.stage);
       load_x(at, counter.stage);
     }
   }
 
  private:
-  using Shared = WarpgroupShared<kColumnTiles>;
+  using Shared = SharedMemory<kColumnTiles>;
 
   __device__ __forceinline__ void load_codes(const Place& at, int stage) const {
-    barrier_expect(shared_.full(stage), Shared::kStageBytes);
-    copy_box(shared_.stage(stage), codes_, at.step * kStep / 2, at.tile * kTileRows, shared_.full(stage));
+    mbarrier_arrive_expect_tx(shared_.full(stage), Shared::kStageBytes);
+    tma_load(shared_.stage(stage), codes_, at.step * kStep / 2, at.tile * kTileRows, shared_.full(stage));
   }
 
   __device__ __forceinline__ void load_x(const Place& at, int stage) const {
@@ -63,14 +63,14 @@ class Loader {
               kBytes, shared_.full(stage));
   }
 
-  const WarpgroupTask<T>& task_;
+  const Task<T>& task_;
   const CUtensorMap& codes_;
-  const WarpgroupShared<kColumnTiles>& shared_;
+  const SharedMemory<kColumnTiles>& shared_;
   int begin_;
   int end_;
   int first_;  // stages to fill at once
 };
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::warpgroup
 
 #endif

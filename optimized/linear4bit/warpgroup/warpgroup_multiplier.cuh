@@ -4,7 +4,7 @@
 
 #include "optimized/linear4bit/pair_table.cuh"
 #include "optimized/linear4bit/warpgroup/shared_sums.cuh"
-#include "optimized/linear4bit/warpgroup/turn_scales.cuh"
+#include "optimized/linear4bit/warpgroup/span_scales.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
@@ -12,7 +12,7 @@
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-namespace qshard::optimized {
+namespace qshard::optimized::warpgroup {
 
 /// A warp's part of the product: 16 rows of every tile. Each lane turns its codes into the registers of a weight tile
 /// by table look-ups; x is multiplied from shared memory; the sum over a chunk, which lies in one block, gets its scale
@@ -20,8 +20,8 @@ namespace qshard::optimized {
 template <typename T, int kColumnTiles>
 class Multiplier {
  public:
-  __device__ __forceinline__ Multiplier(const WarpgroupTask<T>& task, const WarpgroupShared<kColumnTiles>& shared,
-                                        int begin, int end)
+  __device__ __forceinline__ Multiplier(const Task<T>& task, const SharedMemory<kColumnTiles>& shared, int begin,
+                                        int end)
       : task_(task),
         shared_(shared),
         at_(task.split, begin),
@@ -40,7 +40,7 @@ class Multiplier {
 
   /// When shared memory is ready.
   __device__ __forceinline__ void run() {
-    barrier_wait(shared_.full(0), 0);
+    mbarrier_wait(shared_.full(0), 0);
     load_codes();
     look_up_chunk(0);
     while (left_ > 0) {
@@ -58,13 +58,13 @@ class Multiplier {
   }
 
  private:
-  using Shared = WarpgroupShared<kColumnTiles>;
+  using Shared = SharedMemory<kColumnTiles>;
   __device__ __forceinline__ void multiply_tile(int end_step) {
 #pragma unroll
     for (float& sum : sums_) sum = 0.0F;
     while (at_.step < end_step) {
       scales_.decode();
-      const int next = (at_.step / kTurnSteps + 1) * kTurnSteps;
+      const int next = (at_.step / kSpanSteps + 1) * kSpanSteps;
       const bool same_tile = next < task_.split.steps;
       scales_.load((same_tile ? at_.tile : at_.tile + 1) * kTileRows + own_row_, same_tile ? next : 0);
       int steps = min(next, end_step) - at_.step;
@@ -84,31 +84,31 @@ class Multiplier {
     look_up_chunk(1);
     start_chunk(stage, 1);
     if (more) {
-      barrier_wait(shared_.full(counter_.stage), counter_.parity);
+      mbarrier_wait(shared_.full(counter_.stage), counter_.parity);
       load_codes();
     }
     add_chunk<1>(0, scale.x, scale.y);
     if (more) look_up_chunk(0);
     add_chunk<0>(1, scale.z, scale.w);
-    if (lane_ == 0) barrier_arrive(shared_.empty(stage));
+    if (lane_ == 0) mbarrier_arrive(shared_.empty(stage));
   }
 
   __device__ __forceinline__ void start_chunk(int stage, int chunk) {
     const std::uint64_t x = matrix_descriptor(shared_.stage(0) + Shared::kCodeBytes) +
                             (stage * Shared::kStageBytes + chunk * Shared::kChunkBytes) / 16;
-    warpgroup_fence();
+    wgmma_fence();
 #pragma unroll
     for (int s = 0; s < kInstructions; ++s) {
-      warpgroup_multiply<T>(block_[chunk], weights_[chunk][s], x + s * Shared::kInstructionBytes / 16, s > 0);
+      wgmma<T>(block_[chunk], weights_[chunk][s], x + s * Shared::kInstructionBytes / 16, s > 0);
     }
-    warpgroup_commit();
+    wgmma_commit();
   }
 
   /// Adds the chunk's sums, scaled, when at most kPending chunks are under way. low, high: of rows g and g + 8.
   template <int kPending>
   __device__ __forceinline__ void add_chunk(int chunk, float low, float high) {
     auto& block = block_[chunk];
-    warpgroup_wait<kPending>(block);
+    wgmma_wait<kPending>(block);
 #pragma unroll
     for (int i = 0; i < 4 * kColumnTiles; ++i) sums_[i] += (i / 2 % 2 == 0 ? low : high) * block[i];
   }
@@ -120,7 +120,7 @@ class Multiplier {
     for (int chunk = 0; chunk < kChunks; ++chunk) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        codes_[chunk][half] = load_shared_pair((at ^ 32 * chunk) + half * (8 * kStep / 2));
+        codes_[chunk][half] = load_shared_u32x2((at ^ 32 * chunk) + half * (8 * kStep / 2));
       }
     }
   }
@@ -137,15 +137,15 @@ class Multiplier {
     }
   }
 
-  const WarpgroupTask<T>& task_;
-  const WarpgroupShared<kColumnTiles>& shared_;
+  const Task<T>& task_;
+  const SharedMemory<kColumnTiles>& shared_;
   Place at_;
   int left_;  // steps
   int lane_;
   PairTable table_;
   int own_row_;  // g of the tile's rows
   std::uint32_t own_codes_;
-  TurnScales<T> scales_;
+  SpanScales<T> scales_;
   StageCounter<Shared::kStages> counter_;
   uint2 codes_[kChunks][2];
   std::uint32_t weights_[kChunks][kInstructions][4];
@@ -153,6 +153,6 @@ class Multiplier {
   float block_[kChunks][4 * kColumnTiles];
 };
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::warpgroup
 
 #endif

@@ -10,7 +10,7 @@
 // How linear4bit_warpgroup.cu cuts its work. A thread block multiplies tiles of 192 weight rows; along a row it takes
 // steps of 128 elements, each one stage of shared memory: the codes and the part of x for them. A step is two chunks of
 // 64 elements, which lie in one block and get one scale. The steps of all tiles are dealt out evenly (WorkSplit).
-namespace qshard::optimized {
+namespace qshard::optimized::warpgroup {
 
 constexpr int kWarpgroups = 3;                   // that multiply: three leave each the registers for 64 rows of x
 constexpr int kMultipliers = 128 * kWarpgroups;  // their threads
@@ -21,11 +21,11 @@ constexpr int kChunk = 64;
 constexpr int kChunks = 2;  // of a step
 constexpr int kStep = kChunk * kChunks;
 constexpr int kInstructions = kChunk / 16;  // of a chunk, for a warpgroup's 64 rows
-constexpr int kTurnSteps = 8;               // that one load of scales is for: two steps a lane of a quad
+constexpr int kSpanSteps = 8;               // that one load of scales is for: two steps a lane of a quad
 
 /// Arguments of the kernel; y [rows, out_features].
 template <typename T>
-struct WarpgroupTask {
+struct Task {
   BlockScales scales;
   CodebookValues codebook;
   int block_shift;
@@ -44,13 +44,13 @@ struct WarpgroupTask {
 /// Shared memory by address: the table of pairs, the stages (codes, then x), each warp's scales, the nested map, and
 /// the barriers. kColumnTiles: of 8 rows of x.
 template <int kColumnTiles>
-struct WarpgroupShared {
+struct SharedMemory {
   static constexpr std::uint32_t kCodeBytes = kTileRows * kStep / 2;
   static constexpr std::uint32_t kInstructionBytes = kColumnTiles * 8 * 32;  // of x
   static constexpr std::uint32_t kChunkBytes = kInstructions * kInstructionBytes;
   static constexpr std::uint32_t kStageBytes = kCodeBytes + kChunks * kChunkBytes;
   static constexpr int kStages = kColumnTiles == 8 ? 5 : 6;
-  static constexpr std::uint32_t kScaleBytes = kTurnSteps * 8 * sizeof(float4);  // of a warp
+  static constexpr std::uint32_t kScaleBytes = kSpanSteps * 8 * sizeof(float4);  // of a warp
   static constexpr int kMapCopies = 8;  // so that lanes seldom wait for each other's bank
   static constexpr std::uint32_t kMapBytes = 256 * kMapCopies * sizeof(float);
   static constexpr std::uint32_t kBytes =
@@ -81,4 +81,4 @@ struct Place {
   }
 };
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::warpgroup

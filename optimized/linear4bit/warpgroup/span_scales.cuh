@@ -4,21 +4,21 @@
 
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
 
-namespace qshard::optimized {
+namespace qshard::optimized::warpgroup {
 
-/// The scales of a warp's 16 rows for the steps of a turn, in shared memory: [step][g][chunk][rows g and g + 8], g the
-/// lane's group. Lane t of a quad reads those of the turn's steps 2 t and 2 t + 1 ahead and decodes them.
+/// The scales of a warp's 16 rows for the steps of a span, in shared memory: [step][g][chunk][rows g and g + 8], g the
+/// lane's group. Lane t of a quad reads those of the span's steps 2 t and 2 t + 1 ahead and decodes them.
 template <typename T>
-class TurnScales {
+class SpanScales {
  public:
-  /// own: where the lane's group g has its scales of a turn's first step.
-  __device__ __forceinline__ TurnScales(const WarpgroupTask<T>& task, std::uint32_t map, std::uint32_t own)
+  /// own: where the lane's group g has its scales of a span's first step.
+  __device__ __forceinline__ SpanScales(const Task<T>& task, std::uint32_t map, std::uint32_t own)
       : task_(task), map_(map), own_(own), offset_(task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F) {}
 
-  /// Asks for the scales of the turn that holds the step, where they are read ahead. row: g of the tile's rows.
+  /// Requests the scales of the span that holds the step, where they are read ahead. row: g of the tile's rows.
   __device__ __forceinline__ void load(int row, int step) {
     row_ = row;
-    k_ = (step / kTurnSteps * kTurnSteps + static_cast<int>(threadIdx.x) % 4 * 2) * kStep;
+    k_ = (step / kSpanSteps * kSpanSteps + static_cast<int>(threadIdx.x) % 4 * 2) * kStep;
     if (!task_.aligned_scales || k_ >= task_.in_features) return;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -28,27 +28,25 @@ class TurnScales {
     }
   }
 
-  /// The turn asked for becomes the one in use.
+  /// Decodes the span that load() requested, so that get() reads it.
   __device__ __forceinline__ void decode() {
     float values[2][4];
     if (task_.aligned_scales) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        float centroid;
-        asm("ld.shared.f32 %0, [%1];"
-            : "=f"(centroid)
-            : "r"(map_ + kMapStride * (codes_[i % 2] >> (8 * (i / 2)) & 255U)));
-        values[i % 2][i / 2] = __fadd_rn(multiply_ftz(centroid, nested_absmax_[i % 2]), offset_);
+        float value;
+        asm("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(map_ + kMapStride * (codes_[i % 2] >> (8 * (i / 2)) & 255U)));
+        values[i % 2][i / 2] = nested_scale(value, nested_absmax_[i % 2], offset_);
       }
     } else {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         const float value = task_.scales[block_of(i % 2, min(k_ + i / 2 * kChunk, task_.in_features - 1))];
-        // A product with 1: so the value is waited for here, and not, with the loads of the next turn, at the store.
+        // A product with 1: so the value is waited for here, and not, with the loads of the next span, at the store.
         asm volatile("mul.rn.f32 %0, %1, 0f3F800000;" : "=f"(values[i % 2][i / 2]) : "f"(value));
       }
     }
-    __syncwarp();  // the turn before has been read
+    __syncwarp();  // until all lanes have read the span before
 #pragma unroll
     for (int step = 0; step < 2; ++step) {
       asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(own_ + (threadIdx.x % 4 * 2 + step) * kStepBytes),
@@ -64,14 +62,14 @@ class TurnScales {
     float4 value;
     asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
                  : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-                 : "r"(own_ + (step & (kTurnSteps - 1)) * kStepBytes)
+                 : "r"(own_ + (step & (kSpanSteps - 1)) * kStepBytes)
                  : "memory");
     return value;
   }
 
  private:
   static constexpr std::uint32_t kStepBytes = 8 * sizeof(float4);
-  static constexpr std::uint32_t kMapStride = WarpgroupShared<1>::kMapCopies * sizeof(float);
+  static constexpr std::uint32_t kMapStride = SharedMemory<1>::kMapCopies * sizeof(float);
 
   /// Of row g + 8 * half, or of the last row past the end.
   __device__ __forceinline__ std::int64_t block_of(int half, int k) const {
@@ -79,7 +77,7 @@ class TurnScales {
     return row * static_cast<std::int64_t>(task_.in_features >> task_.block_shift) + (k >> task_.block_shift);
   }
 
-  const WarpgroupTask<T>& task_;
+  const Task<T>& task_;
   std::uint32_t map_;
   std::uint32_t own_;
   float offset_;
@@ -89,4 +87,4 @@ class TurnScales {
   float nested_absmax_[2] = {};
 };
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::warpgroup

@@ -2,11 +2,12 @@
 #include <bit>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/dtype_dispatch.h"
 #include "optimized/device_math.cuh"
-#include "optimized/linear4bit/linear4bit_fused.h"
+#include "optimized/linear4bit/fused/fused.h"
 #include "optimized/ptx/matrix_instruction.cuh"
 
-namespace qshard::optimized {
+namespace qshard::optimized::fused {
 
 namespace {
 
@@ -21,7 +22,7 @@ constexpr int kChunks = 4;       // chunks of a step: one for each lane of a qua
 /// chunks of 4 * kRun elements; warps_a_row warps of a thread block take turns on the same rows, and so do the slices
 /// of the grid's y axis, whose sums go to `partials`.
 template <typename T>
-struct FusedTask {
+struct Task {
   const std::uint8_t* codes;
   BlockScales scales;
   CodebookValues codebook;
@@ -40,7 +41,7 @@ struct FusedTask {
 
 /// Every pair of centroids as two T in one word, once for each memory bank: lane l reads copy l, so that no look-up
 /// waits for another. Byte b of packed codes is row b: the centroid of its high nibble in the lower half.
-struct PairTable {
+struct CompactPairTable {
   std::uint32_t pair[256][32];
 
   template <typename T>
@@ -93,7 +94,7 @@ struct Step {
   float scales[kRowTiles][2];
 
   template <typename T>
-  __device__ __forceinline__ void load_chunk(const FusedTask<T>& task, const RowCursor (&rows)[kRowTiles][2], int k,
+  __device__ __forceinline__ void load_chunk(const Task<T>& task, const RowCursor (&rows)[kRowTiles][2], int k,
                                              int chunk) {
     if (k + chunk * 4 * kRun >= task.in_features) return;
 #pragma unroll
@@ -106,7 +107,7 @@ struct Step {
   }
 
   template <typename T>
-  __device__ __forceinline__ void load_scales(const FusedTask<T>& task, const RowCursor (&rows)[kRowTiles][2], int k,
+  __device__ __forceinline__ void load_scales(const Task<T>& task, const RowCursor (&rows)[kRowTiles][2], int k,
                                               int quad_lane) {
     const int own_k = k + quad_lane * 4 * kRun;
     const int block = own_k >> task.block_shift;
@@ -140,7 +141,7 @@ struct InputRun {
 };
 
 template <typename T>
-__device__ __forceinline__ void write_sum(const FusedTask<T>& task, std::int64_t feature, int row, float sum) {
+__device__ __forceinline__ void write_sum(const Task<T>& task, std::int64_t feature, int row, float sum) {
   if (row >= task.rows || feature >= task.out_features) return;
   if (task.partials != nullptr) {
     task.partials[(static_cast<std::int64_t>(blockIdx.y) * task.rows + row) * task.out_features + feature] = sum;
@@ -154,7 +155,7 @@ __device__ __forceinline__ void write_sum(const FusedTask<T>& task, std::int64_t
 /// elements 4s to 4s + 3 of each lane's run, which are two whole bytes of codes.
 template <typename T, int kRun, int kRowTiles, int kColumnTiles>
 __global__ void __launch_bounds__(kThreads, kColumnTiles <= 2 ? 2 : 1)
-    fused_kernel(const __grid_constant__ FusedTask<T> task) {
+    fused_kernel(const __grid_constant__ Task<T> task) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int group_row = lane / 4;
@@ -186,7 +187,7 @@ __global__ void __launch_bounds__(kThreads, kColumnTiles <= 2 ? 2 : 1)
     for (int chunk = 0; chunk < kChunks; ++chunk) step.load_chunk(task, rows, k, chunk);
     step.load_scales(task, rows, k, quad_lane);
   }
-  __shared__ PairTable table;
+  __shared__ CompactPairTable table;
   table.fill<T>(task.codebook);
   __syncthreads();
 
@@ -227,7 +228,7 @@ __global__ void __launch_bounds__(kThreads, kColumnTiles <= 2 ? 2 : 1)
           float block[4] = {};
 #pragma unroll
           for (int s = 0; s < kRun / 4; ++s) {
-            multiply_add<T>(block, weights[tile][0][2 * s], weights[tile][1][2 * s], weights[tile][0][2 * s + 1],
+            mma_m16n8k16<T>(block, weights[tile][0][2 * s], weights[tile][1][2 * s], weights[tile][0][2 * s + 1],
                             weights[tile][1][2 * s + 1], input.pairs[2 * s], input.pairs[2 * s + 1]);
           }
 #pragma unroll
@@ -270,7 +271,7 @@ __global__ void __launch_bounds__(kThreads, kColumnTiles <= 2 ? 2 : 1)
 
 /// y = the sum of the slices' partial sums, in their order.
 template <typename T>
-__global__ void __launch_bounds__(kThreads) add_slices_kernel(FusedTask<T> task, int slices) {
+__global__ void __launch_bounds__(kThreads) add_slices_kernel(Task<T> task, int slices) {
   const std::int64_t count = task.rows * task.out_features;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count) return;
@@ -290,13 +291,13 @@ struct Cut {
   std::int64_t thread_blocks;
   int steps_a_slice;
 
-  Cut(const Linear4bit& layer, std::int64_t rows) : run(layer.weight.blocksize >= 64 ? 16 : 8) {
-    const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
+  explicit Cut(const Linear4bitProblem& problem) : run(problem.shape.blocksize >= 64 ? 16 : 8) {
+    const std::int64_t rows = problem.rows;
     column_tiles = rows <= 8 ? 1 : rows <= 16 ? 2 : rows <= 32 ? 4 : 8;
     row_tiles = column_tiles == 1 ? 1 : 2;
-    const std::int64_t resident = multiprocessors * (column_tiles <= 2 ? 2 : 1);
-    const std::int64_t groups = block_count(layer.out_features, row_tiles * kTileRows);
-    const std::int64_t steps = block_count(layer.in_features, kChunks * 4 * run);
+    const std::int64_t resident = problem.device.multiprocessors * (column_tiles <= 2 ? 2 : 1);
+    const std::int64_t groups = block_count(problem.shape.out_features, row_tiles * kTileRows);
+    const std::int64_t steps = block_count(problem.shape.in_features, kChunks * 4 * run);
     if (column_tiles == 1) {
       while (warps_a_row < kWarps && 4 * groups * warps_a_row < 3 * resident * kWarps) warps_a_row *= 2;
     }
@@ -308,7 +309,7 @@ struct Cut {
 };
 
 template <typename T, int kRun>
-void launch_columns(const FusedTask<T>& task, const Cut& cut, dim3 grid, cudaStream_t stream) {
+void launch_columns(const Task<T>& task, const Cut& cut, dim3 grid, cudaStream_t stream) {
   switch (cut.column_tiles) {
     case 1:
       fused_kernel<T, kRun, 1, 1><<<grid, kThreads, 0, stream>>>(task);
@@ -327,49 +328,49 @@ void launch_columns(const FusedTask<T>& task, const Cut& cut, dim3 grid, cudaStr
 }
 
 template <typename T>
-void launch(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
-            std::int64_t y_stride, void* workspace, cudaStream_t stream) {
-  const Cut cut(layer, rows);
-  const FusedTask<T> task{layer.weight.codes,
-                          BlockScales(layer.weight),
-                          CodebookValues(layer.weight.quant_type),
-                          std::countr_zero(static_cast<unsigned>(layer.weight.blocksize)),
-                          layer.out_features,
-                          static_cast<int>(layer.in_features),
-                          static_cast<const T*>(x),
-                          x_stride,
-                          static_cast<int>(rows),
-                          static_cast<T*>(y),
-                          y_stride,
-                          cut.slices > 1 ? static_cast<float*>(workspace) : nullptr,
-                          cut.warps_a_row,
-                          cut.steps_a_slice};
+void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  const Linear4bitShape& shape = problem.shape;
+  const Cut cut(problem);
+  const Task<T> task{call.weight.codes,
+                     BlockScales(call.weight),
+                     CodebookValues(shape.quant_type),
+                     std::countr_zero(static_cast<unsigned>(shape.blocksize)),
+                     shape.out_features,
+                     static_cast<int>(shape.in_features),
+                     static_cast<const T*>(call.in),
+                     call.in_stride,
+                     static_cast<int>(problem.rows),
+                     static_cast<T*>(call.out),
+                     call.out_stride,
+                     cut.slices > 1 ? static_cast<float*>(call.workspace) : nullptr,
+                     cut.warps_a_row,
+                     cut.steps_a_slice};
   const dim3 grid(static_cast<unsigned>(cut.thread_blocks), static_cast<unsigned>(cut.slices));
   if (cut.run == 16) {
-    launch_columns<T, 16>(task, cut, grid, stream);
+    launch_columns<T, 16>(task, cut, grid, call.stream);
   } else {
-    launch_columns<T, 8>(task, cut, grid, stream);
+    launch_columns<T, 8>(task, cut, grid, call.stream);
   }
   if (cut.slices == 1) return;
-  const auto add_blocks = static_cast<unsigned>(block_count(rows * layer.out_features, kThreads));
-  add_slices_kernel<T><<<add_blocks, kThreads, 0, stream>>>(task, cut.slices);
+  const auto add_blocks = static_cast<unsigned>(block_count(problem.rows * shape.out_features, kThreads));
+  add_slices_kernel<T><<<add_blocks, kThreads, 0, call.stream>>>(task, cut.slices);
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace
 
-std::size_t fused_workspace_bytes(const Linear4bit& layer, std::int64_t rows) {
-  const Cut cut(layer, rows);
-  return cut.slices == 1 ? 0 : sizeof(float) * static_cast<std::size_t>(cut.slices * rows * layer.out_features);
+bool supports(const Linear4bitProblem& problem) {
+  return problem.can_fuse();
 }
 
-void linear4bit_fused(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
-                      std::int64_t y_stride, void* workspace, cudaStream_t stream) {
-  if (layer.dtype == DType::bf16) {
-    launch<__nv_bfloat16>(layer, x, x_stride, rows, y, y_stride, workspace, stream);
-  } else {
-    launch<__half>(layer, x, x_stride, rows, y, y_stride, workspace, stream);
-  }
+std::size_t workspace_bytes(const Linear4bitProblem& problem) {
+  const Cut cut(problem);
+  if (cut.slices == 1) return 0;
+  return sizeof(float) * static_cast<std::size_t>(cut.slices * problem.rows * problem.shape.out_features);
 }
 
-}  // namespace qshard::optimized
+void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problem, call); });
+}
+
+}  // namespace qshard::optimized::fused

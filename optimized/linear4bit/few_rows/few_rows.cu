@@ -1,12 +1,13 @@
 #include <bit>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/dtype_dispatch.h"
 #include "optimized/device_math.cuh"
-#include "optimized/linear4bit/linear4bit_fused.h"
+#include "optimized/linear4bit/few_rows/few_rows.h"
 #include "optimized/linear4bit/pair_table.cuh"
 #include "optimized/ptx/matrix_instruction.cuh"
 
-namespace qshard::optimized {
+namespace qshard::optimized::few_rows {
 
 namespace {
 
@@ -16,11 +17,11 @@ constexpr int kTileRows = 16;     // weight rows of a warp: those of one matrix 
 constexpr int kRun = 32;          // consecutive elements of a lane: 16 bytes of codes
 constexpr int kChunk = 4 * kRun;  // of a quad of lanes: two groups of 64, each inside one block
 constexpr int kStep = 2 * kChunk;
-constexpr int kTurn = 4 * kStep;  // of a warp: one step's scales for each lane of a quad
+constexpr int kSpan = 4 * kStep;  // of a warp: one step's scales for each lane of a quad
 
 /// Arguments of the kernel; x [rows, in_features], y [rows, out_features].
 template <typename T>
-struct FewRowsTask {
+struct Task {
   const std::uint8_t* codes;
   BlockScales scales;
   CodebookValues codebook;
@@ -55,14 +56,14 @@ struct PackedChunk {
 };
 
 /// The scales of the four groups of 64 elements of one step, for one weight row: first as they lie in memory, so that
-/// they can be on their way while the turn before is computed, then decoded.
+/// they can be on their way while the span before is computed, then decoded.
 struct StepScales {
   std::uint32_t codes;
   float nested_absmax;
   float values[4];
 
   template <typename T>
-  __device__ __forceinline__ void load(const FewRowsTask<T>& task, std::int64_t first_block, int k) {
+  __device__ __forceinline__ void load(const Task<T>& task, std::int64_t first_block, int k) {
     if (k >= task.in_features) return;
     const std::int64_t block = first_block + (k >> task.block_shift);
     if (task.scales.absmax != nullptr) {
@@ -90,7 +91,7 @@ struct StepScales {
 
   /// Nested: two roundings, as everywhere. `map` and `offset`: of the nested statistics.
   template <typename T>
-  __device__ __forceinline__ void decode(const FewRowsTask<T>& task, std::int64_t first_block, int k, const float* map,
+  __device__ __forceinline__ void decode(const Task<T>& task, std::int64_t first_block, int k, const float* map,
                                          float offset) {
     if (task.scales.absmax != nullptr) return;
     const std::int64_t nested = (first_block + (k >> task.block_shift)) / kNestedBlocksize;
@@ -103,7 +104,7 @@ struct StepScales {
         const std::int64_t own = (first_block + (group_k >> task.block_shift)) / kNestedBlocksize;
         if (own != nested) absmax = __ldg(task.scales.nested_absmax + own);
       }
-      values[group] = __fadd_rn(multiply_ftz(map[codes >> (8 * group) & 255U], absmax), offset);
+      values[group] = nested_scale(map[codes >> (8 * group) & 255U], absmax, offset);
     }
   }
 };
@@ -113,7 +114,7 @@ struct StepScales {
 /// two of the instruction's eight columns, column 2 * m + j holding row m's elements of group j and zeros elsewhere,
 /// and each column's sum gets its own block's scale.
 template <typename T>
-__global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_constant__ FewRowsTask<T> task) {
+__global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_constant__ Task<T> task) {
   extern __shared__ __align__(16) unsigned char shared[];
   __shared__ float map[256];
   __shared__ float shared_sums[kWarps][8][kTileRows];
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
   const int quad_lane = lane % 4;
   const std::int64_t first_row =
       (static_cast<std::int64_t>(blockIdx.x) * (kWarps / task.warps_a_row) + warp / task.warps_a_row) * kTileRows;
-  const int stride = task.warps_a_row * kTurn;
+  const int stride = task.warps_a_row * kSpan;
 
   const std::uint8_t* codes[2];
   std::int64_t first_block[2];
@@ -146,13 +147,13 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
     for (int half = 0; half < 2; ++half) chunk.rows[half] = load_streaming(codes[half] + static_cast<unsigned>(k) / 2);
   };
 
-  int turn = warp % task.warps_a_row * kTurn;
+  int span = warp % task.warps_a_row * kSpan;
   PackedChunk chunks[2] = {};
   StepScales scales[2] = {};
-  load_chunk(chunks[0], turn);
-  load_chunk(chunks[1], turn + kChunk);
+  load_chunk(chunks[0], span);
+  load_chunk(chunks[1], span + kChunk);
 #pragma unroll
-  for (int half = 0; half < 2; ++half) scales[half].load(task, first_block[half], turn + quad_lane * kStep);
+  for (int half = 0; half < 2; ++half) scales[half].load(task, first_block[half], span + quad_lane * kStep);
   const float offset = task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F;
   if (task.scales.absmax == nullptr && threadIdx.x < 256)
     map[threadIdx.x] = __ldg(task.scales.nested_map + threadIdx.x);
@@ -160,20 +161,20 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
   __syncthreads();
 
   float sums[4] = {};
-  for (; turn < task.in_features; turn += stride) {
+  for (; span < task.in_features; span += stride) {
     float decoded[2][4];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      scales[half].decode(task, first_block[half], turn + quad_lane * kStep, map, offset);
+      scales[half].decode(task, first_block[half], span + quad_lane * kStep, map, offset);
 #pragma unroll
       for (int i = 0; i < 4; ++i) decoded[half][i] = scales[half].values[i];
-      scales[half].load(task, first_block[half], turn + stride + quad_lane * kStep);
+      scales[half].load(task, first_block[half], span + stride + quad_lane * kStep);
     }
 #pragma unroll 1
-    for (int step = 0; step < kTurn / kStep; ++step) {
-      const int k = turn + step * kStep;
+    for (int step = 0; step < kSpan / kStep; ++step) {
+      const int k = span + step * kStep;
       if (k >= task.in_features) break;
-      const int next = step + 1 < kTurn / kStep ? k + kStep : turn + stride;
+      const int next = step + 1 < kSpan / kStep ? k + kStep : span + stride;
 #pragma unroll
       for (int chunk = 0; chunk < 2; ++chunk) {
         const int chunk_k = k + chunk * kChunk;
@@ -194,7 +195,7 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
           const int byte = 2 * s % 4;
           const std::uint32_t low = chunks[chunk].word(0, s / 2);
           const std::uint32_t high = chunks[chunk].word(1, s / 2);
-          multiply_add<T>(block, table(low, byte), table(high, byte), table(low, byte + 1), table(high, byte + 1),
+          mma_m16n8k16<T>(block, table(low, byte), table(high, byte), table(low, byte + 1), table(high, byte + 1),
                           input[2 * s], input[2 * s + 1]);
         }
         load_chunk(chunks[chunk], next + chunk * kChunk);  // in flight for a whole step
@@ -226,55 +227,45 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
 }
 
 template <typename T>
-void launch(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
-            std::int64_t y_stride, cudaStream_t stream) {
-  const int multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
+void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  const Linear4bitShape& shape = problem.shape;
   // Enough warps to fill three quarters of a thread block on each multiprocessor: measured on an H200.
-  const std::int64_t groups = block_count(layer.out_features, kTileRows);
+  const std::int64_t groups = block_count(shape.out_features, kTileRows);
   int warps_a_row = 1;
-  while (warps_a_row < kWarps && warps_a_row * kTurn < layer.in_features &&
-         4 * groups * warps_a_row < 3 * multiprocessors * kWarps)
+  while (warps_a_row < kWarps && warps_a_row * kSpan < shape.in_features &&
+         4 * groups * warps_a_row < 3 * problem.device.multiprocessors * kWarps)
     warps_a_row *= 2;
-  const FewRowsTask<T> task{layer.weight.codes,
-                            BlockScales(layer.weight),
-                            CodebookValues(layer.weight.quant_type),
-                            std::countr_zero(static_cast<unsigned>(layer.weight.blocksize)),
-                            static_cast<int>(layer.in_features),
-                            layer.out_features,
-                            static_cast<const T*>(x),
-                            x_stride,
-                            static_cast<int>(rows),
-                            static_cast<T*>(y),
-                            y_stride,
-                            layer.weight.blocksize == 64 && layer.in_features % kStep == 0 &&
-                                reinterpret_cast<std::uintptr_t>(layer.weight.absmax_codes) % 4 == 0,
-                            warps_a_row};
+  const Task<T> task{call.weight.codes,
+                     BlockScales(call.weight),
+                     CodebookValues(shape.quant_type),
+                     std::countr_zero(static_cast<unsigned>(shape.blocksize)),
+                     static_cast<int>(shape.in_features),
+                     shape.out_features,
+                     static_cast<const T*>(call.in),
+                     call.in_stride,
+                     static_cast<int>(problem.rows),
+                     static_cast<T*>(call.out),
+                     call.out_stride,
+                     shape.blocksize == 64 && shape.in_features % kStep == 0 &&
+                         reinterpret_cast<std::uintptr_t>(call.weight.absmax_codes) % 4 == 0,
+                     warps_a_row};
   const auto kernel = few_rows_kernel<T>;
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, PairTable::kBytes));
   const auto grid = static_cast<unsigned>(block_count(groups, kWarps / warps_a_row));
-  kernel<<<grid, kThreads, PairTable::kBytes, stream>>>(task);
+  kernel<<<grid, kThreads, PairTable::kBytes, call.stream>>>(task);
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace
 
-std::int64_t most_few_rows(const Linear4bit& layer) {
-  const int shared_memory = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+bool supports(const Linear4bitProblem& problem) {
   constexpr int kNeeded = PairTable::kBytes + (8 << 10);  // and the kernel's own
-  return layer.weight.blocksize >= 64 && shared_memory >= kNeeded ? 4 : 0;
+  return problem.can_fuse() && problem.rows <= 4 && problem.shape.blocksize >= 64 &&
+         problem.device.shared_memory >= kNeeded;
 }
 
-void linear4bit_few_rows(const Linear4bit& layer, const void* x, std::int64_t x_stride, std::int64_t rows, void* y,
-                         std::int64_t y_stride, cudaStream_t stream) {
-  if (few_rows_tma_takes(layer)) {
-    linear4bit_few_rows_tma(layer, x, x_stride, rows, y, y_stride, stream);
-    return;
-  }
-  if (layer.dtype == DType::bf16) {
-    launch<__nv_bfloat16>(layer, x, x_stride, rows, y, y_stride, stream);
-  } else {
-    launch<__half>(layer, x, x_stride, rows, y, y_stride, stream);
-  }
+void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problem, call); });
 }
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::few_rows

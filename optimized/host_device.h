@@ -1,0 +1,8 @@
+#pragma once
+
+// For arithmetic on whole numbers that kernels and tests on a CPU share: headers with it need no CUDA.
+#ifdef __CUDACC__
+#define QSHARD_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define QSHARD_HOST_DEVICE inline
+#endif

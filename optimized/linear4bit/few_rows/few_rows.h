@@ -1,0 +1,20 @@
+#pragma once
+
+#include "optimized/linear4bit/linear4bit_kernels.h"
+
+// The forward product of 1 to 4 rows at the speed of reading the packed weight, in one launch without a workspace.
+namespace qshard::optimized::few_rows {
+
+/// Blocks of 64 or more, and 72 KiB of shared memory a thread block.
+bool supports(const Linear4bitProblem& problem);
+
+void run(const Linear4bitProblem& problem, const Linear4bitCall& call);
+
+/// The same with the weight copied by the tensor memory accelerator: besides, a Hopper GPU, in_features a multiple of
+/// 256 and out_features below 2^30.
+bool tma_supports(const Linear4bitProblem& problem);
+
+/// The launch may begin while the stream's earlier kernel ends: it reads and writes nothing before that.
+void tma_run(const Linear4bitProblem& problem, const Linear4bitCall& call);
+
+}  // namespace qshard::optimized::few_rows

@@ -1,0 +1,51 @@
+#include "optimized/linear4bit/linear4bit_kernels.h"
+
+#include <algorithm>
+#include <array>
+
+#include "optimized/linear4bit/dequantize_first/dequantize_first.h"
+#include "optimized/linear4bit/few_rows/few_rows.h"
+#include "optimized/linear4bit/fused/fused.h"
+#include "optimized/linear4bit/many_rows/many_rows.h"
+#include "optimized/linear4bit/warpgroup/warpgroup.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+bool always(const Linear4bitProblem& /*problem*/) {
+  return true;
+}
+
+std::size_t no_workspace(const Linear4bitProblem& /*problem*/) {
+  return 0;
+}
+
+constexpr auto kNone = Linear4bitAlignment::none;
+constexpr auto kIn = Linear4bitAlignment::in;
+constexpr auto kInAndOut = Linear4bitAlignment::in_and_out;
+
+constexpr std::array kKernels = {
+    Linear4bitKernel{"few_rows_tma", few_rows::tma_supports, always, kIn, no_workspace, few_rows::tma_run},
+    Linear4bitKernel{"few_rows", few_rows::supports, always, kIn, no_workspace, few_rows::run},
+    Linear4bitKernel{"warpgroup", warpgroup::supports, always, kNone, warpgroup::workspace_bytes, warpgroup::run},
+    Linear4bitKernel{"fused", fused::supports, always, kIn, fused::workspace_bytes, fused::run},
+    Linear4bitKernel{"many_rows", many_rows::supports, many_rows::pays, kInAndOut, many_rows::workspace_bytes,
+                     many_rows::run},
+    Linear4bitKernel{"dequantize_first", always, always, kNone, dequantize_first::workspace_bytes,
+                     dequantize_first::run},
+};
+
+}  // namespace
+
+std::span<const Linear4bitKernel> linear4bit_kernels() {
+  return kKernels;
+}
+
+const Linear4bitKernel& choose_linear4bit_kernel(const Linear4bitProblem& problem, bool aligned) {
+  return *std::ranges::find_if(kKernels, [&](const Linear4bitKernel& kernel) {
+    return (aligned || kernel.alignment != kInAndOut) && kernel.supports(problem) && kernel.pays(problem);
+  });
+}
+
+}  // namespace qshard::optimized

@@ -1,0 +1,115 @@
+#include "optimized/linear4bit/linear4bit_plan.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "optimized/device/cuda_check.h"
+#include "optimized/linear4bit/linear4bit_kernels.h"
+
+namespace qshard::optimized {
+
+namespace {
+
+constexpr std::size_t kWorkspaceAlignment = 256;
+
+bool is_aligned(const void* pointer, std::int64_t stride) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
+}
+
+const Linear4bitKernel& find_kernel(std::string_view name, const Linear4bitProblem& problem) {
+  const auto kernels = linear4bit_kernels();
+  const auto found = std::ranges::find(kernels, name, &Linear4bitKernel::name);
+  if (found == kernels.end()) fail_input("there is no kernel {} for 4-bit linear layers", name);
+  if (!found->supports(problem)) {
+    fail_input(
+        "the kernel {} does not support the {} of a 4-bit linear layer [{}, {}] with blocks of {} in {} over {} "
+        "rows on this device",
+        name, problem.forward() ? "forward product" : "input gradient", problem.shape.out_features,
+        problem.shape.in_features, problem.shape.blocksize, torch_name(problem.shape.dtype), problem.rows);
+  }
+  return *found;
+}
+
+Linear4bitProblem make_problem(const MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
+                               Linear4bitDirection direction) {
+  Linear4bitProblem problem{shape, rows, direction, {}, plans.workspace_bytes()};
+  check_problem(problem);
+  problem.device = current_linear4bit_device();
+  return problem;
+}
+
+/// The input's copy, for a kernel that needs an aligned one.
+std::size_t copy_bytes(const Linear4bitProblem& problem, const Linear4bitKernel& kernel) {
+  if (kernel.alignment != Linear4bitAlignment::in) return 0;
+  return static_cast<std::size_t>(problem.rows * problem.in_width()) * size_of(problem.shape.dtype);
+}
+
+std::size_t bytes_of(const Linear4bitProblem& problem, const Linear4bitKernel& kernel) {
+  return aligned_bytes(kernel.workspace_bytes(problem)) + copy_bytes(problem, kernel);
+}
+
+void copy_input(const Linear4bitProblem& problem, const Linear4bitKernel& kernel, Linear4bitCall& call) {
+  void* const copy = static_cast<std::byte*>(call.workspace) + aligned_bytes(kernel.workspace_bytes(problem));
+  const std::size_t element = size_of(problem.shape.dtype);
+  const std::size_t width = problem.in_width() * element;
+  QSHARD_CUDA_CHECK(cudaMemcpy2DAsync(copy, width, call.in, call.in_stride * element, width, problem.rows,
+                                      cudaMemcpyDeviceToDevice, call.stream));
+  call.in = copy;
+  call.in_stride = problem.in_width();
+}
+
+void check_weight_of(const Linear4bitShape& shape, const DeviceWeight4bit& weight) {
+  check_weight(weight);
+  if (weight.elements != shape.out_features * shape.in_features) {
+    fail_input("a 4-bit linear layer of [{}, {}] has a weight of {} elements", shape.out_features, shape.in_features,
+               weight.elements);
+  }
+  if (weight.blocksize != shape.blocksize || weight.quant_type != shape.quant_type || weight.nested() != shape.nested) {
+    fail_input("a 4-bit linear layer's plan is for {} in blocks of {}, {}, but its weight is {} in blocks of {}, {}",
+               to_string(shape.quant_type), shape.blocksize, shape.nested ? "nested" : "not nested",
+               to_string(weight.quant_type), weight.blocksize, weight.nested() ? "nested" : "not nested");
+  }
+}
+
+}  // namespace
+
+Linear4bitPlan::Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
+                               Linear4bitDirection direction)
+    : plans_(&plans),
+      problem_(make_problem(plans, shape, rows, direction)),
+      kernel_(&choose_linear4bit_kernel(problem_, true)),
+      unaligned_(&choose_linear4bit_kernel(problem_, false)) {}
+
+Linear4bitPlan::Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
+                               Linear4bitDirection direction, std::string_view kernel)
+    : plans_(&plans),
+      problem_(make_problem(plans, shape, rows, direction)),
+      kernel_(&find_kernel(kernel, problem_)),
+      unaligned_(kernel_->alignment == Linear4bitAlignment::in_and_out ? &choose_linear4bit_kernel(problem_, false)
+                                                                       : kernel_) {}
+
+std::size_t Linear4bitPlan::workspace_bytes() const {
+  return std::max(bytes_of(problem_, *kernel_), bytes_of(problem_, *unaligned_));
+}
+
+const char* Linear4bitPlan::kernel_name() const {
+  return kernel_->name;
+}
+
+void Linear4bitPlan::run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out,
+                         std::int64_t out_stride, void* workspace, cudaStream_t stream) const {
+  const Linear4bitShape& shape = problem_.shape;
+  check_weight_of(shape, weight);
+  check_pointer(in, size_of(shape.dtype), "the input of a 4-bit linear layer");
+  check_pointer(out, size_of(shape.dtype), "the output of a 4-bit linear layer");
+  check_at_least(in_stride, problem_.in_width(), "the row stride of a 4-bit linear layer's input");
+  check_at_least(out_stride, problem_.out_width(), "the row stride of a 4-bit linear layer's output");
+  if (workspace_bytes() > 0) check_pointer(workspace, kWorkspaceAlignment, "the workspace of a 4-bit linear layer");
+  Linear4bitCall call{*plans_, weight, in, in_stride, out, out_stride, workspace, stream};
+  const bool in_aligned = is_aligned(in, in_stride);
+  const Linear4bitKernel& kernel = in_aligned && is_aligned(out, out_stride) ? *kernel_ : *unaligned_;
+  if (kernel.alignment == Linear4bitAlignment::in && !in_aligned) copy_input(problem_, kernel, call);
+  kernel.run(problem_, call);
+}
+
+}  // namespace qshard::optimized

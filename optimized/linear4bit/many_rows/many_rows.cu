@@ -1,0 +1,143 @@
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "optimized/device/cuda_check.h"
+#include "optimized/device/dtype_dispatch.h"
+#include "optimized/device/tensor_map.h"
+#include "optimized/linear4bit/many_rows/many_rows.h"
+#include "optimized/linear4bit/many_rows/many_rows_dequantizer.cuh"
+#include "optimized/linear4bit/many_rows/many_rows_loader.cuh"
+#include "optimized/linear4bit/many_rows/many_rows_multiplier.cuh"
+
+namespace qshard::optimized::many_rows {
+
+namespace {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+template <typename T, bool kForward>
+__device__ __forceinline__ void multiply(const Task& task, const CUtensorMap& weight, const CUtensorMap& input,
+                                         const CUtensorMap& output, const unsigned char* smem) {
+  trigger_programmatic_launch_completion();
+  SharedMemory shared{static_cast<std::uint32_t>(__cvta_generic_to_shared(smem))};
+  asm("" : "+r"(shared.first));  // kept, not computed again
+  const Loader<kForward> loader(task, weight, input, shared);
+  if (threadIdx.x == kMultipliers) loader.start();
+  cluster_sync();
+  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
+  if (warp < kMultiplierWarps) {
+    Multiplier<T, kForward>(task, output, shared).run();
+  } else if (warp > kMultiplierWarps) {
+    Dequantizer<T, kForward>(task, shared).run();
+  } else {
+    if (threadIdx.x == kMultipliers) loader.run();
+    __syncwarp();
+  }
+  cluster_sync();  // the other thread block arrives at barriers of this one until it is done
+}
+
+#endif
+
+template <typename T, bool kForward>
+__global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
+    many_rows_kernel(const __grid_constant__ Task task, const __grid_constant__ CUtensorMap weight,
+                     const __grid_constant__ CUtensorMap input, const __grid_constant__ CUtensorMap output) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) unsigned char smem[];
+  multiply<T, kForward>(task, weight, input, output, smem);
+#else
+  __trap();
+#endif
+}
+
+/// Rows of two-byte elements, by boxes of 64 of them.
+CUtensorMap matrix_map(const void* base, std::int64_t width, std::int64_t rows, std::int64_t stride, int box_rows) {
+  return byte_tensor_map(static_cast<const std::uint8_t*>(base), {width * 2, rows}, {stride * 2}, {kStep * 2, box_rows},
+                         CU_TENSOR_MAP_SWIZZLE_128B);
+}
+
+/// The pieces taken have a count of their own; the boxes' counts begin 128 bytes behind it.
+constexpr std::int64_t kBoxCounts = 32;
+
+std::size_t weight_bytes(const Linear4bitShape& shape) {
+  return aligned_bytes(static_cast<std::size_t>(shape.out_features * shape.in_features) * sizeof(std::uint16_t));
+}
+
+std::size_t count_bytes(const Linear4bitShape& shape) {
+  const std::int64_t boxes = block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox);
+  return static_cast<std::size_t>(kBoxCounts + boxes) * sizeof(unsigned);
+}
+
+int cluster_count(const Linear4bitDevice& device) {
+  return device.multiprocessors / kCluster;
+}
+
+template <typename T, bool kForward>
+void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  const Linear4bitShape& shape = problem.shape;
+  void* const dequantized = call.workspace;
+  auto* const counts = reinterpret_cast<unsigned*>(static_cast<std::byte*>(call.workspace) + weight_bytes(shape));
+  const Task task{call.weight.codes,
+                  BlockScales(call.weight),
+                  CodebookValues(shape.quant_type),
+                  std::countr_zero(static_cast<unsigned>(shape.blocksize)),
+                  static_cast<int>(shape.out_features),
+                  static_cast<int>(shape.in_features),
+                  dequantized,
+                  counts,
+                  counts + kBoxCounts,
+                  static_cast<int>(block_count(problem.in_width(), kStep)),
+                  static_cast<int>(block_count(problem.rows, kTileRows)),
+                  static_cast<int>(block_count(problem.out_width(), kClusterColumns))};
+  const CUtensorMap weight = matrix_map(dequantized, shape.in_features, shape.out_features, shape.in_features,
+                                        kForward ? kTileColumns : kStep);
+  const CUtensorMap input = matrix_map(call.in, problem.in_width(), problem.rows, call.in_stride, kTileRows / kCluster);
+  const CUtensorMap output =
+      matrix_map(call.out, problem.out_width(), problem.rows, call.out_stride, SharedMemory::kOutputRows);
+  const auto kernel = many_rows_kernel<T, kForward>;
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SharedMemory::kBytes));
+  QSHARD_CUDA_CHECK(cudaMemsetAsync(counts, 0, count_bytes(shape), call.stream));
+  kernel<<<kCluster * cluster_count(problem.device), kThreads, SharedMemory::kBytes, call.stream>>>(task, weight, input,
+                                                                                                    output);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+bool supports(const Linear4bitProblem& problem) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 2;
+  const Linear4bitShape& shape = problem.shape;
+  return problem.device.has_warpgroups && shape.dtype != DType::f32 && shape.blocksize >= kStep &&
+         problem.whole_blocks() && std::max({problem.rows, shape.out_features, shape.in_features}) <= kMost &&
+         block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox) <= kMost / kPieces &&
+         block_count(problem.rows, kTileRows) * block_count(problem.out_width(), kClusterColumns) <= kMost;
+}
+
+// In units of the time that dequantizing the whole weight first takes, which is about that of a product over 256 rows;
+// fitted to the linear layers of Llama models on an H200.
+bool pays(const Linear4bitProblem& problem) {
+  constexpr double kEqualRows = 256;
+  constexpr double kSlowerDequantizing = 1.9;  // where dequantizing is what this kernel's time goes to
+  constexpr double kSlowerProduct = 1.03;      // of cuBLASLt, against this kernel's
+  const std::int64_t column_tiles = block_count(problem.out_width(), kClusterColumns);
+  const std::int64_t tiles = block_count(problem.rows, kTileRows) * column_tiles;
+  const std::int64_t clusters = cluster_count(problem.device);
+  const std::int64_t tiles_of_whole_waves = block_count(tiles, clusters) * clusters;
+  const double both =
+      std::max(kSlowerDequantizing, static_cast<double>(tiles_of_whole_waves) / static_cast<double>(column_tiles));
+  return both < 1 + kSlowerProduct * static_cast<double>(problem.rows) / kEqualRows;
+}
+
+std::size_t workspace_bytes(const Linear4bitProblem& problem) {
+  return weight_bytes(problem.shape) + count_bytes(problem.shape);
+}
+
+void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) {
+    const auto launch_direction = problem.forward() ? launch<T, true> : launch<T, false>;
+    launch_direction(problem, call);
+  });
+}
+
+}  // namespace qshard::optimized::many_rows

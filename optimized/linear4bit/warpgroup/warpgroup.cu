@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "optimized/device/cuda_check.h"
+#include "optimized/device/dtype_dispatch.h"
+#include "optimized/device/early_launch.h"
+#include "optimized/device/tensor_map.h"
+#include "optimized/device_math.cuh"
+#include "optimized/linear4bit/warpgroup/packed_input.cuh"
+#include "optimized/linear4bit/warpgroup/warpgroup.h"
+#include "optimized/linear4bit/warpgroup/warpgroup_loader.cuh"
+#include "optimized/linear4bit/warpgroup/warpgroup_multiplier.cuh"
+
+namespace qshard::optimized::warpgroup {
+
+namespace {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+constexpr int kMultiplierRegisters = 160;  // of a thread
+constexpr int kLoaderRegisters = 32;
+
+/// The tables of shared memory, by the multiplying threads.
+template <typename T, int kColumnTiles>
+__device__ __forceinline__ void fill_tables(const Task<T>& task, const SharedMemory<kColumnTiles>& shared) {
+  using Shared = SharedMemory<kColumnTiles>;
+  const bool has_value = task.scales.absmax == nullptr && threadIdx.x < 256;
+  const float value = has_value ? __ldg(task.scales.nested_map + threadIdx.x) : 0.0F;
+  PairTable(shared.table).fill<T>(task.codebook, kMultipliers);
+  if (!has_value) return;
+#pragma unroll
+  for (int i = 0; i < Shared::kMapCopies; i += 4) {
+    asm volatile(
+        "st.shared.v4.f32 [%0], {%1, %1, %1, %1};" ::"r"(shared.map() + 4 * (threadIdx.x * Shared::kMapCopies + i)),
+        "f"(value)
+        : "memory");
+  }
+}
+
+template <typename T, int kColumnTiles>
+__device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap& codes, unsigned char* smem) {
+  trigger_programmatic_launch_completion();
+  const SharedMemory<kColumnTiles> shared{smem};
+  const int begin = task.split.begin(static_cast<int>(blockIdx.x));
+  const int end = task.split.begin(static_cast<int>(blockIdx.x) + 1);
+  // A shuffle tells the compiler that all of a warp takes one way.
+  if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) < kWarpgroups) {
+    Multiplier<T, kColumnTiles> multiplier(task, shared, begin, end);  // asks for its first scales before all else
+    fill_tables(task, shared);
+    __syncthreads();
+    setmaxnreg_inc<kMultiplierRegisters>();
+    multiplier.run();
+  } else {
+    const Loader<T, kColumnTiles> loader(task, codes, shared, begin, end);
+    if (threadIdx.x == kMultipliers) loader.start();
+    __syncthreads();
+    setmaxnreg_dec<kLoaderRegisters>();
+    if (threadIdx.x == kMultipliers) loader.run();
+  }
+}
+
+#endif
+
+/// y = x W^T for 5 to 64 rows.
+template <typename T, int kColumnTiles>
+__global__ void __launch_bounds__(kThreads, 1)
+    warpgroup_kernel(const __grid_constant__ Task<T> task, const __grid_constant__ CUtensorMap codes) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) unsigned char smem[];
+  multiply<T, kColumnTiles>(task, codes, smem);
+#else
+  __trap();
+#endif
+}
+
+/// How the work is cut, and where things are in the workspace.
+struct Cut {
+  WorkSplit split;
+  int column_tiles;
+  std::size_t packed_bytes;
+  std::size_t partial_bytes;
+  std::size_t arrival_bytes;
+
+  explicit Cut(const Linear4bitProblem& problem)
+      : split(static_cast<int>(block_count(problem.shape.out_features, kTileRows)),
+              static_cast<int>(block_count(problem.shape.in_features, kStep)), problem.device.multiprocessors),
+        column_tiles(problem.rows <= 8    ? 1
+                     : problem.rows <= 16 ? 2
+                     : problem.rows <= 32 ? 4
+                                          : 8) {
+    packed_bytes = static_cast<std::size_t>(split.steps) * kStep * padded_rows() * sizeof(std::uint16_t);
+    partial_bytes = static_cast<std::size_t>(split.slots()) * padded_rows() * kTileRows * sizeof(float);
+    arrival_bytes = static_cast<std::size_t>(split.tiles) * kMultiplierWarps * sizeof(int);
+  }
+
+  [[nodiscard]] int padded_rows() const { return 8 * column_tiles; }
+};
+
+template <typename T, int kColumnTiles>
+void launch_kernel(const Task<T>& task, const CUtensorMap& codes, cudaStream_t stream) {
+  constexpr std::uint32_t kShared = SharedMemory<kColumnTiles>::kBytes;
+  const auto kernel = warpgroup_kernel<T, kColumnTiles>;
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
+  launch_early(kernel, dim3(static_cast<unsigned>(task.split.workers)), kThreads, kShared, stream, task, codes);
+}
+
+template <typename T>
+void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  const Linear4bitShape& shape = problem.shape;
+  const Cut cut(problem);
+  auto* const packed_x = static_cast<std::byte*>(call.workspace);
+  auto* const partials = packed_x + cut.packed_bytes;
+  auto* const arrivals = reinterpret_cast<int*>(partials + cut.partial_bytes);
+  const Task<T> task{BlockScales(call.weight),
+                     CodebookValues(shape.quant_type),
+                     std::countr_zero(static_cast<unsigned>(shape.blocksize)),
+                     static_cast<int>(shape.in_features),
+                     static_cast<int>(shape.out_features),
+                     reinterpret_cast<const T*>(packed_x),
+                     static_cast<int>(problem.rows),
+                     static_cast<T*>(call.out),
+                     call.out_stride,
+                     reinterpret_cast<float*>(partials),
+                     arrivals,
+                     cut.split,
+                     shape.nested && shape.blocksize == kChunk && shape.in_features % (4 * kChunk) == 0 &&
+                         reinterpret_cast<std::uintptr_t>(call.weight.absmax_codes) % 4 == 0};
+  const CUtensorMap codes = byte_tensor_map(call.weight.codes, {shape.in_features / 2, shape.out_features},
+                                            {shape.in_features / 2}, {kStep / 2, kTileRows}, CU_TENSOR_MAP_SWIZZLE_64B);
+  const auto arrival_count = static_cast<int>(cut.arrival_bytes / sizeof(int));
+  const std::int64_t pack_count = std::int64_t{cut.split.steps} * kChunks * kInstructions * cut.padded_rows();
+  const auto pack_blocks =
+      static_cast<unsigned>(block_count(std::max<std::int64_t>(pack_count, arrival_count), kPackThreads));
+  const bool aligned = reinterpret_cast<std::uintptr_t>(call.in) % sizeof(uint2) == 0 && call.in_stride % 4 == 0;
+  const auto pack = aligned ? pack_kernel<true, T> : pack_kernel<false, T>;
+  launch_early(pack, dim3(pack_blocks), kPackThreads, 0, call.stream, static_cast<const T*>(call.in), call.in_stride,
+               task.rows, task.in_features, cut.padded_rows(), pack_count, reinterpret_cast<uint4*>(packed_x), arrivals,
+               arrival_count);
+  switch (cut.column_tiles) {
+    case 1:
+      launch_kernel<T, 1>(task, codes, call.stream);
+      break;
+    case 2:
+      launch_kernel<T, 2>(task, codes, call.stream);
+      break;
+    case 4:
+      launch_kernel<T, 4>(task, codes, call.stream);
+      break;
+    default:
+      launch_kernel<T, 8>(task, codes, call.stream);
+  }
+}
+
+}  // namespace
+
+bool supports(const Linear4bitProblem& problem) {
+  const Linear4bitShape& shape = problem.shape;
+  constexpr std::int64_t kMostElements = std::int64_t{1} << 44;  // so that all steps of all tiles are an int
+  return problem.can_fuse() && problem.device.has_warpgroups && shape.blocksize >= kChunk &&
+         shape.out_features <= std::numeric_limits<std::int32_t>::max() / 2 &&
+         shape.out_features * shape.in_features <= kMostElements;
+}
+
+std::size_t workspace_bytes(const Linear4bitProblem& problem) {
+  const Cut cut(problem);
+  return cut.packed_bytes + cut.partial_bytes + cut.arrival_bytes;
+}
+
+void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problem, call); });
+}
+
+}  // namespace qshard::optimized::warpgroup

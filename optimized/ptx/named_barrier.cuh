@@ -1,0 +1,17 @@
+#pragma once
+
+namespace qshard::optimized {
+
+/// Waits until kThreads threads of the thread block, whole warps, are here; __syncthreads() is barrier 0.
+template <int kBarrier, int kThreads>
+__device__ __forceinline__ void named_barrier_sync() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kThreads) : "memory");
+}
+
+/// The same for a barrier that is known when the kernel runs.
+template <int kThreads>
+__device__ __forceinline__ void named_barrier_sync(int barrier) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
+}
+
+}  // namespace qshard::optimized
