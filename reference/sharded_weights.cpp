@@ -34,7 +34,8 @@ Tensor read_dense(const HfCheckpoint& checkpoint, const Parameter& parameter) {
 }  // namespace
 
 ShardedWeights::ShardedWeights(const ShardLayout& layout, const HfCheckpoint& checkpoint,
-                               const QuantizationOptions& quantization, std::vector<MemoryLedger>& ranks) {
+                               const QuantizationOptions& quantization, const ProcessGroup& group,
+                               std::vector<MemoryLedger>& ranks) {
   units_.reserve(layout.units.size());
   for (const Unit& unit : layout.units) {
     for (std::size_t flat = 0; flat < unit.flats.size(); ++flat) {
@@ -42,7 +43,7 @@ ShardedWeights::ShardedWeights(const ShardLayout& layout, const HfCheckpoint& ch
         places_[unit.flats[flat].slots[slot].parameter.name] = {units_.size(), flat, slot};
       }
     }
-    units_.emplace_back(unit, layout.world_size, layout.sharding, ranks);
+    units_.emplace_back(unit, layout.sharding, group, ranks);
   }
   load(checkpoint, quantization);
 }
