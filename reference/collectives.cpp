@@ -1,46 +1,121 @@
 #include "reference/collectives.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace qshard::reference {
 namespace {
 
 template <typename T>
-void sum_into_all(const RankBuffers<T>& buffers) {
-  if (buffers.empty()) return;
-  for (std::size_t i = 0; i < buffers.front().size(); ++i) {
+std::vector<T> join(const std::vector<std::span<const T>>& parts) {
+  std::vector<T> joined;
+  for (const std::span<const T> part : parts) joined.insert(joined.end(), part.begin(), part.end());
+  return joined;
+}
+
+/// What the other processes send to this one; index = process, empty for itself.
+template <typename T>
+using Received = std::vector<std::vector<T>>;
+
+/// Sends to each other process what `part_for(process)` gives, `count` elements, and receives as many from each.
+template <typename T, typename PartFor>
+Received<T> exchange(const ProcessGroup& group, std::size_t count, const PartFor& part_for) {
+  Received<T> sent(group.processes());
+  Received<T> received(group.processes());
+  if (group.link == nullptr) return received;
+  std::vector<Outgoing> outgoing;
+  std::vector<Incoming> incoming;
+  for (std::size_t process = 0; process < group.processes(); ++process) {
+    if (process == group.process()) continue;
+    sent[process] = part_for(process);
+    received[process].resize(count);
+    outgoing.push_back({static_cast<int>(process), std::as_bytes(std::span(sent[process]))});
+    incoming.push_back({static_cast<int>(process), std::as_writable_bytes(std::span(received[process]))});
+  }
+  group.link->exchange(outgoing, incoming);
+  return received;
+}
+
+template <typename T>
+void sum_into_all(const ProcessGroup& group, const RankBuffers<T>& buffers) {
+  const std::size_t size = buffers.front().size();
+  const std::vector<std::span<const T>> mine(buffers.begin(), buffers.end());
+  const Received<T> received =
+      exchange<T>(group, size * group.local_ranks, [&](std::size_t /*process*/) { return join(mine); });
+  std::vector<std::span<const T>> all;  // index = rank
+  for (std::size_t process = 0; process < group.processes(); ++process) {
+    for (std::size_t i = 0; i < group.local_ranks; ++i) {
+      all.push_back(process == group.process() ? mine[i] : std::span(received[process]).subspan(i * size, size));
+    }
+  }
+  for (std::size_t i = 0; i < size; ++i) {
     T sum = 0;
-    for (const std::span<T> buffer : buffers) sum += buffer[i];
+    for (const std::span<const T> buffer : all) sum += buffer[i];
     for (const std::span<T> buffer : buffers) buffer[i] = sum;
   }
 }
 
 }  // namespace
 
-void all_gather(const RankBuffers<const std::byte>& shards, const RankBuffers<std::byte>& gathered) {
+void all_gather(const ProcessGroup& group, const RankBuffers<const std::byte>& shards,
+                const RankBuffers<std::byte>& gathered) {
+  const std::size_t part = shards.front().size() * group.local_ranks;  // of one process
+  const Received<std::byte> received =
+      exchange<std::byte>(group, part, [&](std::size_t /*process*/) { return join(shards); });
   for (const std::span<std::byte> to : gathered) {
     auto position = to.begin();
-    for (const std::span<const std::byte> shard : shards) position = std::copy(shard.begin(), shard.end(), position);
+    for (std::size_t process = 0; process < group.processes(); ++process) {
+      if (process != group.process()) {
+        position = std::copy(received[process].begin(), received[process].end(), position);
+        continue;
+      }
+      for (const std::span<const std::byte> shard : shards) position = std::copy(shard.begin(), shard.end(), position);
+    }
   }
 }
 
-void reduce_scatter(const RankBuffers<const float>& full, const RankBuffers<float>& shards) {
+void reduce_scatter(const ProcessGroup& group, const RankBuffers<const float>& full, const RankBuffers<float>& shards) {
+  // The parts of a buffer that belong to the ranks of one process lie together.
+  const std::size_t size = shards.front().size();
+  const std::size_t part = size * group.local_ranks;
+  const Received<float> received = exchange<float>(group, part * group.local_ranks, [&](std::size_t process) {
+    std::vector<std::span<const float>> parts;
+    for (const std::span<const float> from : full) parts.push_back(from.subspan(process * part, part));
+    return join(parts);
+  });
+  std::vector<std::span<const float>> parts;  // index = rank: its buffer's part for this process
+  for (std::size_t process = 0; process < group.processes(); ++process) {
+    for (std::size_t i = 0; i < group.local_ranks; ++i) {
+      parts.push_back(process == group.process() ? full[i].subspan(process * part, part)
+                                                 : std::span(received[process]).subspan(i * part, part));
+    }
+  }
   for (std::size_t rank = 0; rank < shards.size(); ++rank) {
-    const std::size_t begin = rank * shards[rank].size();
-    for (std::size_t i = 0; i < shards[rank].size(); ++i) {
+    for (std::size_t i = 0; i < size; ++i) {
       float sum = 0;
-      for (const std::span<const float> from : full) sum += from[begin + i];
+      for (const std::span<const float> from : parts) sum += from[rank * size + i];
       shards[rank][i] = sum;
     }
   }
 }
 
-void all_reduce(const RankBuffers<float>& buffers) {
-  sum_into_all(buffers);
+void all_reduce(const ProcessGroup& group, const RankBuffers<float>& buffers) {
+  sum_into_all(group, buffers);
 }
 
-void all_reduce(const RankBuffers<double>& buffers) {
-  sum_into_all(buffers);
+void all_reduce(const ProcessGroup& group, const RankBuffers<double>& buffers) {
+  sum_into_all(group, buffers);
+}
+
+void all_reduce(const ProcessGroup& group, const RankBuffers<std::int64_t>& buffers) {
+  sum_into_all(group, buffers);
+}
+
+void broadcast(const ProcessGroup& group, std::vector<float>& values) {
+  if (group.link == nullptr) return;
+  const std::vector<std::byte> bytes = group.link->broadcast(std::as_bytes(std::span(values)), 0);
+  values.resize(bytes.size() / sizeof(float));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
 }
 
 }  // namespace qshard::reference

@@ -1,25 +1,35 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
+#include "reference/process_group.h"
+
 namespace qshard::reference {
 
-/// One buffer a rank, index = rank. The collectives are what NCCL's do, as plain copies and sums in this process.
+/// One buffer for each rank of this process, in rank order. The collectives are what NCCL's do, as plain copies and
+/// sums, over the link between the processes where the group has more than one. How the ranks are dealt to processes
+/// changes no bit: sums are added in rank order, starting from 0.
 template <typename T>
 using RankBuffers = std::vector<std::span<T>>;
 
-/// gathered[r] = shards[0], shards[1], ... one after the other, for every rank r. Shards have equal sizes n, gathered
-/// buffers world_size * n. Bytes are copied as they are: no bit changes, NaN patterns included.
-void all_gather(const RankBuffers<const std::byte>& shards, const RankBuffers<std::byte>& gathered);
+/// gathered[i] = the shards of all ranks one after the other, for every rank i of this process. Shards have equal sizes
+/// n, gathered buffers world_size * n. Bytes are copied as they are: no bit changes, NaN patterns included.
+void all_gather(const ProcessGroup& group, const RankBuffers<const std::byte>& shards,
+                const RankBuffers<std::byte>& gathered);
 
-/// shards[r][i] = sum over ranks of full[rank][r * n + i], added in rank order in float. full buffers have world_size *
-/// n elements, shards n.
-void reduce_scatter(const RankBuffers<const float>& full, const RankBuffers<float>& shards);
+/// For rank r of this process: its shard [i] = sum over all ranks of their full[r * n + i], added in rank order in
+/// float. full buffers have world_size * n elements, shards n.
+void reduce_scatter(const ProcessGroup& group, const RankBuffers<const float>& full, const RankBuffers<float>& shards);
 
-/// Every buffer becomes the sum of all, added in rank order.
-void all_reduce(const RankBuffers<float>& buffers);
-void all_reduce(const RankBuffers<double>& buffers);
+/// Every buffer becomes the sum of those of all ranks, added in rank order.
+void all_reduce(const ProcessGroup& group, const RankBuffers<float>& buffers);
+void all_reduce(const ProcessGroup& group, const RankBuffers<double>& buffers);
+void all_reduce(const ProcessGroup& group, const RankBuffers<std::int64_t>& buffers);
+
+/// values become those of the process that holds rank 0; it alone decides their number.
+void broadcast(const ProcessGroup& group, std::vector<float>& values);
 
 }  // namespace qshard::reference

@@ -4,8 +4,8 @@
 #include <array>
 
 #include "core/base/error.h"
-#include "reference/parallel.h"
 #include "core/tensor/philox.h"
+#include "reference/parallel.h"
 
 namespace qshard::reference {
 namespace {

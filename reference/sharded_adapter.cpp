@@ -6,13 +6,14 @@
 #include "core/formats/peft_adapter.h"
 #include "core/model/lora_init.h"
 #include "core/training/adapter_state.h"
+#include "reference/collectives.h"
 
 namespace qshard::reference {
 namespace {
 
-// Calls body(place, slot) for every trainable slot.
-template <typename Weights, typename Body>
-void for_each_adapter_slot(Weights& weights, const Body& body) {
+// Calls body(unit, flat, slot) for every trainable slot.
+template <typename Body>
+void for_each_adapter_slot(ShardedWeights& weights, const Body& body) {
   for (std::size_t unit = 0; unit < weights.units().size(); ++unit) {
     const Unit& layout = weights.units()[unit].layout();
     for (std::size_t flat = 0; flat < layout.flats.size(); ++flat) {
@@ -30,20 +31,11 @@ std::vector<ShardPiece> element_pieces(const Slot& slot, const std::vector<std::
 
 }  // namespace
 
-Tensor join_shards(const Slot& slot, const std::vector<std::vector<float>>& shards) {
-  Tensor whole(DType::f32, slot.parameter.shape);
-  for (const ShardPiece& piece : element_pieces(slot, shards)) {
-    std::copy_n(shards[piece.shard].begin() + piece.in_shard, piece.size,
-                whole.as<float>().begin() + piece.in_parameter);
-  }
-  return whole;
-}
-
-void cut_shards(const Slot& slot, const std::vector<float>& values, bool replicated,
+void cut_shards(const Slot& slot, const std::vector<float>& values, const ProcessGroup& group, bool replicated,
                 std::vector<std::vector<float>>& shards) {
   for (const ShardPiece& piece : element_pieces(slot, shards)) {
     for (std::size_t rank = 0; rank < shards.size(); ++rank) {
-      if (!replicated && rank != piece.shard) continue;
+      if (!replicated && group.first_rank() + rank != piece.shard) continue;
       std::copy_n(values.begin() + piece.in_parameter, piece.size, shards[rank].begin() + piece.in_shard);
     }
   }
@@ -58,24 +50,35 @@ void initialize_adapter(ShardedWeights& weights, std::uint64_t seed) {
   });
 }
 
-NamedTensors read_adapter(const ShardedWeights& weights) {
+NamedTensors read_adapter(const ShardedWeights& weights, const ProcessGroup& group) {
   NamedTensors tensors;
-  for_each_adapter_slot(weights, [&tensors](const ShardedUnit& unit, std::size_t flat, const Slot& slot) {
-    const std::vector<std::byte> bytes = unit.load(flat, slot);
-    tensors[peft_name(slot.parameter.name)] = Tensor(TensorView{slot.parameter.dtype, slot.parameter.shape, bytes});
-  });
+  for (const ShardedUnit& unit : weights.units()) {
+    for (std::size_t flat = 0; flat < unit.layout().flats.size(); ++flat) {
+      const Flat& layout = unit.layout().flats[flat];
+      if (!layout.trainable) continue;
+      const std::vector<std::byte> whole = unit.load(flat);
+      if (!group.has_first()) continue;
+      for (const Slot& slot : layout.slots) {
+        const auto bytes = std::span(whole).subspan(static_cast<std::size_t>(slot.offset),
+                                                    static_cast<std::size_t>(slot.parameter.bytes()));
+        tensors[peft_name(slot.parameter.name)] = Tensor(TensorView{slot.parameter.dtype, slot.parameter.shape, bytes});
+      }
+    }
+  }
   return tensors;
 }
 
-void write_adapter(ShardedWeights& weights, const NamedTensors& tensors) {
+void write_adapter(ShardedWeights& weights, const ProcessGroup& group, const NamedTensors& tensors) {
   std::size_t used = 0;
   for_each_adapter_slot(weights, [&](ShardedUnit& unit, std::size_t flat, const Slot& slot) {
     const Parameter& parameter = slot.parameter;
-    const std::vector<float> values = named_floats(tensors, peft_name(parameter.name), parameter.shape);
+    std::vector<float> values;
+    if (group.has_first()) values = named_floats(tensors, peft_name(parameter.name), parameter.shape);
+    broadcast(group, values);
     unit.store(flat, slot, from_floats(values, parameter.dtype, parameter.shape).bytes());
     ++used;
   });
-  reject_unknown(tensors, used, "adapter");
+  if (group.has_first()) reject_unknown(tensors, used, "adapter");
 }
 
 }  // namespace qshard::reference

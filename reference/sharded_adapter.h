@@ -10,17 +10,17 @@
 
 namespace qshard::reference {
 
-/// Float shards (one element for each of the flat's) to the slot's whole tensor (f32), and the other way.
-Tensor join_shards(const Slot& slot, const std::vector<std::vector<float>>& shards);
-void cut_shards(const Slot& slot, const std::vector<float>& values, bool replicated,
+/// Cuts a slot's whole values into float shards (one element for each of the flat's); shards: those of this process.
+void cut_shards(const Slot& slot, const std::vector<float>& values, const ProcessGroup& group, bool replicated,
                 std::vector<std::vector<float>>& shards);
 
 /// PEFT's initialization: A uniform in +-1/sqrt(in), B zero. Each tensor's values depend on the seed and its name
 /// alone.
 void initialize_adapter(ShardedWeights& weights, std::uint64_t seed);
 
-/// The adapter whole, in its dtype, by PEFT name; and loaded from such tensors of any floating dtype.
-NamedTensors read_adapter(const ShardedWeights& weights);
-void write_adapter(ShardedWeights& weights, const NamedTensors& tensors);
+/// The adapter whole, in its dtype, by PEFT name, where rank 0 is (elsewhere nothing); and loaded from such tensors of
+/// any floating dtype, given where rank 0 is. Both are collective.
+NamedTensors read_adapter(const ShardedWeights& weights, const ProcessGroup& group);
+void write_adapter(ShardedWeights& weights, const ProcessGroup& group, const NamedTensors& tensors);
 
 }  // namespace qshard::reference

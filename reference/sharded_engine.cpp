@@ -1,11 +1,15 @@
 #include "reference/sharded_engine.h"
 
+#include <array>
 #include <cmath>
+#include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/formats/bnb_checkpoint.h"
 #include "reference/adamw.h"
+#include "reference/collectives.h"
+#include "reference/decoder.h"
 #include "reference/sharded_adapter.h"
 #include "reference/sharded_optimizer.h"
 #include "reference/sharded_step.h"
@@ -26,24 +30,36 @@ ShardLayout make_layout(const HfCheckpoint& checkpoint, const EngineOptions& opt
 
 class ShardedEngine : public TrainingEngine {
  public:
-  ShardedEngine(const HfCheckpoint& checkpoint, const EngineOptions& options)
+  ShardedEngine(const HfCheckpoint& checkpoint, const EngineOptions& options, RankLink* link)
       : options_(options),
         vocab_size_(checkpoint.config().vocab_size),
-        ranks_(static_cast<std::size_t>(options.world_size)),
+        group_(make_process_group(options.world_size, link)),
+        ranks_(group_.local_ranks),
         layout_(make_layout(checkpoint, options)),
-        weights_(layout_, checkpoint, options.quantization, ranks_),
-        optimizer_(weights_, options.sharding, options.optimizer, ranks_),
+        weights_(layout_, checkpoint, options.quantization, group_, ranks_),
+        optimizer_(weights_, options.sharding, options.optimizer, group_, ranks_),
         step_(checkpoint.config(), options, weights_, ranks_) {
     initialize_adapter(weights_, options.seed);
   }
 
+  [[nodiscard]] int first_rank() const override { return static_cast<int>(group_.first_rank()); }
+  [[nodiscard]] int local_ranks() const override { return static_cast<int>(group_.local_ranks); }
+  [[nodiscard]] int world_size() const override { return static_cast<int>(group_.world_size()); }
+
   StepResult train_step(const std::vector<std::vector<TokenBatch>>& micro_batches, double learning_rate,
                         std::int64_t step) override {
-    StepResult result = count(micro_batches);
+    for (const std::vector<TokenBatch>& batches : micro_batches) check_batches(batches);
+    StepResult result;
+    std::tie(result.tokens, result.loss_tokens) = count(micro_batches);
+    if (result.loss_tokens == 0) {
+      fail_input(
+          "a step's batch has no token to learn from: every label is masked; check the prompt's length against "
+          "max_length");
+    }
     optimizer_.zero_gradients();
     const double scale = 1.0 / static_cast<double>(result.loss_tokens);
     for (const std::vector<TokenBatch>& batches : micro_batches) {
-      result.loss += step_.forward_backward(batches, scale, step, optimizer_);
+      result.loss += sum_over_ranks(step_.forward_backward(batches, scale, step, optimizer_));
     }
     result.loss /= static_cast<double>(result.loss_tokens);
     result.grad_norm = optimizer_.gradient_norm();
@@ -53,55 +69,64 @@ class ShardedEngine : public TrainingEngine {
     return result;
   }
 
-  LossSum evaluate(const TokenBatch& batch) override {
-    check_tokens(batch, vocab_size_);
-    return {step_.forward_loss({batch}), count_loss_tokens(batch)};
+  LossSum evaluate(const std::vector<TokenBatch>& batches) override {
+    check_batches(batches);
+    return {sum_over_ranks(step_.forward_loss(batches)), count({batches}).second};
   }
 
-  std::vector<float> next_token_logits(const std::vector<std::int32_t>& input_ids) override {
-    TokenBatch batch;
-    batch.input_ids = input_ids;
-    batch.labels.assign(input_ids.size(), kIgnoredLabel);
-    batch.offsets = {0, static_cast<std::int64_t>(input_ids.size())};
-    batch.row_ids = {0};
-    if (input_ids.empty()) fail_input("there is no token to continue; give a prompt");
-    check_tokens(batch, vocab_size_);
-    const Matrix<float> logits = step_.forward_logits(batch);
-    return {logits.data(), logits.data() + logits.size()};
+  std::unique_ptr<Decoder> make_decoder(std::int64_t rows, std::int64_t max_tokens) override {
+    return reference::make_decoder(step_, vocab_size_, rows, max_tokens);
   }
 
-  [[nodiscard]] NamedTensors adapter() const override { return read_adapter(weights_); }
-  void load_adapter(const NamedTensors& tensors) override { write_adapter(weights_, tensors); }
-  [[nodiscard]] NamedTensors optimizer_state() const override { return optimizer_.state(); }
+  [[nodiscard]] NamedTensors adapter() override { return read_adapter(weights_, group_); }
+  void load_adapter(const NamedTensors& tensors) override { write_adapter(weights_, group_, tensors); }
+  [[nodiscard]] NamedTensors optimizer_state() override { return optimizer_.state(); }
   void load_optimizer_state(const NamedTensors& tensors) override { optimizer_.load_state(tensors); }
 
-  [[nodiscard]] std::vector<std::int64_t> peak_bytes_by_rank() const override {
-    std::vector<std::int64_t> peaks;
-    for (const MemoryLedger& rank : ranks_) peaks.push_back(rank.peak());
-    return peaks;
+  [[nodiscard]] std::vector<std::int64_t> peak_bytes_by_rank() override {
+    std::vector<std::int64_t> mine;
+    for (const MemoryLedger& rank : ranks_) mine.push_back(rank.peak());
+    std::vector<std::int64_t> all(group_.world_size());
+    RankBuffers<const std::byte> parts;
+    for (const std::int64_t& peak : mine) parts.push_back(std::as_bytes(std::span(&peak, 1)));
+    all_gather(group_, parts, {std::as_writable_bytes(std::span(all))});
+    return all;
   }
 
-  [[nodiscard]] std::string describe_layout() const override { return describe(layout_); }
+  [[nodiscard]] const ShardLayout& layout() const override { return layout_; }
 
  private:
-  [[nodiscard]] StepResult count(const std::vector<std::vector<TokenBatch>>& micro_batches) const {
-    StepResult result;
+  void check_batches(const std::vector<TokenBatch>& batches) const {
+    if (batches.size() != ranks_.size()) {
+      fail(ExitCode::rank_failed, "{} batches were given to {} ranks", batches.size(), ranks_.size());
+    }
+    for (const TokenBatch& batch : batches) check_tokens(batch, vocab_size_);
+  }
+
+  /// Tokens and unmasked tokens of the batches of all ranks.
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> count(
+      const std::vector<std::vector<TokenBatch>>& micro_batches) const {
+    std::vector<std::array<std::int64_t, 2>> counts(ranks_.size());
     for (const std::vector<TokenBatch>& batches : micro_batches) {
-      if (batches.size() != ranks_.size()) {
-        fail(ExitCode::rank_failed, "{} batches were given to {} ranks", batches.size(), ranks_.size());
-      }
-      for (const TokenBatch& batch : batches) {
-        check_tokens(batch, vocab_size_);
-        result.tokens += batch.tokens();
-        result.loss_tokens += count_loss_tokens(batch);
+      for (std::size_t rank = 0; rank < batches.size(); ++rank) {
+        counts[rank][0] += batches[rank].tokens();
+        counts[rank][1] += count_loss_tokens(batches[rank]);
       }
     }
-    check_loss_tokens(result.loss_tokens);
-    return result;
+    all_reduce(group_, RankBuffers<std::int64_t>(counts.begin(), counts.end()));
+    return {counts[0][0], counts[0][1]};
+  }
+
+  [[nodiscard]] double sum_over_ranks(std::vector<double> values) const {
+    RankBuffers<double> buffers;
+    for (double& value : values) buffers.emplace_back(&value, 1);
+    all_reduce(group_, buffers);
+    return values.front();
   }
 
   EngineOptions options_;
   std::int64_t vocab_size_;
+  ProcessGroup group_;
   std::vector<MemoryLedger> ranks_;
   ShardLayout layout_;
   ShardedWeights weights_;
@@ -111,8 +136,9 @@ class ShardedEngine : public TrainingEngine {
 
 }  // namespace
 
-std::unique_ptr<TrainingEngine> make_sharded_engine(const HfCheckpoint& checkpoint, const EngineOptions& options) {
-  return std::make_unique<ShardedEngine>(checkpoint, options);
+std::unique_ptr<TrainingEngine> make_sharded_engine(const HfCheckpoint& checkpoint, const EngineOptions& options,
+                                                    RankLink* link) {
+  return std::make_unique<ShardedEngine>(checkpoint, options, link);
 }
 
 }  // namespace qshard::reference

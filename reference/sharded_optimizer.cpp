@@ -42,8 +42,8 @@ std::vector<float> flatten(const Flat& flat, const LayerGradients<float>& gradie
 }  // namespace
 
 ShardedOptimizer::ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,
-                                   std::vector<MemoryLedger>& ranks)
-    : weights_(&weights), sharding_(sharding), options_(options), ranks_(&ranks) {
+                                   const ProcessGroup& group, std::vector<MemoryLedger>& ranks)
+    : weights_(&weights), sharding_(sharding), options_(options), group_(group), ranks_(&ranks) {
   for (std::size_t unit = 0; unit < weights.units().size(); ++unit) {
     const Unit& of = weights.units()[unit].layout();
     for (std::size_t flat = 0; flat < of.flats.size(); ++flat) {
@@ -67,7 +67,7 @@ void ShardedOptimizer::zero_gradients() {
 
 void ShardedOptimizer::add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients) {
   const auto stage = static_cast<std::size_t>(layer + 1);
-  const std::size_t parts = sharding_ == ShardingStrategy::no_shard ? 1 : ranks_->size();
+  const std::size_t parts = replicated() ? 1 : group_.world_size();
   for (TrainableFlat& trainable : flats_) {
     if (weights_->units()[trainable.unit].layout().stage != stage) continue;
     const std::size_t elements = shard_elements(layout(trainable)) * parts;
@@ -83,12 +83,12 @@ void ShardedOptimizer::add_layer_gradients(std::int64_t layer, const std::vector
 
 void ShardedOptimizer::reduce(TrainableFlat& trainable, std::vector<std::vector<float>>& full) {
   std::vector<std::vector<float>> reduced(full.size());
-  if (sharding_ == ShardingStrategy::no_shard) {
-    all_reduce(RankBuffers<float>(full.begin(), full.end()));
+  if (replicated()) {
+    all_reduce(group_, RankBuffers<float>(full.begin(), full.end()));
     reduced.swap(full);
   } else {
     for (std::vector<float>& shard : reduced) shard.resize(trainable.gradients.front().size());
-    reduce_scatter(RankBuffers<const float>(full.begin(), full.end()),
+    reduce_scatter(group_, RankBuffers<const float>(full.begin(), full.end()),
                    RankBuffers<float>(reduced.begin(), reduced.end()));
   }
   for (std::size_t rank = 0; rank < reduced.size(); ++rank) {
@@ -104,10 +104,10 @@ double ShardedOptimizer::gradient_norm() const {
       for (const float g : trainable.gradients[rank]) squares[rank] += static_cast<double>(g) * g;
     }
   }
-  if (sharding_ == ShardingStrategy::no_shard) return std::sqrt(squares.front());
+  if (replicated()) return std::sqrt(squares.front());
   RankBuffers<double> buffers;
   for (double& square : squares) buffers.emplace_back(&square, 1);
-  all_reduce(buffers);
+  all_reduce(group_, buffers);
   return std::sqrt(squares.front());
 }
 
@@ -127,31 +127,55 @@ void ShardedOptimizer::step(double factor, double learning_rate, std::int64_t st
   }
 }
 
+std::vector<float> ShardedOptimizer::whole(const std::vector<std::vector<float>>& shards) const {
+  if (replicated()) return shards.front();
+  std::vector<float> all(shards.front().size() * group_.world_size());
+  RankBuffers<const std::byte> mine;
+  for (const std::vector<float>& shard : shards) mine.push_back(std::as_bytes(std::span(shard)));
+  all_gather(group_, mine, {std::as_writable_bytes(std::span(all))});
+  return all;
+}
+
 NamedTensors ShardedOptimizer::state() const {
   NamedTensors tensors;
   for (const TrainableFlat& trainable : flats_) {
+    const std::vector<float> exp_avg = whole(trainable.exp_avg);
+    const std::vector<float> exp_avg_sq = whole(trainable.exp_avg_sq);
+    if (!group_.has_first()) continue;
     for (const Slot& slot : layout(trainable).slots) {
+      const auto values = [&slot](const std::vector<float>& flat) {
+        Tensor tensor(DType::f32, slot.parameter.shape);
+        std::copy_n(flat.begin() + static_cast<std::ptrdiff_t>(first_element(slot)), tensor.as<float>().size(),
+                    tensor.as<float>().begin());
+        return tensor;
+      };
       const std::string name = peft_name(slot.parameter.name);
-      tensors[name + ".exp_avg"] = join_shards(slot, trainable.exp_avg);
-      tensors[name + ".exp_avg_sq"] = join_shards(slot, trainable.exp_avg_sq);
+      tensors[name + ".exp_avg"] = values(exp_avg);
+      tensors[name + ".exp_avg_sq"] = values(exp_avg_sq);
     }
   }
   return tensors;
 }
 
+void ShardedOptimizer::load(const Slot& slot, const NamedTensors& tensors, const std::string& name,
+                            std::vector<std::vector<float>>& shards) {
+  std::vector<float> values;
+  if (group_.has_first()) values = named_floats(tensors, name, slot.parameter.shape);
+  broadcast(group_, values);
+  cut_shards(slot, values, group_, replicated(), shards);
+}
+
 void ShardedOptimizer::load_state(const NamedTensors& tensors) {
   std::size_t used = 0;
   for (TrainableFlat& trainable : flats_) {
-    const bool replicated = sharding_ == ShardingStrategy::no_shard;
     for (const Slot& slot : layout(trainable).slots) {
       const std::string name = peft_name(slot.parameter.name);
-      cut_shards(slot, named_floats(tensors, name + ".exp_avg", slot.parameter.shape), replicated, trainable.exp_avg);
-      cut_shards(slot, named_floats(tensors, name + ".exp_avg_sq", slot.parameter.shape), replicated,
-                 trainable.exp_avg_sq);
+      load(slot, tensors, name + ".exp_avg", trainable.exp_avg);
+      load(slot, tensors, name + ".exp_avg_sq", trainable.exp_avg_sq);
       used += 2;
     }
   }
-  reject_unknown(tensors, used, "optimizer state");
+  if (group_.has_first()) reject_unknown(tensors, used, "optimizer state");
 }
 
 }  // namespace qshard::reference

@@ -9,26 +9,27 @@
 
 namespace qshard::reference {
 
-/// Gradients and AdamW state of the adapters, each rank holding those of its own shards (whole ones under NO_SHARD).
-/// Gradients are summed and kept in float; exp_avg and exp_avg_sq are rounded to the adapter's dtype when stored.
+/// Gradients and AdamW state of the adapters, each rank of this process holding those of its own shards (whole ones
+/// under NO_SHARD). Gradients are summed and kept in float; exp_avg and exp_avg_sq are rounded to the adapter's dtype
+/// when stored.
 class ShardedOptimizer {
  public:
   ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,
-                   std::vector<MemoryLedger>& ranks);
+                   const ProcessGroup& group, std::vector<MemoryLedger>& ranks);
 
   void zero_gradients();
 
   /// Adds the ranks' gradients of one decoder layer: reduce-scattered into the shards, or all-reduced when replicated.
-  /// gradients[rank] may be empty for a rank without tokens.
+  /// gradients[rank] may be empty for a rank without tokens. Collective.
   void add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients);
 
-  /// L2 norm of all gradients: each rank's sum of squares (in double), all-reduced.
+  /// L2 norm of all gradients: each rank's sum of squares (in double), all-reduced. Collective.
   [[nodiscard]] double gradient_norm() const;
 
-  /// One AdamW step of every rank on its shards, with all gradients multiplied by `factor` first.
+  /// One AdamW step of each rank on its shards, with all gradients multiplied by `factor` first.
   void step(double factor, double learning_rate, std::int64_t step);
 
-  /// exp_avg and exp_avg_sq, whole, by PEFT name (see TrainingEngine).
+  /// exp_avg and exp_avg_sq, whole, by PEFT name (see TrainingEngine). Collective.
   [[nodiscard]] NamedTensors state() const;
   void load_state(const NamedTensors& tensors);
 
@@ -36,17 +37,22 @@ class ShardedOptimizer {
   struct TrainableFlat {
     std::size_t unit;
     std::size_t flat;
-    std::vector<std::vector<float>> gradients;  // index = rank; one element a shard element
+    std::vector<std::vector<float>> gradients;  // index = rank of this process; one element a shard element
     std::vector<std::vector<float>> exp_avg;
     std::vector<std::vector<float>> exp_avg_sq;
   };
 
   [[nodiscard]] const Flat& layout(const TrainableFlat& trainable) const;
   void reduce(TrainableFlat& trainable, std::vector<std::vector<float>>& full);
+  [[nodiscard]] bool replicated() const { return sharding_ == ShardingStrategy::no_shard; }
+  [[nodiscard]] std::vector<float> whole(const std::vector<std::vector<float>>& shards) const;
+  void load(const Slot& slot, const NamedTensors& tensors, const std::string& name,
+            std::vector<std::vector<float>>& shards);
 
   ShardedWeights* weights_;
   ShardingStrategy sharding_;
   AdamWOptions options_;
+  ProcessGroup group_;
   std::vector<MemoryLedger>* ranks_;
   std::vector<TrainableFlat> flats_;
 };

@@ -115,19 +115,19 @@ void ShardedStep::forward_layer(std::int64_t layer, const std::vector<TokenBatch
   if (!training || options_.sharding == ShardingStrategy::full_shard) weights_->release(stage);
 }
 
-double ShardedStep::loss_of_all(const std::vector<TokenBatch>& batches, double gradient_scale,
-                                std::vector<RankPass>& passes, bool training) {
+std::vector<double> ShardedStep::losses(const std::vector<TokenBatch>& batches, double gradient_scale,
+                                        std::vector<RankPass>& passes, bool training) {
   gather_head();
-  double loss = 0;
+  std::vector<double> losses(batches.size(), 0.0);
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
     Matrix<float> dx;
     const auto head = context(passes[rank], batches[rank], config_.num_hidden_layers, 0, training);
-    loss += output_loss(head, weights_->ends(rank), passes[rank].x, gradient_scale, training ? &dx : nullptr);
+    losses[rank] = output_loss(head, weights_->ends(rank), passes[rank].x, gradient_scale, training ? &dx : nullptr);
     if (training) passes[rank].x = std::move(dx);
   }
   release_head();
-  return loss;
+  return losses;
 }
 
 void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
@@ -159,30 +159,30 @@ void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatc
   weights_->release(stage);
 }
 
-double ShardedStep::forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale, std::int64_t step,
-                                     ShardedOptimizer& optimizer) {
+std::vector<double> ShardedStep::forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale,
+                                                  std::int64_t step, ShardedOptimizer& optimizer) {
   std::vector<RankPass> passes(batches.size());
   embed_all(batches, passes);
   for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     forward_layer(layer, batches, step, true, passes);
   }
-  const double loss = loss_of_all(batches, gradient_scale, passes, true);
+  std::vector<double> sums = losses(batches, gradient_scale, passes, true);
   for (std::int64_t layer = config_.num_hidden_layers - 1; layer >= 0; --layer) {
     backward_layer(layer, batches, step, passes, optimizer);
   }
   for (std::size_t rank = 0; rank < passes.size(); ++rank) drop(rank, passes[rank].x.size());
-  return loss;
+  return sums;
 }
 
-double ShardedStep::forward_loss(const std::vector<TokenBatch>& batches) {
+std::vector<double> ShardedStep::forward_loss(const std::vector<TokenBatch>& batches) {
   std::vector<RankPass> passes(batches.size());
   embed_all(batches, passes);
   for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     forward_layer(layer, batches, 0, false, passes);
   }
-  const double loss = loss_of_all(batches, 0.0, passes, false);
+  std::vector<double> sums = losses(batches, 0.0, passes, false);
   for (std::size_t rank = 0; rank < passes.size(); ++rank) drop(rank, passes[rank].x.size());
-  return loss;
+  return sums;
 }
 
 Matrix<float> ShardedStep::forward_logits(const TokenBatch& batch) {

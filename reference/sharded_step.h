@@ -11,22 +11,23 @@
 
 namespace qshard::reference {
 
-/// One forward and backward pass of all ranks in lockstep, unit by unit: gather a stage on every rank, let every rank
-/// compute with it, release it. FULL_SHARD releases after each use, SHARD_GRAD_OP after the backward pass.
+/// One forward and backward pass of the ranks of this process in lockstep, unit by unit: gather a stage on every rank,
+/// let every rank compute with it, release it. Collective: the other processes do the same at the same time. FULL_SHARD
+/// releases after each use, SHARD_GRAD_OP after the backward pass.
 class ShardedStep {
  public:
   ShardedStep(const ModelConfig& config, const EngineOptions& options, ShardedWeights& weights,
               std::vector<MemoryLedger>& ranks);
 
-  /// Adds the gradients of gradient_scale * (sum of the losses of all ranks' batches) to `optimizer`; returns that sum
-  /// of losses, not scaled. batches[rank] may be empty. `step` keys dropout.
-  double forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale, std::int64_t step,
-                          ShardedOptimizer& optimizer);
+  /// Adds the gradients of gradient_scale * (sum of the losses of all ranks' batches) to `optimizer`; returns the
+  /// summed loss of each rank of this process, not scaled. batches[rank] may be empty. `step` keys dropout.
+  std::vector<double> forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale, std::int64_t step,
+                                       ShardedOptimizer& optimizer);
 
-  /// Summed loss of the batches without dropout or gradients.
-  double forward_loss(const std::vector<TokenBatch>& batches);
+  /// Summed loss of each rank's batch without dropout or gradients.
+  std::vector<double> forward_loss(const std::vector<TokenBatch>& batches);
 
-  /// Logits after the last token of each of rank 0's rows, without dropout.
+  /// Logits after the last token of each of the rows, without dropout, computed by this process's first rank.
   Matrix<float> forward_logits(const TokenBatch& batch);
 
  private:
@@ -40,8 +41,8 @@ class ShardedStep {
   void embed_all(const std::vector<TokenBatch>& batches, std::vector<RankPass>& passes);
   void forward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step, bool training,
                      std::vector<RankPass>& passes);
-  double loss_of_all(const std::vector<TokenBatch>& batches, double gradient_scale, std::vector<RankPass>& passes,
-                     bool training);
+  std::vector<double> losses(const std::vector<TokenBatch>& batches, double gradient_scale,
+                             std::vector<RankPass>& passes, bool training);
   void backward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
                       std::vector<RankPass>& passes, ShardedOptimizer& optimizer);
   void hold(std::size_t rank, std::int64_t elements);

@@ -5,15 +5,16 @@
 #include "reference/collectives.h"
 
 namespace qshard::reference {
-ShardedUnit::ShardedUnit(const Unit& layout, int world_size, ShardingStrategy sharding,
+
+ShardedUnit::ShardedUnit(const Unit& layout, ShardingStrategy sharding, const ProcessGroup& group,
                          std::vector<MemoryLedger>& ranks)
     : layout_(layout),
-      world_size_(static_cast<std::size_t>(world_size)),
-      parts_(sharding == ShardingStrategy::no_shard ? 1 : world_size_),
+      group_(group),
+      parts_(sharding == ShardingStrategy::no_shard ? 1 : group.world_size()),
       ranks_(&ranks) {
   for (const Flat& flat : layout_.flats) {
     const auto bytes = static_cast<std::size_t>(flat.shard_bytes);
-    shards_.emplace_back(world_size_, std::vector<std::byte>(bytes));
+    shards_.emplace_back(group_.local_ranks, std::vector<std::byte>(bytes));
     for (MemoryLedger& rank : ranks) rank.add(flat.shard_bytes);
   }
 }
@@ -21,28 +22,27 @@ ShardedUnit::ShardedUnit(const Unit& layout, int world_size, ShardingStrategy sh
 void ShardedUnit::store(std::size_t flat, const Slot& slot, std::span<const std::byte> bytes) {
   const std::int64_t shard_bytes = layout_.flats[flat].shard_bytes;
   for (const ShardPiece& piece : cut_into_pieces(slot.offset, slot.parameter.bytes(), shard_bytes)) {
-    for (std::size_t rank = 0; rank < world_size_; ++rank) {
-      if (!replicated() && rank != piece.shard) continue;
+    for (std::size_t rank = 0; rank < group_.local_ranks; ++rank) {
+      if (!replicated() && group_.first_rank() + rank != piece.shard) continue;
       std::copy_n(bytes.begin() + piece.in_parameter, piece.size, shards_[flat][rank].begin() + piece.in_shard);
     }
   }
 }
 
-std::vector<std::byte> ShardedUnit::load(std::size_t flat, const Slot& slot) const {
-  const std::int64_t shard_bytes = layout_.flats[flat].shard_bytes;
-  std::vector<std::byte> bytes(static_cast<std::size_t>(slot.parameter.bytes()));
-  for (const ShardPiece& piece : cut_into_pieces(slot.offset, slot.parameter.bytes(), shard_bytes)) {
-    std::copy_n(shards_[flat][piece.shard].begin() + piece.in_shard, piece.size, bytes.begin() + piece.in_parameter);
-  }
-  return bytes;
+std::vector<std::byte> ShardedUnit::load(std::size_t flat) const {
+  if (replicated()) return shards_[flat].front();
+  std::vector<std::byte> whole(static_cast<std::size_t>(layout_.flats[flat].shard_bytes) * parts_);
+  all_gather(group_, RankBuffers<const std::byte>(shards_[flat].begin(), shards_[flat].end()), {std::span(whole)});
+  return whole;
 }
 
 void ShardedUnit::gather() {
   if (replicated() || !gathered_.empty()) return;
   for (std::size_t flat = 0; flat < layout_.flats.size(); ++flat) {
     const std::int64_t whole = layout_.flats[flat].shard_bytes * static_cast<std::int64_t>(parts_);
-    RankBytes& buffers = gathered_.emplace_back(world_size_, std::vector<std::byte>(static_cast<std::size_t>(whole)));
-    all_gather(RankBuffers<const std::byte>(shards_[flat].begin(), shards_[flat].end()),
+    RankBytes& buffers =
+        gathered_.emplace_back(group_.local_ranks, std::vector<std::byte>(static_cast<std::size_t>(whole)));
+    all_gather(group_, RankBuffers<const std::byte>(shards_[flat].begin(), shards_[flat].end()),
                RankBuffers<std::byte>(buffers.begin(), buffers.end()));
     for (MemoryLedger& rank : *ranks_) rank.add(whole);
   }

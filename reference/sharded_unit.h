@@ -7,29 +7,32 @@
 #include "core/sharding/shard_layout.h"
 #include "core/sharding/sharding_strategy.h"
 #include "reference/memory_ledger.h"
+#include "reference/process_group.h"
 
 namespace qshard::reference {
 
 /// What one rank sees of a unit while it is gathered: the whole of each flat, in the order of Unit::flats.
 using GatheredFlats = std::vector<std::span<const std::byte>>;
 
-/// All ranks' shards of one unit: the frozen bytes and the adapter's values between steps. Bytes go in and out as they
-/// are; nothing here knows what they mean.
+/// The shards of one unit that the ranks of this process hold: the frozen bytes and the adapter's values between steps.
+/// Bytes go in and out as they are; nothing here knows what they mean. `rank` counts the ranks of this process, from 0.
 class ShardedUnit {
  public:
-  /// Zero-filled shards. `ranks` counts what each rank holds and outlives this object.
-  ShardedUnit(const Unit& layout, int world_size, ShardingStrategy sharding, std::vector<MemoryLedger>& ranks);
+  /// Zero-filled shards. `ranks` counts what each rank of this process holds and outlives this object.
+  ShardedUnit(const Unit& layout, ShardingStrategy sharding, const ProcessGroup& group,
+              std::vector<MemoryLedger>& ranks);
 
   [[nodiscard]] const Unit& layout() const { return layout_; }
 
-  /// Cuts a whole parameter's bytes into the ranks' shards, and puts them together again.
+  /// Cuts a whole parameter's bytes into shards and keeps those of this process.
   void store(std::size_t flat, const Slot& slot, std::span<const std::byte> bytes);
-  [[nodiscard]] std::vector<std::byte> load(std::size_t flat, const Slot& slot) const;
+  /// A whole flat, put together from the shards of all ranks. Collective.
+  [[nodiscard]] std::vector<std::byte> load(std::size_t flat) const;
 
   /// One rank's shard of a flat; all of the flat when it is replicated.
   [[nodiscard]] std::span<std::byte> shard(std::size_t flat, std::size_t rank) { return shards_[flat][rank]; }
 
-  /// All-gathers every flat on every rank, or does nothing where it is gathered already or replicated.
+  /// All-gathers every flat on every rank, or does nothing where it is gathered already or replicated. Collective.
   void gather();
   /// Frees what gather() made.
   void release();
@@ -42,7 +45,7 @@ class ShardedUnit {
   [[nodiscard]] bool replicated() const { return parts_ == 1; }
 
   Unit layout_;
-  std::size_t world_size_;
+  ProcessGroup group_;
   std::size_t parts_;  // shards a flat is cut into: world_size, or 1 when replicated
   std::vector<MemoryLedger>* ranks_;
   std::vector<RankBytes> shards_;    // index = flat

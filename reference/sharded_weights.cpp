@@ -34,10 +34,11 @@ Tensor read_dense(const HfCheckpoint& checkpoint, const Parameter& parameter) {
 }  // namespace
 
 ShardedWeights::ShardedWeights(const ShardLayout& layout, const HfCheckpoint& checkpoint,
-                               const QuantizationOptions& quantization, std::vector<MemoryLedger>& ranks)
+                               const QuantizationOptions& quantization, const ProcessGroup& group,
+                               std::vector<MemoryLedger>& ranks)
     : index_(layout), head_stage_(layout.units.back().stage), infos_(head_stage_ + 1) {
   units_.reserve(layout.units.size());
-  for (const Unit& unit : layout.units) units_.emplace_back(unit, layout.world_size, layout.sharding, ranks);
+  for (const Unit& unit : layout.units) units_.emplace_back(unit, layout.sharding, group, ranks);
   load(checkpoint, quantization);
 }
 

@@ -12,19 +12,19 @@
 
 namespace qshard::reference {
 
-/// The model's parameters as shards on all ranks, gathered and released by stage.
+/// The model's parameters as shards on the ranks of this process, gathered and released by stage.
 class ShardedWeights {
  public:
   /// Reads every frozen parameter from the checkpoint, one tensor at a time: a linear layer that the layout holds in
   /// 4 bits is quantized, or taken as it is where the checkpoint already holds it so; dense tensors are rounded to the
   /// layout's dtype. Adapters stay zero. Throws Error(bad_input) naming a missing or misshapen tensor.
   ShardedWeights(const ShardLayout& layout, const HfCheckpoint& checkpoint, const QuantizationOptions& quantization,
-                 std::vector<MemoryLedger>& ranks);
+                 const ProcessGroup& group, std::vector<MemoryLedger>& ranks);
 
   [[nodiscard]] std::vector<ShardedUnit>& units() { return units_; }
   [[nodiscard]] const std::vector<ShardedUnit>& units() const { return units_; }
 
-  /// Gathers or releases all units that a stage of the forward pass needs.
+  /// Gathers (collectively) or releases all units that a stage of the forward pass needs.
   void gather(std::size_t stage);
   void release(std::size_t stage);
 

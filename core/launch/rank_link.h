@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -11,32 +10,11 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/launch/rank_identity.h"
 #include "core/launch/rank_info.h"
+#include "core/launch/rank_link_options.h"
 
 namespace qshard {
-
-/// Who a rank is, for messages and to see which ranks share a host.
-struct RankIdentity {
-  std::string host;
-  std::string host_id;  // the same for two processes exactly when one kernel and one host name run both
-  std::int64_t pid = 0;
-};
-
-/// What ends the job: a rank that died, that is silent, or that told of an error.
-struct RankFailure {
-  int rank = 0;
-  ExitCode code = ExitCode::rank_failed;
-  std::string message;  // names the rank, its process and host, and the reason
-};
-
-struct RankLinkOptions {
-  std::string version;                                  // of the program; all ranks must have the same
-  std::chrono::milliseconds connect_timeout{120'000};   // for all ranks to come
-  std::chrono::milliseconds heartbeat_interval{1'000};  // between signs of life
-  std::chrono::milliseconds silence_limit{10'000};      // a rank not heard for longer counts as dead
-  std::chrono::milliseconds unwind_limit{2'000};        // for the main thread to end by itself after a failure
-  bool end_process = true;                              // after unwind_limit; tests with ranks as threads say false
-};
 
 /// Bytes for one rank, and room for the bytes of one rank.
 struct Outgoing {

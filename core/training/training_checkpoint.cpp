@@ -60,11 +60,14 @@ std::vector<fs::path> list_checkpoints(const fs::path& output_dir) {
   return found;
 }
 
-void save_checkpoint(const fs::path& output_dir, const TrainerState& state, const TrainingEngine& engine,
+void save_checkpoint(const fs::path& output_dir, const TrainerState& state, TrainingEngine& engine,
                      const SaveAdapter& save_adapter) {
+  const NamedTensors adapter = engine.adapter();
+  const NamedTensors optimizer = engine.optimizer_state();
+  if (engine.first_rank() != 0) return;
   AtomicDirectory directory(checkpoint_path(output_dir, state.global_step));
-  save_adapter(directory.path(), engine.adapter());
-  write_tensors(directory.path() / kOptimizerFile, engine.optimizer_state());
+  save_adapter(directory.path(), adapter);
+  write_tensors(directory.path() / kOptimizerFile, optimizer);
   write_file(directory.path() / kStateFile, python_json(to_json(state), 2) + "\n");
   directory.commit();
 }

@@ -33,10 +33,31 @@ bool is_due(Interval interval, std::int64_t steps, std::int64_t step, std::int64
   return step % (interval == Interval::steps ? steps : steps_per_epoch) == 0;
 }
 
+std::string to_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Throws Error(bad_input) unless all processes take the same rows in each step.
+void check_same_rows(RankLink* link, const RunIdentity& identity, std::int64_t total) {
+  if (link == nullptr) return;
+  TrainerState state;
+  state.max_steps = total;
+  state.identity = identity;
+  const std::string mine = python_json(to_json(state));
+  const auto all = link->all_gather(std::as_bytes(std::span(mine)));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    const std::string other = to_text(all[rank]);
+    if (other == mine) continue;
+    fail_input("rank {} would take other rows than rank {}: {} against {}; give all hosts the same files and options",
+               rank, link->rank(), other, mine);
+  }
+}
+
 class TrainingLoop {
  public:
   explicit TrainingLoop(TrainingJob& job)
       : job_(job),
+        writes_(job.engine.first_rank() == 0),
         training_(job.config.training),
         schedule_(make_schedule(job.config, job.train)),
         total_(steps_of(job.config, schedule_)),
@@ -44,8 +65,7 @@ class TrainingLoop {
 
   TrainingSummary run() {
     start();
-    MetricsFile metrics = open_metrics();
-    metrics_ = &metrics;
+    if (writes_) metrics_.emplace(open_metrics());
     if (state_.global_step == 0) evaluate("before training");
     while (state_.global_step < total_) step();
     if (training_.save_strategy != Interval::no && saved_step_ != state_.global_step) save();
@@ -62,22 +82,50 @@ class TrainingLoop {
     state_.max_steps = total_;
     state_.identity = {job_.config.rows_per_step(), training_.seed, job_.config.dataset.shuffle,
                        job_.config.dataset.packing, fmt::format("{:016x}", fingerprint(job_.train))};
-    if (!job_.output.resume) return;
-    const auto& [directory, checkpoint] = *job_.output.resume;
-    check_same_run(checkpoint.state.identity, state_.identity, directory.string());
-    if (checkpoint.state.global_step > total_) {
-      fail_input("{}: is at step {}, beyond the {} steps asked for; raise training.max_steps", directory.string(),
-                 checkpoint.state.global_step, total_);
-    }
+    check_same_rows(job_.link, state_.identity, total_);
+    const auto& resume = job_.output.resume;
+    std::optional<TrainerState> saved;
+    if (resume) saved = resume->checkpoint.state;
+    share_resume(saved);
+    if (!saved) return;
+    if (writes_) check_resume(resume->directory.string(), *saved);
+    const TrainingCheckpoint elsewhere;
+    const TrainingCheckpoint& checkpoint = writes_ ? resume->checkpoint : elsewhere;
     job_.engine.load_adapter(checkpoint.adapter);
     job_.engine.load_optimizer_state(checkpoint.optimizer);
-    state_ = checkpoint.state;
+    state_ = *saved;
     state_.max_steps = total_;
-    last_checkpoint_ = directory.string();
-    // The same step in the output directory itself needs no second save.
-    if (std::filesystem::exists(checkpoint_path(job_.output.path, state_.global_step)))
-      saved_step_ = state_.global_step;
+    if (writes_) last_checkpoint_ = resume->directory.string();
     job_.progress.print(fmt::format("Going on from {} (step {} of {})", last_checkpoint_, state_.global_step, total_));
+  }
+
+  /// Rank 0 knows whether the run goes on from a checkpoint, and whether that lies in the output directory itself, where
+  /// the same step needs no second save; the others learn it here.
+  void share_resume(std::optional<TrainerState>& saved) {
+    std::string text;
+    if (writes_ && saved) {
+      if (std::filesystem::exists(checkpoint_path(job_.output.path, saved->global_step))) {
+        saved_step_ = saved->global_step;
+      }
+      text = python_json(Json{{"saved_step", saved_step_}, {"state", to_json(*saved)}});
+    }
+    if (job_.link != nullptr) text = to_text(job_.link->broadcast(std::as_bytes(std::span(text)), 0));
+    if (writes_ || text.empty()) return;
+    const Json shared = parse_json(text, "rank 0");
+    saved_step_ = shared["saved_step"].get<std::int64_t>();
+    saved = parse_trainer_state(python_json(shared["state"]), "rank 0");
+  }
+
+  void check_resume(const std::string& directory, const TrainerState& saved) const {
+    check_same_run(saved.identity, state_.identity, directory);
+    if (saved.global_step > total_) {
+      fail_input("{}: is at step {}, beyond the {} steps asked for; raise training.max_steps", directory,
+                 saved.global_step, total_);
+    }
+  }
+
+  void begin(std::string_view activity) const {
+    if (job_.link != nullptr) job_.link->set_activity(activity);
   }
 
   [[nodiscard]] MetricsFile open_metrics() const {
@@ -93,9 +141,10 @@ class TrainingLoop {
   void step() {
     const std::int64_t step = state_.global_step + 1;
     const double learning_rate = learning_rates_.at(step);
-    const auto begin = std::chrono::steady_clock::now();
+    begin(fmt::format("step {}", step));
+    const auto start = std::chrono::steady_clock::now();
     const StepResult result = job_.engine.train_step(batches(step), learning_rate, step);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     check_finite(result, step);
 
     state_.global_step = step;
@@ -123,7 +172,9 @@ class TrainingLoop {
     std::vector<std::vector<TokenBatch>> micro_batches;
     for (const auto& ranks : schedule_.rows_of_step(step)) {
       auto& batch = micro_batches.emplace_back();
-      for (const auto& rows : ranks) batch.push_back(make_batch(job_.train, rows));
+      for (int i = 0; i < job_.engine.local_ranks(); ++i) {
+        batch.push_back(make_batch(job_.train, ranks[static_cast<std::size_t>(job_.engine.first_rank() + i)]));
+      }
     }
     return micro_batches;
   }
@@ -139,7 +190,7 @@ class TrainingLoop {
   }
 
   void record(const StepMetrics& metrics) {
-    metrics_->add(to_json(metrics));
+    if (metrics_) metrics_->add(to_json(metrics));
     const bool is_logged = metrics.step % training_.logging_steps == 0;
     if (is_logged) {
       state_.log_history.push_back({{"step", metrics.step},
@@ -160,37 +211,45 @@ class TrainingLoop {
 
   void evaluate(std::string_view when) {
     if (job_.eval == nullptr) return;
+    begin(fmt::format("the evaluation {}", when));
     const Evaluation result =
         evaluate_dataset(job_.engine, *job_.eval, training_.per_device_eval_batch_size, job_.progress);
     state_.last_eval_step = state_.global_step;
     if (state_.global_step == 0) state_.first_eval_loss = result.loss;
     state_.last_eval_loss = result.loss;
-    metrics_->add(to_json(EvaluationMetrics{state_.global_step, result.loss, result.loss_tokens, result.seconds}));
+    if (metrics_) {
+      metrics_->add(to_json(EvaluationMetrics{state_.global_step, result.loss, result.loss_tokens, result.seconds}));
+    }
     state_.log_history.push_back({{"step", state_.global_step}, {"epoch", state_.epoch}, {"eval_loss", result.loss}});
     job_.progress.print(fmt::format("Evaluation {}: loss {:.4f}, perplexity {:.3f} ({} tokens, {})", when, result.loss,
                                     std::exp(result.loss), result.loss_tokens, format_duration(result.seconds)));
   }
 
   void save() {
+    begin(fmt::format("the save of step {}", state_.global_step));
     save_checkpoint(job_.output.path, state_, job_.engine, job_.save_adapter);
     saved_step_ = state_.global_step;
     last_checkpoint_ = checkpoint_path(job_.output.path, saved_step_).string();
-    remove_old_checkpoints(job_.output.path, training_.save_total_limit);
+    if (writes_) remove_old_checkpoints(job_.output.path, training_.save_total_limit);
   }
 
   void finish() {
-    job_.save_adapter(job_.output.path, job_.engine.adapter());
+    begin("the end of the run");
+    const NamedTensors adapter = job_.engine.adapter();
+    if (!writes_) return;
+    job_.save_adapter(job_.output.path, adapter);
     write_file(job_.output.path / "trainer_state.json", python_json(to_json(state_), 2) + "\n");
   }
 
   TrainingJob& job_;
+  bool writes_;  // this process holds rank 0
   const TrainingConfig& training_;
   BatchSchedule schedule_;
   std::int64_t total_;
   LearningRateSchedule learning_rates_;
   TrainerState state_;
   TrainingSummary summary_;
-  MetricsFile* metrics_ = nullptr;
+  std::optional<MetricsFile> metrics_;  // where writes_
   std::int64_t steps_here_ = 0;
   std::int64_t saved_step_ = -1;
   std::string last_checkpoint_;

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "core/base/progress.h"
+#include "core/launch/rank_link.h"
 #include "core/run/run_config.h"
 #include "core/training/metrics.h"
 #include "core/training/output_directory.h"
@@ -11,7 +12,8 @@
 
 namespace qshard {
 
-/// A training run: everything but the arithmetic. The referenced objects must outlive it.
+/// A training run: everything but the arithmetic. The referenced objects must outlive it. With several processes each
+/// has a job of its own; files are opened and written by the one that holds rank 0, whose `output` alone counts.
 struct TrainingJob {
   const RunConfig& config;
   TrainingEngine& engine;
@@ -21,6 +23,7 @@ struct TrainingJob {
   SaveAdapter save_adapter;
   Progress& progress;
   RunContext context;
+  RankLink* link = nullptr;  // to the other processes; nullptr: there is one
 };
 
 struct TrainingSummary {
@@ -36,7 +39,8 @@ struct TrainingSummary {
 /// trainer_state.json into the output directory. A resumed run's files are to the bit those of an uninterrupted one,
 /// but for times; metrics.jsonl keeps the context that it began with. Throws Error(check_failed) naming the step and
 /// the last checkpoint when the loss or the gradient norm is not finite; nothing of that step is saved. Throws
-/// Error(bad_input) where the checkpoint belongs to another run.
+/// Error(bad_input) where the checkpoint belongs to another run, or where two processes have other rows or options.
+/// Collective.
 TrainingSummary run_training(TrainingJob& job);
 
 /// Steps of the run: max_steps, or num_train_epochs over `train`.
