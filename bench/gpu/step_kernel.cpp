@@ -9,7 +9,6 @@
 #include <nvtx3/nvtx3.hpp>
 
 #include "bench/gpu/device_check.h"
-#include "bench/gpu/measure.h"
 #include "core/base/error.h"
 #include "optimized/adamw.h"
 #include "optimized/cross_entropy.h"
@@ -205,7 +204,9 @@ std::vector<StepKernel> step_kernels_of(const Options& options) {
   std::vector<StepKernel> kernels;
   for (const std::string& kernel : options.step_kernels) {
     for (const std::uint32_t word : options.dtypes) {
-      const DType dtype = dtype_of({.dtype = word});
+      qshard_problem problem{};
+      problem.dtype = word;
+      const DType dtype = dtype_of(problem);
       for (const Step& step : {Step{"llama-2-70b", 2048, 8192, 28672, 32000, dtype},
                                Step{"llama-3-8b", 4096, 4096, 14336, 128256, dtype}}) {
         const std::string name = fmt::format("{}/provider:qshard/{}", kernel, size_of_kernel(kernel, step));

@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include "bench/gpu/device.h"
+#include "bench/gpu/measure.h"
 #include "bench/gpu/options.h"
 #include "bench/gpu/row.h"
 

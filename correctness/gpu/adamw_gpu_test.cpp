@@ -122,7 +122,7 @@ TEST_F(AdamWGpu, FactorThatIsNotFiniteChangesNothing) {
 }
 
 TEST_F(AdamWGpu, ClipFactorLikeTheReference) {
-  const DeviceBuffer factor(sizeof(float));
+  DeviceBuffer factor(sizeof(float));
   const auto clip = [&](double norm_squared, double max_norm) {
     factor.poison();
     const DeviceBuffer squared(std::vector<double>{norm_squared});

@@ -35,24 +35,22 @@ std::vector<std::int32_t> random_targets(const Case& c, std::uint64_t seed) {
   return targets;
 }
 
-struct Result {
-  std::vector<float> losses;
-  DeviceMatrix logits;
-};
+/// One call on fresh copies of the inputs, and what it left.
+struct Outcome {
+  Outcome(const Matrix<float>& values, const std::vector<std::int32_t>& targets, DType dtype, const Case& c,
+          bool gradient)
+      : logits(values, dtype, c.vocab + c.padding, c.first) {
+    const DeviceBuffer device_losses(c.rows * sizeof(float));
+    const DeviceBuffer device_targets(targets);
+    const DeviceBuffer scale(std::vector<float>{kScale});
+    optimized::cross_entropy(c.rows, c.vocab, logits.stride(), dtype, logits.data(), device_targets.as<std::int32_t>(),
+                             gradient ? scale.as<float>() : nullptr, gradient, device_losses.as<float>(), nullptr);
+    losses = device_losses.download<float>();
+  }
 
-Result run(const Matrix<float>& logits, const std::vector<std::int32_t>& targets, DType dtype, const Case& c,
-           bool gradient) {
-  Result result{{}, DeviceMatrix(logits, dtype, c.vocab + c.padding, c.first)};
-  const DeviceBuffer losses(c.rows * sizeof(float));
-  const DeviceBuffer device_targets(targets);
-  const DeviceBuffer scale(std::vector<float>{kScale});
-  optimized::cross_entropy(c.rows, c.vocab, result.logits.stride(), dtype, result.logits.data(),
-                           device_targets.as<std::int32_t>(), gradient ? scale.as<float>() : nullptr, gradient,
-                           losses.as<float>(), nullptr);
-  QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
-  result.losses = losses.download<float>();
-  return result;
-}
+  DeviceMatrix logits;
+  std::vector<float> losses;
+};
 
 /// Relative error of a row's sum of exponentials, with `range` the distance of its logits: a chain of the elements of a
 /// thread and a tree; the running sum is scaled anew at most once a vector; exp as exponential.cuh bounds it.
@@ -67,7 +65,7 @@ TEST_F(CrossEntropyGpu, LikeTheReference) {
       SCOPED_TRACE(name(c, dtype));
       const Matrix<float> logits = random_rounded(c.rows, c.vocab, dtype, seed += 10, c.deviation);
       const std::vector<std::int32_t> targets = random_targets(c, seed + 1);
-      const Result found = run(logits, targets, dtype, c, true);
+      const Outcome found(logits, targets, dtype, c, true);
       const Matrix<float> dlogits = found.logits.values();
       for (Eigen::Index row = 0; row < c.rows; ++row) {
         const Matrix<double> z = logits.row(row).cast<double>();
@@ -96,9 +94,11 @@ TEST_F(CrossEntropyGpu, LikeTheReference) {
                      2 * unit_of(dtype) * std::abs(expected(0, col)) + least_of(dtype);
             },
             "dlogits");
-        if (dtype != DType::f32 && c.vocab > 1000) EXPECT_LE(differing_share(expected, gradient), 0.05);
+        if (dtype != DType::f32 && c.vocab > 1000) {
+          EXPECT_LE(differing_share(expected, gradient), 0.05);
+        }
       }
-      const Result again = run(logits, targets, dtype, c, true);
+      const Outcome again(logits, targets, dtype, c, true);
       EXPECT_EQ(differing(found.losses, again.losses), 0U) << "run to run";
       EXPECT_EQ(differing(found.logits.bytes(), again.logits.bytes()), 0U) << "run to run";
     }
@@ -112,9 +112,9 @@ TEST_F(CrossEntropyGpu, WithoutGradientOnlyReads) {
       SCOPED_TRACE(name(c, dtype));
       const Matrix<float> logits = random_rounded(c.rows, c.vocab, dtype, seed += 10, c.deviation);
       const std::vector<std::int32_t> targets = random_targets(c, seed + 1);
-      const Result found = run(logits, targets, dtype, c, false);
+      const Outcome found(logits, targets, dtype, c, false);
       expect_bits(logits, found.logits.values(), "logits");
-      EXPECT_EQ(differing(found.losses, run(logits, targets, dtype, c, true).losses), 0U);
+      EXPECT_EQ(differing(found.losses, Outcome(logits, targets, dtype, c, true).losses), 0U);
     }
   }
 }
@@ -130,7 +130,7 @@ TEST_F(CrossEntropyGpu, LargeAndInfiniteLogits) {
     logits(3, 9) = NAN;
     reference::round_to(dtype, logits);
     const Case c{4, 4096, 0, 0, 1};
-    const Result found = run(logits, {5, 4095, 77, 3}, dtype, c, true);
+    const Outcome found(logits, {5, 4095, 77, 3}, dtype, c, true);
     for (int row = 0; row < 3; ++row) EXPECT_EQ(found.losses[row], 0.0F) << row;
     EXPECT_TRUE(std::isnan(found.losses[3]));
     const Matrix<float> dlogits = found.logits.values();
@@ -143,11 +143,13 @@ TEST_F(CrossEntropyGpu, TargetOutsideOfTheVocabularyGivesNaN) {
   const Case c{4, 64, 0, 0, 1};
   const Matrix<float> logits = random_rounded(4, 64, DType::bf16, 3);
   for (const bool gradient : {false, true}) {
-    const Result found = run(logits, {64, -1, 5, INT32_MIN}, DType::bf16, c, gradient);
+    const Outcome found(logits, {64, -1, 5, INT32_MIN}, DType::bf16, c, gradient);
     const Matrix<float> after = found.logits.values();
     for (const int row : {0, 1, 3}) {
       EXPECT_TRUE(std::isnan(found.losses[row])) << row;
-      if (gradient) EXPECT_TRUE(after.row(row).array().isNaN().all()) << row;
+      if (gradient) {
+        EXPECT_TRUE(after.row(row).array().isNaN().all()) << row;
+      }
     }
     EXPECT_TRUE(std::isfinite(found.losses[2]));
     EXPECT_TRUE(after.row(2).array().isFinite().all());

@@ -82,7 +82,9 @@ TEST_F(RmsNormGpu, ForwardLikeTheReference) {
             return relative * std::abs(expected(row, col)) + least_of(dtype) * (1 + std::abs(in.weight(col)));
           },
           "forward");
-      if (dtype != DType::f32 && expected.size() > 1000) EXPECT_LE(differing_share(expected, y), 0.02);
+      if (dtype != DType::f32 && expected.size() > 1000) {
+        EXPECT_LE(differing_share(expected, y), 0.02);
+      }
 
       const DeviceMatrix again(c.tokens, c.groups * c.size, dtype, in.shape.y_stride, c.first);
       optimized::rmsnorm_forward(in.shape, in.device_x.data(), in.device_weight.data(), again.data(), nullptr);
@@ -121,7 +123,9 @@ TEST_F(RmsNormGpu, BackwardLikeTheReference) {
                                   in.y.data(), nullptr);
       Matrix<float> found = grouped(in.y.values(), c.size);
       expect_within(gradient, found, error, "backward");
-      if (dtype != DType::f32 && gradient.size() > 1000) EXPECT_LE(differing_share(gradient, found), 0.02);
+      if (dtype != DType::f32 && gradient.size() > 1000) {
+        EXPECT_LE(differing_share(gradient, found), 0.02);
+      }
 
       optimized::rmsnorm_backward(in.shape, in.device_x.data(), in.device_weight.data(), in.device_dy.data(),
                                   in.device_addend.data(), in.y.data(), nullptr);
@@ -132,7 +136,9 @@ TEST_F(RmsNormGpu, BackwardLikeTheReference) {
             return error(row, col) + 2 * unit_of(dtype) * std::abs(with_addend(row, col)) + least_of(dtype);
           },
           "with an addend");
-      if (dtype != DType::f32 && gradient.size() > 1000) EXPECT_LE(differing_share(with_addend, found), 0.02);
+      if (dtype != DType::f32 && gradient.size() > 1000) {
+        EXPECT_LE(differing_share(with_addend, found), 0.02);
+      }
 
       const std::vector<std::uint8_t> bytes = in.y.bytes();
       const auto expect_same = [&](const DeviceMatrix& dx, const char* what) {
