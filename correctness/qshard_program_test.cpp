@@ -48,7 +48,7 @@ class QshardProgram : public testing::Test {
 };
 
 TEST_F(QshardProgram, QuantizesADirectoryAsBitsandbytesDoesAndBack) {
-  ASSERT_EQ(run({"quantize", "--model", kBase, "--output", path("q"), "--double-quant", "--quant-storage", "bfloat16"}),
+  ASSERT_EQ(run({"quantize", "--model", kBase, "--output", path("q"), "--quant-storage", "bfloat16"}),
             0)
       << output_;
   for (const auto* name : {"model.safetensors", "config.json"}) {
