@@ -53,7 +53,7 @@ std::vector<float> block_of(std::vector<float> values, float filler = 0.0F) {
 void expect_like_oracle(const std::vector<float>& values, DType dtype, const QuantizationOptions& options,
                         Reciprocal kind = Reciprocal::gpu) {
   const Tensor tensor = from_floats(values, dtype, {std::ssize(values)});
-  const Weight4bit weight = quantize(tensor.view(), options, "weight");
+  const Weight4bit weight = quantize(tensor.view(), options, "weight", {.reciprocal = kind});
   const oracle::Quantized expected = oracle::quantize(to_floats(tensor.view()), options.quant_type, options.blocksize,
                                                       [&](float absmax) { return reciprocal(absmax, kind); });
   ASSERT_EQ(weight.absmax, expected.absmax);
