@@ -92,7 +92,7 @@ TEST_P(GoldenFamilies, FirstLogits) {
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenFamilies,
                          testing::Values("mistral_window", "qwen2", "qwen3", "llama_bias", "llama_llama3_rope",
                                          "llama_linear_rope", "llama_yarn_rope", "llama_dynamic_rope"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& of) { return std::string(of.param); });
 
 }  // namespace
 }  // namespace qshard::reference

@@ -48,9 +48,7 @@ class QshardProgram : public testing::Test {
 };
 
 TEST_F(QshardProgram, QuantizesADirectoryAsBitsandbytesDoesAndBack) {
-  ASSERT_EQ(run({"quantize", "--model", kBase, "--output", path("q"), "--double-quant", "--quant-storage", "bfloat16"}),
-            0)
-      << output_;
+  ASSERT_EQ(run({"quantize", "--model", kBase, "--output", path("q"), "--quant-storage", "bfloat16"}), 0) << output_;
   for (const auto* name : {"model.safetensors", "config.json"}) {
     EXPECT_EQ(read_file(path("q") + "/" + name), read_file(kQuantized + "/" + name)) << name;
   }

@@ -28,6 +28,13 @@ constexpr Reciprocal kReciprocals[] = {Reciprocal::gpu, Reciprocal::ieee};
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
+// Without double quantization, so that absmax can be compared.
+QuantizationOptions one_scale_a_block() {
+  QuantizationOptions options;
+  options.double_quant = false;
+  return options;
+}
+
 Weight4bit quantize_floats(const std::vector<float>& values, const QuantizationOptions& options,
                            DType dtype = DType::f32, Reciprocal kind = Reciprocal::gpu) {
   return quantize(from_floats(values, dtype, {std::ssize(values)}).view(), options, "weight", {.reciprocal = kind});
@@ -46,7 +53,7 @@ std::vector<float> block_of(std::vector<float> values, float filler = 0.0F) {
 void expect_like_oracle(const std::vector<float>& values, DType dtype, const QuantizationOptions& options,
                         Reciprocal kind = Reciprocal::gpu) {
   const Tensor tensor = from_floats(values, dtype, {std::ssize(values)});
-  const Weight4bit weight = quantize(tensor.view(), options, "weight");
+  const Weight4bit weight = quantize(tensor.view(), options, "weight", {.reciprocal = kind});
   const oracle::Quantized expected = oracle::quantize(to_floats(tensor.view()), options.quant_type, options.blocksize,
                                                       [&](float absmax) { return reciprocal(absmax, kind); });
   ASSERT_EQ(weight.absmax, expected.absmax);
@@ -66,7 +73,7 @@ TEST(Quantize, RandomWeightsLikeTheOracle) {
             for (const Reciprocal kind : kReciprocals) {
               SCOPED_TRACE(fmt::format("{} n {} blocksize {} {} fill {} reciprocal {}", to_string(type), count,
                                        blocksize, torch_name(dtype), static_cast<int>(fill), static_cast<int>(kind)));
-              QuantizationOptions options;
+              QuantizationOptions options = one_scale_a_block();
               options.quant_type = type;
               options.blocksize = blocksize;
               expect_like_oracle(values, dtype, options, kind);
@@ -84,7 +91,7 @@ TEST(Quantize, ShortTails) {
   for (const QuantType type : kTypes) {
     for (std::size_t count = 1; count <= 67; ++count) {
       SCOPED_TRACE(count);
-      QuantizationOptions options;
+      QuantizationOptions options = one_scale_a_block();
       options.quant_type = type;
       options.blocksize = 32;
       expect_like_oracle(test::random_values(test::Fill::normal, count, generator), DType::bf16, options);
@@ -94,16 +101,16 @@ TEST(Quantize, ShortTails) {
 }
 
 TEST(Quantize, FirstElementIsTheHighNibble) {
-  const Weight4bit weight = quantize_floats({-1.0F, 1.0F, 1.0F}, {});
+  const Weight4bit weight = quantize_floats({-1.0F, 1.0F, 1.0F}, one_scale_a_block());
   EXPECT_EQ(weight.codes, (std::vector<std::uint8_t>{0x0F, 0xF7}));
 }
 
 TEST(Quantize, PartnerOfAnOddLastElementCountsAsZero) {
-  QuantizationOptions fp4;
+  QuantizationOptions fp4 = one_scale_a_block();
   fp4.quant_type = QuantType::fp4;
-  EXPECT_EQ(quantize_floats({1.0F}, {}).codes.at(0), 0xF7);
+  EXPECT_EQ(quantize_floats({1.0F}, one_scale_a_block()).codes.at(0), 0xF7);
   EXPECT_EQ(quantize_floats({1.0F}, fp4).codes.at(0), 0x30);
-  EXPECT_EQ(quantize_floats({0.0F}, {}).codes.at(0), 0x00);
+  EXPECT_EQ(quantize_floats({0.0F}, one_scale_a_block()).codes.at(0), 0x00);
   EXPECT_EQ(quantize_floats({0.0F}, fp4).codes.at(0), 0x00);
 }
 
@@ -136,7 +143,7 @@ TEST(Quantize, SpecialValues) {
   for (const Special& special : cases) {
     SCOPED_TRACE(special.what);
     for (const QuantType type : kTypes) {
-      QuantizationOptions options;
+      QuantizationOptions options = one_scale_a_block();
       options.quant_type = type;
       options.blocksize = 32;
       const Weight4bit weight = quantize_floats(special.block, options);
@@ -148,12 +155,12 @@ TEST(Quantize, SpecialValues) {
 }
 
 TEST(Quantize, NanInAPaddedBlockLeavesTheZerosOfThePadding) {
-  const Weight4bit weight = quantize_floats(std::vector<float>(31, kNan), {});
+  const Weight4bit weight = quantize_floats(std::vector<float>(31, kNan), one_scale_a_block());
   EXPECT_EQ(weight.absmax.at(0), 0.0F);
 }
 
 TEST(Quantize, HalfPrecisionSubnormalsSurvive) {
-  const Weight4bit weight = quantize_floats({0x1p-24F, -0x1p-24F}, {}, DType::f16);
+  const Weight4bit weight = quantize_floats({0x1p-24F, -0x1p-24F}, one_scale_a_block(), DType::f16);
   EXPECT_EQ(weight.absmax.at(0), 0x1p-24F);
   EXPECT_EQ(weight.codes.at(0), 0xF0);
 }
@@ -166,15 +173,15 @@ TEST(Quantize, TheSensitiveHalfPrecisionPair) {
   const float rounded = 1.0F / absmax;
   ASSERT_EQ(oracle::nf4_code(oracle::product(x, rounded)), 1);
   ASSERT_EQ(oracle::nf4_code(oracle::product(x, std::nextafter(rounded, 0.0F))), 2);
-  EXPECT_EQ(code_at(quantize_floats({x, absmax}, {}, DType::f16, Reciprocal::ieee), 0), 1);
+  EXPECT_EQ(code_at(quantize_floats({x, absmax}, one_scale_a_block(), DType::f16, Reciprocal::ieee), 0), 1);
   const int expected = oracle::nf4_code(oracle::product(x, reciprocal(absmax, Reciprocal::gpu)));
-  EXPECT_EQ(code_at(quantize_floats({x, absmax}, {}, DType::f16, Reciprocal::gpu), 0), expected);
+  EXPECT_EQ(code_at(quantize_floats({x, absmax}, one_scale_a_block(), DType::f16, Reciprocal::gpu), 0), expected);
 }
 
 // Every pair of bfloat16 mantissas, the value up to 12 binary orders below absmax, both signs: how many codes depend
 // on the reciprocal.
 int bf16_codes_that_depend_on_the_reciprocal(QuantType type) {
-  QuantizationOptions options;
+  QuantizationOptions options = one_scale_a_block();
   options.quant_type = type;
   options.blocksize = 4096;
   int count = 0;
@@ -239,13 +246,13 @@ TEST(Quantize, InputOfAnyAlignmentAndRank) {
 TEST(Quantize, BadInput) {
   const Tensor tensor(DType::bf16, {7, 2});
   for (const int blocksize : {-64, 0, 1, 16, 48, 63, 8192}) {
-    QuantizationOptions options;
+    QuantizationOptions options = one_scale_a_block();
     options.blocksize = blocksize;
     expect_bad_input({"layer.weight", fmt::format("size {} is", blocksize)},
                      [&] { quantize(tensor.view(), options, "layer.weight"); });
   }
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
-    QuantizationOptions options;
+    QuantizationOptions options = one_scale_a_block();
     options.quant_storage = dtype;  // 14 elements take 7 bytes
     expect_bad_input({"layer.weight", std::string(torch_name(dtype))},
                      [&] { quantize(tensor.view(), options, "layer.weight"); });
