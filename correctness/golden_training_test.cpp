@@ -27,7 +27,7 @@ Trajectory train(const EngineOptions& options) {
     result.losses.push_back(taken.loss);
     result.grad_norms.push_back(taken.grad_norm);
   }
-  const LossSum last = engine->evaluate(batch[0]);
+  const LossSum last = engine->evaluate({batch[0]});
   result.losses.push_back(last.sum / static_cast<double>(last.loss_tokens));
   result.adapter = engine->adapter();
   return result;

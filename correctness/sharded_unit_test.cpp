@@ -23,13 +23,13 @@ void PrintTo(ShardingStrategy strategy, std::ostream* out) {
 namespace qshard::reference {
 namespace {
 
-Unit make_unit(DType storage, const std::vector<std::int64_t>& sizes) {
+Unit make_unit(DType storage, const std::vector<std::int64_t>& sizes, int world_size) {
   std::vector<ModelStage> stages(1);
   stages[0].name = "unit";
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     stages[0].parameters.push_back({"weight" + std::to_string(i), ParameterKind::codes, storage, {sizes[i], 1}});
   }
-  return plan_shards(stages, 1, ShardingStrategy::full_shard).units[0];
+  return plan_shards(stages, world_size, ShardingStrategy::full_shard).units[0];
 }
 
 // All 65,536 16-bit patterns, NaNs of every kind among them, and the same bytes seen as other dtypes.
@@ -56,10 +56,11 @@ TEST_P(ShardedUnitTest, EveryBitSurvivesShardGatherAndLoad) {
                 {"last", ParameterKind::codes, storage, {3, 1}}}};
   const ShardLayout layout = plan_shards(stages, world_size, sharding);
   std::vector<MemoryLedger> ranks(static_cast<std::size_t>(world_size));
-  ShardedUnit unit(layout.units[0], world_size, sharding, ranks);
+  ShardedUnit unit(layout.units[0], sharding, make_process_group(world_size, nullptr), ranks);
   const Slot& slot = layout.units[0].flats[0].slots[1];
   unit.store(0, slot, bytes);
-  EXPECT_EQ(unit.load(0, slot), bytes);
+  const std::vector<std::byte> whole = unit.load(0);
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), whole.begin() + slot.offset));
   unit.gather();
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     const auto seen = unit.gathered(rank)[0].subspan(static_cast<std::size_t>(slot.offset), bytes.size());
@@ -75,14 +76,15 @@ INSTANTIATE_TEST_SUITE_P(StoragesWorldsStrategies, ShardedUnitTest,
                                                           ShardingStrategy::no_shard)));
 
 TEST(ShardedUnit, CountsWhatItHoldsAndFreesWhatItGathered) {
-  const Unit layout = make_unit(DType::u8, {1000, 24});
-  std::vector<MemoryLedger> ranks(1);
-  ShardedUnit unit(layout, 1, ShardingStrategy::full_shard, ranks);
-  const std::int64_t resident = ranks[0].held();
-  EXPECT_EQ(resident, layout.flats[0].shard_bytes);
+  const Unit layout = make_unit(DType::u8, {1000, 24}, 3);
+  std::vector<MemoryLedger> ranks(3);
+  ShardedUnit unit(layout, ShardingStrategy::full_shard, make_process_group(3, nullptr), ranks);
+  const std::int64_t resident = layout.flats[0].shard_bytes;
+  for (const MemoryLedger& rank : ranks) EXPECT_EQ(rank.held(), resident);
   unit.gather();
+  for (const MemoryLedger& rank : ranks) EXPECT_EQ(rank.held(), resident + 3 * resident);
   unit.release();
-  EXPECT_EQ(ranks[0].held(), resident);
+  for (const MemoryLedger& rank : ranks) EXPECT_EQ(rank.held(), resident);
 }
 
 }  // namespace

@@ -148,7 +148,8 @@ void add_fsdp_options(std::vector<RunOption>& options) {
                       "Keep the shards in host memory (needs a GPU)."),
                   integer(
                       "fsdp.world_size", [](auto& c) -> auto& { return c.fsdp.world_size; }, {1, 4096},
-                      "Ranks that the weights are sharded over.")});
+                      "Ranks that the weights are sharded over, all in one process; where a launcher, --ranks or --gpus "
+                      "starts several, their number decides.")});
 }
 
 void add_batch_options(std::vector<RunOption>& options) {
