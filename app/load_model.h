@@ -23,8 +23,8 @@ struct LoadedModel {
 
 /// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or
 /// is empty. With load_adapter false the engine is made for that adapter but its tensors are left for later. Throws
-/// Error(bad_input) where a key of the configuration contradicts the adapter. Collective over `link`, which must outlive
-/// the engine; nullptr: this process holds all ranks.
+/// Error(bad_input) where a key of the configuration contradicts the adapter. Collective over `link`, which must
+/// outlive the engine; nullptr: this process holds all ranks.
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter = true,
                        RankLink* link = nullptr);
 

@@ -1,11 +1,14 @@
 #include "app/local_launcher.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <fstream>
+#include <iterator>
 #include <random>
 #include <string>
 #include <thread>
@@ -17,7 +20,6 @@
 #include <unistd.h>
 
 #include "core/base/error.h"
-#include "core/base/file.h"
 
 namespace qshard {
 namespace {
@@ -28,7 +30,8 @@ constexpr int kSignalBase = 128;
 constexpr std::chrono::seconds kGrace{8};  // for the survivors of a failure to end by themselves
 
 std::vector<std::string> own_arguments() {
-  const std::string text = read_file("/proc/self/cmdline");
+  std::ifstream file("/proc/self/cmdline");
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
   std::vector<std::string> arguments;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\0', begin), text.size());

@@ -105,10 +105,11 @@ TEST_P(Processes, ChangeNoBit) {
   const auto [processes, local_ranks] = GetParam();
   const auto world = static_cast<std::size_t>(processes * local_ranks);
   std::vector<Results> got(world);
-  const auto errors = run_ranks_as_threads(processes, [&, local = static_cast<std::size_t>(local_ranks)](RankLink& link) {
-    const ProcessGroup group = make_process_group(static_cast<int>(world), &link);
-    for (std::size_t i = 0; i < local; ++i) got[group.first_rank() + i] = run_collectives(group, i);
-  });
+  const auto errors =
+      run_ranks_as_threads(processes, [&, local = static_cast<std::size_t>(local_ranks)](RankLink& link) {
+        const ProcessGroup group = make_process_group(static_cast<int>(world), &link);
+        for (std::size_t i = 0; i < local; ++i) got[group.first_rank() + i] = run_collectives(group, i);
+      });
   for (const std::string& error : errors) EXPECT_EQ(error, "");
   for (std::size_t rank = 0; rank < world; ++rank) {
     EXPECT_TRUE(got[rank] == run_collectives(one_process(world), rank)) << "rank " << rank;

@@ -26,7 +26,8 @@ using testing::HasSubstr;
 using Variables = std::vector<std::pair<std::string, std::string>>;
 
 constexpr int kRanks = 3;
-const std::vector<std::string> kMpirun{"mpirun", "--allow-run-as-root", "--oversubscribe", "-n", std::to_string(kRanks)};
+const std::vector<std::string> kMpirun{"mpirun", "--allow-run-as-root", "--oversubscribe", "-n",
+                                       std::to_string(kRanks)};
 
 bool has_mpirun() {
   return std::system("command -v mpirun >/dev/null 2>&1") == 0;
@@ -120,8 +121,8 @@ TEST_F(Launch, EveryLauncherGivesTheBitsOfOneProcess) {
   expect_same("own", "alone");
 
   run_ranks("srun", 3, [&](int rank) {
-    return Variables{{"SLURM_PROCID", std::to_string(rank)}, {"SLURM_NTASKS", "3"},
-                     {"SLURM_LOCALID", std::to_string(rank)}, {"SLURM_STEP_ID", "0"},
+    return Variables{{"SLURM_PROCID", std::to_string(rank)},       {"SLURM_NTASKS", "3"},
+                     {"SLURM_LOCALID", std::to_string(rank)},      {"SLURM_STEP_ID", "0"},
                      {"SLURM_JOB_ID", std::to_string(::getpid())}, {"SLURM_NNODES", "1"}};
   });
   expect_same("srun", "alone");
@@ -175,7 +176,8 @@ TEST_F(Launch, ARunGoesOnAtAnotherWorldSize) {
                                                         "--training.lr_scheduler_type", "constant"}),
                      log("second"));
   ASSERT_EQ(two.wait(), 0) << two.output();
-  RunningProgram whole(with(arguments("constant", 6, 3, 2), {"--training.lr_scheduler_type", "constant"}), log("third"));
+  RunningProgram whole(with(arguments("constant", 6, 3, 2), {"--training.lr_scheduler_type", "constant"}),
+                       log("third"));
   ASSERT_EQ(whole.wait(), 0) << whole.output();
   const auto expected = timeless_metrics(directory_ / "constant" / "metrics.jsonl");
   const auto moved = timeless_metrics(directory_ / "moved" / "metrics.jsonl");
@@ -239,9 +241,9 @@ class KilledRanks : public Launch {
     const auto missing = [&] { return std::min({kills.step, kills.save, kills.evaluation}) < wanted; };
     for (int attempt = 0; missing() && attempt < 40 * wanted; ++attempt) {
       const std::string output = "run" + std::to_string(runs);
-      RunningProgram program(with(with(arguments(output, kSteps, kRanks), more),
-                                  {"--training.resume_from_checkpoint", "true"}),
-                             log(output), {}, launcher);
+      RunningProgram program(
+          with(with(arguments(output, kSteps, kRanks), more), {"--training.resume_from_checkpoint", "true"}),
+          log(output), {}, launcher);
       wait_for_moment(program, directory_ / output, kills.save < wanted && attempt % 2 == 0, generator);
       const auto ranks = ranks_of(program.process());
       if (ranks.size() == kRanks && program.running()) {
@@ -279,7 +281,8 @@ class KilledRanks : public Launch {
   static void wait_for_moment(RunningProgram& program, const fs::path& output, bool in_save, std::mt19937& generator) {
     while (program.running() && list_checkpoints(output).empty()) std::this_thread::sleep_for(milliseconds(5));
     std::this_thread::sleep_for(milliseconds(generator() % 1500));
-    while (in_save && program.running() && !is_saving(output)) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    while (in_save && program.running() && !is_saving(output))
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
 
   static void expect_failure_told(const std::string& output, int victim, int code, bool own_launcher) {
@@ -306,7 +309,8 @@ TEST_F(KilledRanks, EndAllProcessesOfMpirun) {
   if (!has_mpirun()) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
   constexpr std::int64_t kSteps = 10'000;
   RunningProgram program(arguments("mpi", kSteps, kRanks), log("mpi"), {}, kMpirun);
-  while (program.running() && list_checkpoints(directory_ / "mpi").empty()) std::this_thread::sleep_for(milliseconds(20));
+  while (program.running() && list_checkpoints(directory_ / "mpi").empty())
+    std::this_thread::sleep_for(milliseconds(20));
   const auto ranks = ranks_of(program.process());
   ASSERT_EQ(ranks.size(), 3U) << program.output();
   const auto begin = steady_clock::now();

@@ -59,8 +59,12 @@ TEST(RankInfo, WithoutALauncherThereIsOneProcess) {
 }
 
 TEST(RankInfo, OwnLauncher) {
-  const RankInfo info = read({{"QSHARD_RANK", "2"}, {"QSHARD_WORLD_SIZE", "3"}, {"QSHARD_LOCAL_RANK", "2"},
-                              {"QSHARD_JOB", "77-abc"}, {"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "1"}});
+  const RankInfo info = read({{"QSHARD_RANK", "2"},
+                              {"QSHARD_WORLD_SIZE", "3"},
+                              {"QSHARD_LOCAL_RANK", "2"},
+                              {"QSHARD_JOB", "77-abc"},
+                              {"OMPI_COMM_WORLD_RANK", "0"},
+                              {"OMPI_COMM_WORLD_SIZE", "1"}});
   EXPECT_EQ(info.launcher, Launcher::own);
   EXPECT_EQ(info.rank, 2);
   EXPECT_EQ(info.world_size, 3);

@@ -65,10 +65,10 @@ TEST(RankLink, BroadcastsFromAnyRank) {
   }));
 }
 
-// 32 MiB each way at once: more than any socket holds, so that ranks which sent before they received would never end.
+// 4 MiB each way at once: more than any socket holds, so that ranks which sent before they received would never end.
 TEST(RankLink, ExchangesLargeBuffersBothWays) {
   expect_no_errors(run_ranks_as_threads(3, [](RankLink& link) {
-    constexpr std::size_t kSize = 32 << 20;
+    constexpr std::size_t kSize = 4 << 20;
     const auto seed = [](int from, int to) { return static_cast<unsigned>(from * 10 + to); };
     std::vector<std::vector<std::byte>> sent(3);
     std::vector<std::vector<std::byte>> received(3, std::vector<std::byte>(kSize, std::byte{0xAA}));
@@ -107,7 +107,7 @@ TEST(RankLink, MeetsOverTcp) {
   const int port = listening_port(listen_at({"127.0.0.1", 0, ""}));  // free just now
   std::vector<std::string> errors(3);
   std::vector<std::thread> threads;
-  for (int rank = 2; rank >= 0; --rank) {
+  for (int rank = 0; rank < 3; ++rank) {
     threads.emplace_back([&, rank] {
       try {
         RankInfo info = local_rank_info(rank, 3, "job");
@@ -121,11 +121,12 @@ TEST(RankLink, MeetsOverTcp) {
         errors[static_cast<std::size_t>(rank)] = error.what();
       }
     });
+    if (rank > 0) continue;
+    // Something else that connects and talks nonsense is not counted.
+    const auto soon = steady_clock::now() + milliseconds(10'000);
+    const Socket stranger = connect_to({"127.0.0.1", port, ""}, soon);
+    send_all(stranger, random_bytes(9, 100), soon);
   }
-  // Something else that connects, and says nothing or nonsense, is not counted.
-  const auto soon = steady_clock::now() + milliseconds(5000);
-  const Socket nonsense = connect_to({"127.0.0.1", port, ""}, soon);
-  send_all(nonsense, random_bytes(9, 100), soon);
   for (std::thread& thread : threads) thread.join();
   expect_no_errors(errors);
 }
@@ -228,19 +229,15 @@ TEST(RankLink, OtherVersionsAreRefusedOnAllRanks) {
 }
 
 TEST(RankLink, OtherWorldSizesAreRefusedOnAllRanks) {
-  for (const std::string& error : connect_with([](RankInfo& info, auto&) { info.world_size = 4; })) {
+  for (const std::string& error : connect_with([](RankInfo&info, auto&) { info.world_size = 4; })) {
     EXPECT_THAT(error, HasSubstr("counts 4 ranks, but rank 0 counts 3"));
   }
 }
 
 TEST(RankLink, TwoClaimsOfOneRankAreRefused) {
-  const auto errors = connect_with([](RankInfo& info, auto&) { info.rank = 1; });
-  EXPECT_THAT(errors[0], HasSubstr("two processes claim rank 1"));
-  EXPECT_TRUE(errors[1].find("cannot listen at") != std::string::npos ||
-              errors[2].find("cannot listen at") != std::string::npos ||
-              errors[1].find("two processes claim rank 1") != std::string::npos)
-      << errors[1] << "\n"
-      << errors[2];
+  for (const std::string& error : connect_with([](RankInfo&info, auto&) { info.rank = 1; })) {
+    EXPECT_THAT(error, HasSubstr("two processes claim rank 1"));
+  }
 }
 
 TEST(RankLink, TwoClaimsOfRankZeroAreRefused) {
@@ -329,8 +326,9 @@ TEST(RankLink, AKilledRankEndsTheOthersWithNumberAndReason) {
   EXPECT_EQ(ranks.wait(1), 128 + SIGKILL);
   for (const int rank : {0, 2}) {
     EXPECT_EQ(ranks.wait(rank), 4);
-    EXPECT_THAT(ranks.error(rank), HasSubstr("rank 1 (process "));
-    EXPECT_THAT(ranks.error(rank), HasSubstr("ended during step 7"));
+    const std::string error = ranks.error(rank);
+    EXPECT_THAT(error, HasSubstr("rank 1 (process "));
+    EXPECT_THAT(error, HasSubstr("ended during step 7"));
   }
   EXPECT_LT(steady_clock::now() - begin, milliseconds(5000));
 }

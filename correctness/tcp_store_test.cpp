@@ -38,8 +38,11 @@ TEST(TcpStore, AKeyThatNeverComesIsAnError) {
 
 TEST(TcpStore, ASomethingElseIsNotTakenForAStore) {
   const Socket silent = listen_at({"127.0.0.1", 0, ""});
-  EXPECT_THAT([&] { TcpStore::connect({"127.0.0.1", listening_port(silent), ""}, in(300)); },
-              testing::ThrowsMessage<Error>(HasSubstr("does not answer as the store of torchrun does")));
+  EXPECT_THAT(
+      [&] {
+        TcpStore::connect({"127.0.0.1", listening_port(silent), ""}, in(300));
+      },
+      testing::ThrowsMessage<Error>(HasSubstr("does not answer as the store of torchrun does")));
 }
 
 }  // namespace

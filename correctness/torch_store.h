@@ -12,8 +12,8 @@
 
 namespace qshard {
 
-/// The store that torchrun's agent serves, as far as its clients here need it: VALIDATE 0, SET 1, GET 3, WAIT 6, PING 13.
-/// One thread a client.
+/// The store that torchrun's agent serves, as far as its clients here need it: VALIDATE 0, SET 1, GET 3, WAIT 6,
+/// PING 13. One thread a client.
 class TorchStore {
  public:
   TorchStore() : listener_(listen_at({"127.0.0.1", 0, ""})), thread_([this] { accept_clients(); }) {}

@@ -9,9 +9,9 @@
 
 namespace qshard::reference {
 
-/// One buffer for each rank of this process, in rank order. The collectives are what NCCL's do, as plain copies and sums,
-/// over the link between the processes where the group has more than one. How the ranks are dealt to processes changes no
-/// bit: sums are added in rank order, starting from 0.
+/// One buffer for each rank of this process, in rank order. The collectives are what NCCL's do, as plain copies and
+/// sums, over the link between the processes where the group has more than one. How the ranks are dealt to processes
+/// changes no bit: sums are added in rank order, starting from 0.
 template <typename T>
 using RankBuffers = std::vector<std::span<T>>;
 
@@ -20,8 +20,8 @@ using RankBuffers = std::vector<std::span<T>>;
 void all_gather(const ProcessGroup& group, const RankBuffers<const std::byte>& shards,
                 const RankBuffers<std::byte>& gathered);
 
-/// For rank r of this process: its shard [i] = sum over all ranks of their full[r * n + i], added in rank order in float.
-/// full buffers have world_size * n elements, shards n.
+/// For rank r of this process: its shard [i] = sum over all ranks of their full[r * n + i], added in rank order in
+/// float. full buffers have world_size * n elements, shards n.
 void reduce_scatter(const ProcessGroup& group, const RankBuffers<const float>& full, const RankBuffers<float>& shards);
 
 /// Every buffer becomes the sum of those of all ranks, added in rank order.

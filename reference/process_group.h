@@ -4,8 +4,8 @@
 
 namespace qshard::reference {
 
-/// Which ranks this process holds, and how it reaches the others. All processes hold equally many: process p of the link
-/// has ranks p * local_ranks up to (p + 1) * local_ranks.
+/// Which ranks this process holds, and how it reaches the others. All processes hold equally many: process p of the
+/// link has ranks p * local_ranks up to (p + 1) * local_ranks.
 struct ProcessGroup {
   std::size_t local_ranks = 1;
   RankLink* link = nullptr;  // nullptr: this process holds all ranks

@@ -9,8 +9,9 @@
 
 namespace qshard::reference {
 
-/// Gradients and AdamW state of the adapters, each rank of this process holding those of its own shards (whole ones under
-/// NO_SHARD). Gradients are summed and kept in float; exp_avg and exp_avg_sq are rounded to the adapter's dtype when stored.
+/// Gradients and AdamW state of the adapters, each rank of this process holding those of its own shards (whole ones
+/// under NO_SHARD). Gradients are summed and kept in float; exp_avg and exp_avg_sq are rounded to the adapter's dtype
+/// when stored.
 class ShardedOptimizer {
  public:
   ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,

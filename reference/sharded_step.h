@@ -11,16 +11,17 @@
 namespace qshard::reference {
 
 /// One forward and backward pass of the ranks of this process in lockstep, unit by unit: gather a stage on every rank,
-/// let every rank compute with it, release it. Collective: the other processes do the same at the same time. FULL_SHARD releases after each use, SHARD_GRAD_OP after the backward pass.
+/// let every rank compute with it, release it. Collective: the other processes do the same at the same time. FULL_SHARD
+/// releases after each use, SHARD_GRAD_OP after the backward pass.
 class ShardedStep {
  public:
   ShardedStep(const ModelConfig& config, const EngineOptions& options, ShardedWeights& weights,
               std::vector<MemoryLedger>& ranks);
 
-  /// Adds the gradients of gradient_scale * (sum of the losses of all ranks' batches) to `optimizer`; returns the summed
-  /// loss of each rank of this process, not scaled. batches[rank] may be empty. `step` keys dropout.
+  /// Adds the gradients of gradient_scale * (sum of the losses of all ranks' batches) to `optimizer`; returns the
+  /// summed loss of each rank of this process, not scaled. batches[rank] may be empty. `step` keys dropout.
   std::vector<double> forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale, std::int64_t step,
-                          ShardedOptimizer& optimizer);
+                                       ShardedOptimizer& optimizer);
 
   /// Summed loss of each rank's batch without dropout or gradients.
   std::vector<double> forward_loss(const std::vector<TokenBatch>& batches);
