@@ -59,8 +59,8 @@ TEST_P(ShardedUnitTest, EveryBitSurvivesShardGatherAndLoad) {
   ShardedUnit unit(layout.units[0], sharding, make_process_group(world_size, nullptr), ranks);
   const Slot& slot = layout.units[0].flats[0].slots[1];
   unit.store(0, slot, bytes);
-  const std::vector<std::byte> whole = unit.load(0);
-  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), whole.begin() + slot.offset));
+  const std::vector<std::byte> gathered = unit.load(0);
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), gathered.begin() + slot.offset));
   unit.gather();
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     const auto seen = unit.gathered(rank)[0].subspan(static_cast<std::size_t>(slot.offset), bytes.size());
