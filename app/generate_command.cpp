@@ -32,17 +32,22 @@ Json request_of(const GenerateArguments& arguments) {
 std::vector<std::int32_t> generate_tokens(TrainingEngine& engine, const GenerateArguments& arguments,
                                           const TextTokens::Prompts& prompts, std::int64_t positions,
                                           Progress& progress) {
-  std::vector<std::int32_t> tokens = prompts.ids.at(0);
-  const std::size_t prompt_tokens = tokens.size();
+  const std::vector<std::int32_t>& prompt = prompts.ids.at(0);
+  const std::int64_t most = std::min(arguments.max_new_tokens, positions - std::ssize(prompt));
+  std::vector<std::int32_t> tokens;
+  if (most <= 0) return tokens;
+  const auto decoder = engine.make_decoder(1, std::ssize(prompt) + most);
   Sampler sampler(arguments.sampling);
-  for (std::int64_t i = 0; i < arguments.max_new_tokens; ++i) {
-    if (static_cast<std::int64_t>(tokens.size()) >= positions) break;
-    const std::int32_t next = sampler.next(engine.next_token_logits(tokens));
+  TokenLogits logits = decoder->start(std::span(&prompt, 1));
+  while (true) {
+    const std::int32_t next = sampler.next(logits.row(0));
     if (std::ranges::find(prompts.stop_ids, next) != prompts.stop_ids.end()) break;
     tokens.push_back(next);
-    progress.show(fmt::format("token {} of {}", i + 1, arguments.max_new_tokens));
+    progress.show(fmt::format("token {} of {}", tokens.size(), arguments.max_new_tokens));
+    if (std::ssize(tokens) == most) break;
+    logits = decoder->next(std::span(&next, 1));
   }
-  return {tokens.begin() + static_cast<std::ptrdiff_t>(prompt_tokens), tokens.end()};
+  return tokens;
 }
 
 RunConfig model_config(const GenerateArguments& arguments) {

@@ -15,11 +15,14 @@ std::filesystem::path prepared_file(const RunConfig& config, const std::string& 
 
 }  // namespace
 
-PreparedDataset load_dataset(const RunConfig& config, const ModelConfig& model, const std::string& key,
+PreparedDataset load_dataset(const RunConfig& config, const ModelConfig& model, const std::string& key, RankLink& link,
                              Progress& progress) {
   const std::string& path = key == "dataset.path" ? config.dataset.path : config.dataset.eval_path;
   if (path.empty()) fail_input("{} is missing: give a JSONL file or a prepared safetensors file", key);
-  PreparedDataset dataset = load_prepared_dataset(prepared_file(config, path, progress));
+  if (!link.is_first()) link.barrier();
+  const std::filesystem::path prepared = prepared_file(config, path, progress);
+  if (link.is_first()) link.barrier();
+  PreparedDataset dataset = load_prepared_dataset(prepared);
   check_vocabulary(dataset, model.vocab_size, path);
   const std::int64_t rows = dataset.rows();
   const RowLimits limits = limit_rows(dataset, config.training.max_length);

@@ -55,17 +55,17 @@ EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
   return options;
 }
 
-LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter) {
+LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link) {
   HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
-    auto engine = reference::make_sharded_engine(checkpoint, options);
+    auto engine = reference::make_sharded_engine(checkpoint, options, link);
     return {std::move(checkpoint), options, new_adapter_config(config), std::move(engine)};
   }
   PeftAdapter saved = read_adapter(adapter, checkpoint.config());
   check_agrees(config, saved.config);
   const EngineOptions options = resolve_options(config, checkpoint.config(), saved.config);
-  auto engine = reference::make_sharded_engine(checkpoint, options);
+  auto engine = reference::make_sharded_engine(checkpoint, options, link);
   if (load_adapter) engine->load_adapter(saved.tensors);
   saved.config.lora_dropout = options.lora.dropout;
   return {std::move(checkpoint), options, std::move(saved.config), std::move(engine)};

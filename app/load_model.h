@@ -6,6 +6,7 @@
 
 #include "core/formats/adapter_config.h"
 #include "core/formats/hf_checkpoint.h"
+#include "core/launch/rank_link.h"
 #include "core/run/engine_options.h"
 #include "core/run/run_config.h"
 #include "core/training/training_engine.h"
@@ -22,8 +23,10 @@ struct LoadedModel {
 
 /// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or
 /// is empty. With load_adapter false the engine is made for that adapter but its tensors are left for later. Throws
-/// Error(bad_input) where a key of the configuration contradicts the adapter.
-LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter = true);
+/// Error(bad_input) where a key of the configuration contradicts the adapter. Collective over `link`, which must
+/// outlive the engine; nullptr: this process holds all ranks.
+LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter = true,
+                       RankLink* link = nullptr);
 
 /// The engine's options for a model and an adapter, without reading any weight.
 EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,

@@ -40,6 +40,8 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
     return 0;
   } catch (const CLI::Success& wanted) {  // --help, --version
     return app.exit(wanted);
+  } catch (const CLI::RuntimeError& ended) {  // the processes that the command started
+    return ended.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return report(qshard::ExitCode::bad_input, usage_message(app, error, argc, argv));
   } catch (const qshard::Error& error) {

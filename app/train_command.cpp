@@ -7,6 +7,7 @@
 #include "app/load_dataset.h"
 #include "app/load_model.h"
 #include "app/run_context.h"
+#include "app/run_on_ranks.h"
 #include "core/base/error.h"
 #include "core/formats/hf_config.h"
 #include "core/formats/peft_adapter.h"
@@ -15,9 +16,14 @@
 namespace qshard {
 namespace {
 
-std::int64_t trainable_parameters(const TrainingEngine& engine) {
+std::int64_t trainable_parameters(const ShardLayout& layout) {
   std::int64_t count = 0;
-  for (const auto& [name, tensor] : engine.adapter()) count += element_count(tensor.shape());
+  for (const Unit& unit : layout.units) {
+    for (const Flat& flat : unit.flats) {
+      if (!flat.trainable) continue;
+      for (const Slot& slot : flat.slots) count += element_count(slot.parameter.shape);
+    }
+  }
   return count;
 }
 
@@ -39,7 +45,7 @@ void print_plan(const RunConfig& config, const LoadedModel& model, const Prepare
   progress.print(fmt::format("Adapter  {}r {}, alpha {}: {} trainable parameters",
                              config.adapter_name_or_path.empty() ? "" : config.adapter_name_or_path + ", ",
                              model.adapter_config.r, model.adapter_config.lora_alpha,
-                             trainable_parameters(*model.engine)));
+                             trainable_parameters(model.engine->layout())));
   progress.print(fmt::format("Steps    {} of {} rows ({} a rank x {} accumulated x {} ranks)",
                              total_steps(config, train), config.rows_per_step(), training.per_device_train_batch_size,
                              training.gradient_accumulation_steps, config.fsdp.world_size));
@@ -47,12 +53,12 @@ void print_plan(const RunConfig& config, const LoadedModel& model, const Prepare
     progress.print(fmt::format("  note: training.max_length {} is beyond the model's {} positions", training.max_length,
                                llama.max_position_embeddings));
   }
-  std::string layout = model.engine->describe_layout();
+  std::string layout = describe(model.engine->layout());
   while (layout.ends_with('\n')) layout.pop_back();
   progress.print("Shards   " + layout);
 }
 
-void print_summary(const RunConfig& config, const LoadedModel& model, const TrainingSummary& summary,
+void print_summary(const RunConfig& config, const TrainingSummary& summary, const std::vector<std::int64_t>& peaks,
                    Progress& progress) {
   const std::string& output = config.training.output_dir;
   const double tokens_per_second = static_cast<double>(summary.tokens) / std::max(summary.train_seconds, 1e-9);
@@ -62,7 +68,6 @@ void print_summary(const RunConfig& config, const LoadedModel& model, const Trai
     progress.print(fmt::format("Loss     {:.4f} before, {:.4f} after (evaluation data)", *summary.loss_before,
                                *summary.loss_after));
   }
-  const auto peaks = model.engine->peak_bytes_by_rank();
   progress.print(fmt::format("Memory   at most {} a rank; the process {}",
                              format_bytes(static_cast<double>(*std::ranges::max_element(peaks))),
                              format_bytes(process_peak_bytes())));
@@ -74,25 +79,30 @@ void print_summary(const RunConfig& config, const LoadedModel& model, const Trai
                              example_prompt_arguments(config.dataset.eval_path)));
 }
 
-void train(const RunConfig& config, const std::string& command) {
-  Progress progress(stdout);
-  OutputDirectory output = open_output_directory(config.training);
+void train(const RunConfig& config, const std::string& command, RankLink& link) {
+  Progress progress(link.is_first() ? stdout : nullptr);
+  OutputDirectory output;  // rank 0 alone writes into it
+  if (link.is_first()) output = open_output_directory(config.training);
   for (const std::string& note : output.notes) progress.print(note);
   const ModelConfig llama = read_hf_config(std::filesystem::path(config.model_name_or_path) / "config.json");
-  const PreparedDataset train_rows = load_dataset(config, llama, "dataset.path", progress);
+  const PreparedDataset train_rows = load_dataset(config, llama, "dataset.path", link, progress);
   std::optional<PreparedDataset> eval_rows;
-  if (!config.dataset.eval_path.empty()) eval_rows = load_dataset(config, llama, "dataset.eval_path", progress);
+  if (!config.dataset.eval_path.empty()) eval_rows = load_dataset(config, llama, "dataset.eval_path", link, progress);
 
   progress.show("loading the model");
-  const LoadedModel model = load_model(config, config.adapter_name_or_path);
+  link.set_activity("the loading of the model");
+  const LoadedModel model = load_model(config, config.adapter_name_or_path, true, &link);
   print_plan(config, model, train_rows, progress);
   const SaveAdapter save = [&](const std::filesystem::path& directory, const NamedTensors& tensors) {
     write_adapter(directory, model.adapter_config, tensors);
   };
   const PreparedDataset* eval = eval_rows ? &*eval_rows : nullptr;
   const RunContext context = run_context(config, model, command);
-  TrainingJob job{config, *model.engine, train_rows, eval, output, save, progress, context};
-  print_summary(config, model, run_training(job), progress);
+  TrainingJob job{config, *model.engine, train_rows, eval, output, save, progress, context, &link};
+  tell_failures(link, [&] {
+    const TrainingSummary summary = run_training(job);
+    print_summary(config, summary, model.engine->peak_bytes_by_rank(), progress);
+  });
 }
 
 }  // namespace
@@ -103,9 +113,13 @@ void add_train_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "QLoRA fine-tuning, sharded over ranks");
   command->add_option("CONFIG", *path, "Run configuration (YAML); any of its keys can be given as an option too")
       ->required();
+  const auto launch = add_launch_options(*command);
   add_config_options(*command, overrides, {});
-  command->callback(
-      [path, overrides] { train(load_run_config(*path, *overrides), training_command(*path, *overrides)); });
+  command->callback([path, overrides, launch] {
+    run_on_ranks(*launch, load_run_config(*path, *overrides), [&](const RunConfig& config, RankLink& link) {
+      train(config, training_command(*path, *overrides), link);
+    });
+  });
 }
 
 }  // namespace qshard

@@ -43,19 +43,24 @@ class FakeEngine : public TrainingEngine {
     return result;
   }
 
-  LossSum evaluate(const TokenBatch& batch) override {
-    const std::int64_t tokens = count_loss_tokens(batch);
+  LossSum evaluate(const std::vector<TokenBatch>& batches) override {
+    std::int64_t tokens = 0;
+    for (const TokenBatch& batch : batches) tokens += count_loss_tokens(batch);
     return {loss() * static_cast<double>(tokens), tokens};
   }
 
-  std::vector<float> next_token_logits(const std::vector<std::int32_t>&) override { return {0.0F, 1.0F}; }
+  std::unique_ptr<Decoder> make_decoder(std::int64_t, std::int64_t) override { return nullptr; }
 
-  [[nodiscard]] NamedTensors adapter() const override { return {{"values", adapter_}}; }
+  [[nodiscard]] int first_rank() const override { return 0; }
+  [[nodiscard]] int local_ranks() const override { return 1; }
+  [[nodiscard]] int world_size() const override { return 1; }
+
+  [[nodiscard]] NamedTensors adapter() override { return {{"values", adapter_}}; }
   void load_adapter(const NamedTensors& tensors) override { adapter_ = tensors.at("values"); }
-  [[nodiscard]] NamedTensors optimizer_state() const override { return {{"values.exp_avg", momentum_}}; }
+  [[nodiscard]] NamedTensors optimizer_state() override { return {{"values.exp_avg", momentum_}}; }
   void load_optimizer_state(const NamedTensors& tensors) override { momentum_ = tensors.at("values.exp_avg"); }
-  [[nodiscard]] std::vector<std::int64_t> peak_bytes_by_rank() const override { return {32}; }
-  [[nodiscard]] std::string describe_layout() const override { return "one unit of four floats"; }
+  [[nodiscard]] std::vector<std::int64_t> peak_bytes_by_rank() override { return {32}; }
+  [[nodiscard]] const ShardLayout& layout() const override { return layout_; }
 
  private:
   [[nodiscard]] double loss() const {
@@ -64,6 +69,7 @@ class FakeEngine : public TrainingEngine {
     return sum;
   }
 
+  ShardLayout layout_;
   Tensor adapter_{DType::f32, {4}};
   Tensor momentum_{DType::f32, {4}};
 };

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -14,11 +15,16 @@
 
 namespace qshard {
 
-/// The built qshard program with these arguments, its outputs going to `log`.
+/// The built qshard program with these arguments, its outputs going to `log`. `variables` are added to its environment,
+/// and the words of `launcher`, if any, stand in front of the program's name.
 class RunningProgram {
  public:
-  RunningProgram(std::vector<std::string> arguments, std::filesystem::path log) : log_(std::move(log)) {
+  RunningProgram(std::vector<std::string> arguments, std::filesystem::path log,
+                 const std::vector<std::pair<std::string, std::string>>& variables = {},
+                 const std::vector<std::string>& launcher = {})
+      : log_(std::move(log)) {
     arguments.insert(arguments.begin(), QSHARD_PROGRAM);
+    arguments.insert(arguments.begin(), launcher.begin(), launcher.end());
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
@@ -28,7 +34,8 @@ class RunningProgram {
     const int file = ::open(log_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     ::dup2(file, STDOUT_FILENO);
     ::dup2(file, STDERR_FILENO);
-    ::execv(argv[0], argv.data());
+    for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
+    ::execvp(argv[0], argv.data());
     ::_exit(127);
   }
   RunningProgram(const RunningProgram&) = delete;
@@ -36,6 +43,8 @@ class RunningProgram {
   ~RunningProgram() {
     if (running()) kill();
   }
+
+  [[nodiscard]] pid_t process() const { return process_; }
 
   [[nodiscard]] bool running() {
     if (process_ > 0 && ::waitpid(process_, &status_, WNOHANG) == process_) process_ = 0;

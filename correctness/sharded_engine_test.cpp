@@ -179,7 +179,7 @@ TEST(ShardedEngine, FirstStepWithZeroBHasTheBasesLossAndNoGradientForA) {
   const auto engine = make_sharded_engine(HfCheckpoint::open(golden_llama() / "base"), options);
   const NamedTensors before = engine->adapter();
   const TokenBatch batch = golden_batches(1)[0];
-  const LossSum base = engine->evaluate(batch);
+  const LossSum base = engine->evaluate({batch});
   const StepResult first = engine->train_step({{batch}}, kGoldenLearningRate, 1);
   EXPECT_EQ(first.loss, base.sum / static_cast<double>(base.loss_tokens));
   const NamedTensors state = engine->optimizer_state();

@@ -56,10 +56,11 @@ TEST_P(ShardedUnitTest, EveryBitSurvivesShardGatherAndLoad) {
                 {"last", ParameterKind::codes, storage, {3, 1}}}};
   const ShardLayout layout = plan_shards(stages, world_size, sharding);
   std::vector<MemoryLedger> ranks(static_cast<std::size_t>(world_size));
-  ShardedUnit unit(layout.units[0], world_size, sharding, ranks);
+  ShardedUnit unit(layout.units[0], sharding, make_process_group(world_size, nullptr), ranks);
   const Slot& slot = layout.units[0].flats[0].slots[1];
   unit.store(0, slot, bytes);
-  EXPECT_EQ(unit.load(0, slot), bytes);
+  const std::vector<std::byte> gathered = unit.load(0);
+  EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), gathered.begin() + slot.offset));
   unit.gather();
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     const auto seen = unit.gathered(rank)[0].subspan(static_cast<std::size_t>(slot.offset), bytes.size());
@@ -78,7 +79,7 @@ TEST(ShardedUnit, CountsWhatItHoldsAndFreesWhatItGathered) {
   constexpr int kWorldSize = 3;
   const Unit layout = make_unit(DType::u8, {1000, 24}, kWorldSize);
   std::vector<MemoryLedger> ranks(kWorldSize);
-  ShardedUnit unit(layout, kWorldSize, ShardingStrategy::full_shard, ranks);
+  ShardedUnit unit(layout, ShardingStrategy::full_shard, make_process_group(kWorldSize, nullptr), ranks);
   const auto expect_held = [&](std::int64_t bytes) {
     for (const MemoryLedger& rank : ranks) EXPECT_EQ(rank.held(), bytes);
   };
@@ -97,7 +98,7 @@ TEST(ShardedUnit, CountsWhatItHoldsAndFreesWhatItGathered) {
 TEST(ShardedUnit, AReplicatedUnitGathersAndFreesNothing) {
   const Unit layout = make_unit(DType::u8, {1000, 24}, 1);
   std::vector<MemoryLedger> ranks(2);
-  ShardedUnit unit(layout, 2, ShardingStrategy::no_shard, ranks);
+  ShardedUnit unit(layout, ShardingStrategy::no_shard, make_process_group(2, nullptr), ranks);
   unit.gather();
   EXPECT_EQ(ranks[1].held(), layout.flats[0].shard_bytes);
   unit.release();

@@ -21,7 +21,7 @@ std::size_t terminal_columns(std::FILE* out) {
 
 }  // namespace
 
-Progress::Progress(std::FILE* out) : out_(out), live_(isatty(fileno(out)) == 1) {}
+Progress::Progress(std::FILE* out) : out_(out), live_(out != nullptr && isatty(fileno(out)) == 1) {}
 
 Progress::~Progress() {
   clear();
@@ -39,6 +39,7 @@ void Progress::show(std::string_view text) {
 }
 
 void Progress::print(std::string_view text) {
+  if (out_ == nullptr) return;
   clear();
   fmt::print(out_, "{}\n", text);
   std::fflush(out_);

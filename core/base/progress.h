@@ -10,7 +10,7 @@ namespace qshard {
 /// Text for whoever watches a run: lines that stay, and on a terminal one live line below them.
 class Progress {
  public:
-  /// Writes to `out`, with a live line where it is a terminal.
+  /// Writes to `out`, with a live line where it is a terminal; nullptr: writes nothing.
   explicit Progress(std::FILE* out);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

@@ -17,8 +17,7 @@ namespace qshard {
 class ByteWriter {
  public:
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  ByteWriter& number(T value) {
+  requires std::is_trivially_copyable_v<T> ByteWriter& number(T value) {
     return raw({reinterpret_cast<const std::byte*>(&value), sizeof(T)});
   }
   ByteWriter& text(std::string_view text) {
@@ -45,8 +44,7 @@ class ByteReader {
   explicit ByteReader(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   template <typename T>
-    requires std::is_trivially_copyable_v<T>
-  T number() {
+  requires std::is_trivially_copyable_v<T> T number() {
     T value{};
     if (!has(sizeof(T))) return value;
     std::memcpy(&value, bytes_.data(), sizeof(T));

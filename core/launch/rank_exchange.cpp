@@ -45,9 +45,7 @@ struct RankExchange::Transfer {
   std::size_t received = 0;  // header included
   std::span<std::byte> room;
 
-  [[nodiscard]] bool sending() const {
-    return traffic->sends && sent < sizeof(Header) + traffic->outgoing.size();
-  }
+  [[nodiscard]] bool sending() const { return traffic->sends && sent < sizeof(Header) + traffic->outgoing.size(); }
   [[nodiscard]] bool receiving() const {
     return traffic->receives && (received < sizeof(Header) || received < sizeof(Header) + room.size());
   }
@@ -75,8 +73,8 @@ void RankExchange::move(std::vector<Transfer>& transfers) {
     for (Transfer& transfer : transfers) {
       const int events = (transfer.sending() ? POLLOUT : 0) | (transfer.receiving() ? POLLIN : 0);
       if (events == 0) continue;
-      descriptors.push_back({sockets_[static_cast<std::size_t>(transfer.traffic->rank)].descriptor(),
-                             static_cast<short>(events), 0});
+      descriptors.push_back(
+          {sockets_[static_cast<std::size_t>(transfer.traffic->rank)].descriptor(), static_cast<short>(events), 0});
       waiting.push_back(&transfer);
     }
     if (waiting.size() == 1) return;

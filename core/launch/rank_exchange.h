@@ -19,12 +19,12 @@ struct PeerTraffic {
   bool sends = false;
   std::span<const std::byte> outgoing{};
   bool receives = false;
-  std::span<std::byte> incoming{};           // exactly this much, or
+  std::span<std::byte> incoming{};            // exactly this much, or
   std::vector<std::byte>* growing = nullptr;  // as much as there is
 };
 
-/// Moves messages over the data connections, sending and receiving at once on all of them, so that no two ranks wait for
-/// each other's buffers. Each message says which collective it belongs to and how long it is.
+/// Moves messages over the data connections, sending and receiving at once on all of them, so that no two ranks wait
+/// for each other's buffers. Each message says which collective it belongs to and how long it is.
 class RankExchange {
  public:
   /// `sockets`: index = rank, closed for `rank` itself. `watch` must outlive this object.

@@ -108,7 +108,8 @@ std::optional<RankInfo> read_own(const Variables& variables) {
   auto info = read_place(variables, Launcher::own, "QSHARD_RANK", {"QSHARD_WORLD_SIZE"}, "QSHARD_LOCAL_RANK");
   if (!info) return info;
   const auto job = variables.text("QSHARD_JOB");
-  if (!job) fail_input("environment variable QSHARD_RANK is set, but QSHARD_JOB is not; start ranks with --ranks or --gpus");
+  if (!job)
+    fail_input("environment variable QSHARD_RANK is set, but QSHARD_JOB is not; start ranks with --ranks or --gpus");
   info->rendezvous = Rendezvous::local_socket;
   info->job = *job;
   return info;
@@ -118,7 +119,8 @@ std::optional<RankInfo> read_torchrun(const Variables& variables) {
   auto info = read_place(variables, Launcher::torchrun, "RANK", {"WORLD_SIZE"}, "LOCAL_RANK");
   if (!info) return info;
   if (!read_address(variables, *info) && info->world_size > 1) {
-    fail_input("environment variable RANK is set, but MASTER_ADDR and MASTER_PORT are not; the ranks need them to meet");
+    fail_input(
+        "environment variable RANK is set, but MASTER_ADDR and MASTER_PORT are not; the ranks need them to meet");
   }
   if (variables.text_or("TORCHELASTIC_USE_AGENT_STORE", "False") == "True") info->rendezvous = Rendezvous::tcp_store;
   info->job = fmt::format("{}/{}", variables.text_or("TORCHELASTIC_RUN_ID", "none"),
@@ -180,15 +182,15 @@ bool is_srun_step(const Variables& variables) {
 
 std::optional<RankInfo> read_slurm(const Variables& variables) {
   if (!is_srun_step(variables)) return std::nullopt;
-  auto info = read_place(variables, Launcher::slurm, "SLURM_PROCID", {"SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"},
-                         "SLURM_LOCALID");
+  auto info =
+      read_place(variables, Launcher::slurm, "SLURM_PROCID", {"SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}, "SLURM_LOCALID");
   if (!info) return info;
   const std::int64_t job = variables.number("SLURM_JOB_ID").value_or(0);
   info->job = fmt::format("slurm-{}.{}", job, *variables.number("SLURM_STEP_ID"));
   if (read_address(variables, *info)) return info;
   info->rendezvous = Rendezvous::local_socket;
-  const std::int64_t hosts = variables.number("SLURM_STEP_NUM_NODES").value_or(
-      variables.number("SLURM_NNODES").value_or(1));
+  const std::int64_t hosts =
+      variables.number("SLURM_STEP_NUM_NODES").value_or(variables.number("SLURM_NNODES").value_or(1));
   if (hosts == 1) return info;
   const std::string list = variables.text_or("SLURM_STEP_NODELIST", variables.text_or("SLURM_JOB_NODELIST", ""));
   if (list.empty()) {
@@ -207,7 +209,8 @@ std::optional<RankInfo> read_slurm(const Variables& variables) {
 void check_agree(const RankInfo& one, const std::optional<RankInfo>& other) {
   if (!other || (one.rank == other->rank && one.world_size == other->world_size)) return;
   fail_input(
-      "the environment contradicts itself: rank {} of {} by the variables of {}, rank {} of {} by those of {}; unset one "
+      "the environment contradicts itself: rank {} of {} by the variables of {}, rank {} of {} by those of {}; unset "
+      "one "
       "set of them",
       one.rank, one.world_size, to_string(one.launcher), other->rank, other->world_size, to_string(other->launcher));
 }

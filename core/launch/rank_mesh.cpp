@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint64_t kMagic = 0x3130'6472'6168'7371;  // "qshard01": the protocol's version too
 constexpr std::uint32_t kLongestMessage = 1 << 20;
 constexpr std::chrono::seconds kHelloLimit{5};  // for a connection to say who it is
+constexpr std::chrono::seconds kLateLimit{2};   // for ranks that come after the meeting has failed
 
 enum class Channel : std::uint8_t { data, watch };
 
@@ -176,7 +177,8 @@ class Meeting {
       while (!missing().empty()) {
         Socket socket = accept_from(listener_, deadline_);
         if (!socket.is_open()) {
-          fail(ExitCode::rank_failed, "rank 0 waited in vain for rank{} {}; was it started, and can it reach this host?",
+          fail(ExitCode::rank_failed,
+               "rank 0 waited in vain for rank{} {}; was it started, and can it reach this host?",
                missing().size() == 1 ? "" : "s", fmt::join(missing(), ", "));
         }
         const auto hello = is_own_user(socket) ? receive_hello(socket) : std::nullopt;
@@ -197,10 +199,14 @@ class Meeting {
   void refuse_all(const Error& error) {
     ByteWriter message;
     message.number(static_cast<std::uint8_t>(error.code())).text(error.what());
-    const SteadyTime soon = std::chrono::steady_clock::now() + kHelloLimit;
+    const SteadyTime soon = std::chrono::steady_clock::now() + kLateLimit;
     if (late_.is_open()) send_message(late_, message, soon);
     for (const Socket& socket : mesh_.data) {
       if (socket.is_open()) send_message(socket, message, soon);
+    }
+    // Those that come a little later are to know the reason too.
+    for (Socket late = accept_from(listener_, soon); late.is_open(); late = accept_from(listener_, soon)) {
+      if (receive_hello(late)) send_message(late, message, soon);
     }
   }
 
@@ -235,17 +241,20 @@ class Meeting {
   }
 
   void join_first() {
-    listener_ = listen_at(local() ? local_address(info_.rank) : SocketAddress{});
+    if (!local()) listener_ = listen_at({});
     first_ = address_of_first();
     mesh_.data[0] = greet(first_, Channel::data);
     const auto answer = receive_message(mesh_.data[0], deadline_);
     if (!answer) {
-      fail(ExitCode::rank_failed, "rank {} reached {}, but rank 0 of the same job did not answer in time; see its message",
-           info_.rank, to_string(first_));
+      fail(ExitCode::rank_failed,
+           "rank {} reached {}, but rank 0 of the same job did not answer in time; see its message", info_.rank,
+           to_string(first_));
     }
     ByteReader reader(*answer);
     const auto refused = reader.number<std::uint8_t>();
     if (refused != 0) throw Error(static_cast<ExitCode>(refused), reader.text());
+    if (local())
+      listener_ = listen_at(local_address(info_.rank));  // the name is this rank's, as rank 0 has accepted it
     for (std::size_t rank = 0; rank < size_; ++rank) {
       places_[rank].host = reader.text();
       places_[rank].port = reader.number<int>();

@@ -169,7 +169,8 @@ void RankWatch::wait_for_events(SteadyTime until) {
     if (failure_) until = std::min(until, end_at_);
   }
   ::poll(descriptors.data(), descriptors.size(), milliseconds_until(until));
-  // This process was stopped for a while (Ctrl-Z, a frozen container): the others were silent because it did not listen.
+  // This process was stopped for a while (Ctrl-Z, a frozen container): the others were silent because it did not
+  // listen.
   const bool was_stopped = steady_clock::now() > until + options_.silence_limit / 4;
   clear(woken_);
   for (std::size_t i = 1; i < descriptors.size(); ++i) {
@@ -212,7 +213,8 @@ bool RankWatch::take_message(int rank) {
   const auto sign = header.number<Sign>();
   const auto size = header.number<std::uint32_t>();
   if (size <= kLongestMessage && peer.received.size() < kHeader + size) return false;
-  ByteReader payload(std::span(peer.received).subspan(kHeader, std::min<std::size_t>(size, peer.received.size() - kHeader)));
+  ByteReader payload(
+      std::span(peer.received).subspan(kHeader, std::min<std::size_t>(size, peer.received.size() - kHeader)));
   peer.heard = steady_clock::now();
   if (sign == Sign::alive) {
     peer.activity = payload.text();

@@ -160,7 +160,8 @@ Socket listen_at(const SocketAddress& address) {
     if (error == EADDRINUSE) break;
   }
   fail_input(
-      "cannot listen at {}: {}. Is another job or another process of this one there already? For TCP, MASTER_PORT names "
+      "cannot listen at {}: {}. Is another job or another process of this one there already? For TCP, MASTER_PORT "
+      "names "
       "another port",
       to_string(address), reason);
 }

@@ -31,10 +31,11 @@ TcpStore TcpStore::connect(const SocketAddress& address, SteadyTime deadline) {
   const bool answered = send_all(store.socket_, hello.bytes(), limit) &&
                         receive_all(store.socket_, std::as_writable_bytes(std::span(&answer, 1)), limit);
   if (!answered || answer != kNonce) {
-    fail(ExitCode::rank_failed,
-         "{} does not answer as the store of torchrun does (TORCHELASTIC_USE_AGENT_STORE is True); PyTorch 2.1 or later "
-         "is needed, and MASTER_ADDR and MASTER_PORT must be those that torchrun set",
-         to_string(address));
+    fail(
+        ExitCode::rank_failed,
+        "{} does not answer as the store of torchrun does (TORCHELASTIC_USE_AGENT_STORE is True); PyTorch 2.1 or later "
+        "is needed, and MASTER_ADDR and MASTER_PORT must be those that torchrun set",
+        to_string(address));
   }
   return store;
 }

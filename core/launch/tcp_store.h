@@ -8,8 +8,8 @@
 namespace qshard {
 
 /// A client of the key-value store that torchrun's agent serves (torch.distributed.TCPStore, the protocol that it has
-/// had since PyTorch 2.1). Numbers are little-endian, a text is its length (u64) and its bytes, a request begins with one
-/// byte:
+/// had since PyTorch 2.1). Numbers are little-endian, a text is its length (u64) and its bytes, a request begins with
+/// one byte:
 ///   VALIDATE 0  u32 0x3C85F7CE, the first request; no answer
 ///   SET      1  key, value; no answer
 ///   GET      3  key; answer: value

@@ -135,20 +135,22 @@ void add_dataset_options(std::vector<RunOption>& options) {
 }
 
 void add_fsdp_options(std::vector<RunOption>& options) {
-  options.insert(options.end(),
-                 {choice<ShardingStrategy>(
-                      "fsdp.fsdp_sharding_strategy", [](auto& c) -> auto& { return c.fsdp.fsdp_sharding_strategy; },
-                      {{"FULL_SHARD", ShardingStrategy::full_shard},
-                       {"SHARD_GRAD_OP", ShardingStrategy::shard_grad_op},
-                       {"NO_SHARD", ShardingStrategy::no_shard}},
-                      "FULL_SHARD gathers a unit for each pass, SHARD_GRAD_OP keeps it in between, NO_SHARD "
-                      "replicates everything."),
-                  boolean(
-                      "fsdp.fsdp_offload_params", [](auto& c) -> auto& { return c.fsdp.fsdp_offload_params; },
-                      "Keep the shards in host memory (needs a GPU)."),
-                  integer(
-                      "fsdp.world_size", [](auto& c) -> auto& { return c.fsdp.world_size; }, {1, 4096},
-                      "Ranks that the weights are sharded over.")});
+  options.insert(
+      options.end(),
+      {choice<ShardingStrategy>(
+           "fsdp.fsdp_sharding_strategy", [](auto& c) -> auto& { return c.fsdp.fsdp_sharding_strategy; },
+           {{"FULL_SHARD", ShardingStrategy::full_shard},
+            {"SHARD_GRAD_OP", ShardingStrategy::shard_grad_op},
+            {"NO_SHARD", ShardingStrategy::no_shard}},
+           "FULL_SHARD gathers a unit for each pass, SHARD_GRAD_OP keeps it in between, NO_SHARD "
+           "replicates everything."),
+       boolean(
+           "fsdp.fsdp_offload_params", [](auto& c) -> auto& { return c.fsdp.fsdp_offload_params; },
+           "Keep the shards in host memory (needs a GPU)."),
+       integer(
+           "fsdp.world_size", [](auto& c) -> auto& { return c.fsdp.world_size; }, {1, 4096},
+           "Ranks that the weights are sharded over, all in one process; where a launcher, --ranks or --gpus "
+           "starts several, their number decides.")});
 }
 
 void add_batch_options(std::vector<RunOption>& options) {

@@ -23,13 +23,14 @@ class Decoder {
  public:
   virtual ~Decoder() = default;
 
-  /// Begins with these prompts, at most as many as the decoder was made for, and forgets earlier rows. Returns the logits
-  /// after each prompt's last token. Throws Error(bad_input) for an empty prompt or an id outside the vocabulary.
+  /// Begins with these prompts, at most as many as the decoder was made for, and forgets earlier rows. Returns the
+  /// logits after each prompt's last token. Throws Error(bad_input) for an empty prompt or an id outside the
+  /// vocabulary.
   virtual TokenLogits start(std::span<const std::vector<std::int32_t>> prompts) = 0;
 
-  /// Appends tokens[i] to row i and returns the logits after it. kEndedRow ends a row: it takes no part from then on, and
-  /// its logits are zero. Throws Error(bad_input) for an id outside the vocabulary or a row longer than the decoder was
-  /// made for.
+  /// Appends tokens[i] to row i and returns the logits after it. kEndedRow ends a row: it takes no part from then on,
+  /// and its logits are zero. Throws Error(bad_input) for an id outside the vocabulary or a row longer than the decoder
+  /// was made for.
   virtual TokenLogits next(std::span<const std::int32_t> tokens) = 0;
 
   static constexpr std::int32_t kEndedRow = -1;

@@ -15,8 +15,8 @@ struct Evaluation {
   double seconds = 0;
 };
 
-/// Evaluates every row once, each rank `batch_rows` at a time, in file order. The sum is kept in double. Collective, with
-/// the same data set on all processes. Throws Error(check_failed) where the loss is not finite.
+/// Evaluates every row once, each rank `batch_rows` at a time, in file order. The sum is kept in double. Collective,
+/// with the same data set on all processes. Throws Error(check_failed) where the loss is not finite.
 Evaluation evaluate_dataset(TrainingEngine& engine, const PreparedDataset& dataset, std::int64_t batch_rows,
                             Progress& progress);
 

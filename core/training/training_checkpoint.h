@@ -32,8 +32,8 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 std::int64_t checkpoint_step(const std::filesystem::path& directory);
 
 /// Writes checkpoint-<state.global_step>: the adapter's files, optimizer.safetensors and trainer_state.json. Killed at
-/// any moment, it leaves the checkpoint whole or absent. Collective; only the process that holds rank 0 writes. Throws the
-/// errors of AtomicDirectory.
+/// any moment, it leaves the checkpoint whole or absent. Collective; only the process that holds rank 0 writes. Throws
+/// the errors of AtomicDirectory.
 void save_checkpoint(const std::filesystem::path& output_dir, const TrainerState& state, TrainingEngine& engine,
                      const SaveAdapter& save_adapter);
 

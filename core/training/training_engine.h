@@ -39,9 +39,9 @@ class TrainingEngine {
 
   /// One optimizer step. micro_batches[a][i] is what rank first_rank() + i computes in accumulation step a (it may be
   /// empty). The loss and its gradients are means over the unmasked tokens of all batches of all ranks. `step` (from 1)
-  /// keys dropout and AdamW's bias correction. Throws Error(bad_input) for a token id outside the vocabulary or a global
-  /// batch without an unmasked token. When the loss or the gradient norm is not finite nothing is updated; the caller
-  /// decides.
+  /// keys dropout and AdamW's bias correction. Throws Error(bad_input) for a token id outside the vocabulary or a
+  /// global batch without an unmasked token. When the loss or the gradient norm is not finite nothing is updated; the
+  /// caller decides.
   virtual StepResult train_step(const std::vector<std::vector<TokenBatch>>& micro_batches, double learning_rate,
                                 std::int64_t step) = 0;
 
@@ -53,10 +53,10 @@ class TrainingEngine {
   virtual std::unique_ptr<Decoder> make_decoder(std::int64_t rows, std::int64_t max_tokens) = 0;
 
   /// The adapter under PEFT's tensor names (base_model.model.<module>.lora_A.weight [r, in], .lora_B.weight [out, r]),
-  /// and the optimizer's state under "<tensor name>.exp_avg" and ".exp_avg_sq". Rank 0 gets the tensors, the others none.
-  /// Loading takes what the other gave, from rank 0 (what the others give is not looked at), in any floating dtype; rank
-  /// 0 throws Error(bad_input) for a missing, unknown or misshapen tensor. Saved with one world size, loadable with any
-  /// other, to the bit.
+  /// and the optimizer's state under "<tensor name>.exp_avg" and ".exp_avg_sq". Rank 0 gets the tensors, the others
+  /// none. Loading takes what the other gave, from rank 0 (what the others give is not looked at), in any floating
+  /// dtype; rank 0 throws Error(bad_input) for a missing, unknown or misshapen tensor. Saved with one world size,
+  /// loadable with any other, to the bit.
   [[nodiscard]] virtual NamedTensors adapter() = 0;
   virtual void load_adapter(const NamedTensors& tensors) = 0;
   [[nodiscard]] virtual NamedTensors optimizer_state() = 0;

@@ -99,8 +99,8 @@ class TrainingLoop {
     job_.progress.print(fmt::format("Going on from {} (step {} of {})", last_checkpoint_, state_.global_step, total_));
   }
 
-  /// Rank 0 knows whether the run goes on from a checkpoint, and whether that lies in the output directory itself, where
-  /// the same step needs no second save; the others learn it here.
+  /// Rank 0 knows whether the run goes on from a checkpoint, and whether that lies in the output directory itself,
+  /// where the same step needs no second save; the others learn it here.
   void share_resume(std::optional<TrainerState>& saved) {
     std::string text;
     if (writes_ && saved) {
