@@ -47,8 +47,7 @@ struct Tiles {
 
 /// Halves of a row tile's rows that a team of so many units has.
 QSHARD_HOST_DEVICE int halves_of_row_tile(int units, int row_tile) {
-  const int left = units - 2 * row_tile;
-  return left < 0 ? 0 : left < 2 ? left : 2;
+  return smaller(2, larger(0, units - 2 * row_tile));
 }
 
 struct Cut {
