@@ -8,6 +8,7 @@
 #include "bench/gpu/row.h"
 #include "core/base/error.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/stream.h"
 
 namespace qshard::bench {
 namespace {
@@ -139,13 +140,11 @@ TEST_F(BenchRow, AWrongValueIsCaught) {
 }
 
 TEST_F(BenchRow, AnotherStreamIsCaught) {
-  cudaStream_t other = nullptr;
-  QSHARD_CUDA_CHECK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+  const optimized::Stream other;
   const auto honest = make_qshard_provider();
-  Cheat cheat([&](const qshard_problem& p, const qshard_buffers& b, int) { honest->run(p, b, other); });
+  Cheat cheat([&](const qshard_problem& p, const qshard_buffers& b, int) { honest->run(p, b, other.get()); });
   cheat.works = false;
   EXPECT_THAT(outcome(kDequantize, cheat), testing::HasSubstr("another stream"));
-  QSHARD_CUDA_CHECK(cudaStreamDestroy(other));
 }
 
 TEST_F(BenchRow, ATimeBelowTheRooflineIsCaught) {

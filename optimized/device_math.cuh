@@ -102,8 +102,9 @@ struct BlockScales {
   /// absmax of a block.
   __device__ __forceinline__ float operator[](std::int64_t block) const {
     if (absmax != nullptr) return __ldg(absmax + block);
-    return nested_scale(__ldg(nested_map + __ldg(absmax_codes + block)),
-                        __ldg(nested_absmax + block / kNestedBlocksize), __ldg(offset));
+    const float map_value = __ldg(nested_map + __ldg(absmax_codes + block));
+    const float block_absmax = __ldg(nested_absmax + block / kNestedBlocksize);
+    return nested_scale(map_value, block_absmax, __ldg(offset));
   }
 };
 

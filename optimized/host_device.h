@@ -6,3 +6,15 @@
 #else
 #define QSHARD_HOST_DEVICE inline
 #endif
+
+namespace qshard::optimized {
+
+QSHARD_HOST_DEVICE int smaller(int a, int b) {
+  return a < b ? a : b;
+}
+
+QSHARD_HOST_DEVICE int larger(int a, int b) {
+  return a < b ? b : a;
+}
+
+}  // namespace qshard::optimized

@@ -24,7 +24,7 @@ constexpr auto kGradient = Linear4bitDirection::input_gradient;
 
 std::string chosen(const Linear4bitDevice& device, const Linear4bitShape& shape, std::int64_t rows,
                    Linear4bitDirection direction = kForward, bool aligned = true) {
-  return choose_linear4bit_kernel({shape, rows, direction, device, 32 << 20}, aligned).name;
+  return optimized::choose_linear4bit_kernel({shape, rows, direction, device, 32 << 20}, aligned).name;
 }
 
 TEST(Linear4bitChoice, GoesByRowsOnHopper) {
@@ -42,7 +42,8 @@ TEST(Linear4bitChoice, GoesByRowsOnHopper) {
 // multiprocessors without any.
 TEST(Linear4bitChoice, ManyRowsRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 1024, .in_features = 8192}, 512), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 512, kGradient), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 1024}, 512, kForward), "many_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 1024}, 512, kGradient), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 2048, kGradient), "many_rows");
 }
 
@@ -105,7 +106,7 @@ TEST(Linear4bitChoice, WorkspacesAreWhatTheKernelsNeed) {
   const Linear4bitShape shape{.out_features = 28672, .in_features = 8192};
   const auto bytes = [&](std::int64_t rows) {
     const Linear4bitProblem problem{shape, rows, kForward, kHopper, 4 << 20};
-    return choose_linear4bit_kernel(problem, true).workspace_bytes(problem);
+    return optimized::choose_linear4bit_kernel(problem, true).workspace_bytes(problem);
   };
   const std::size_t weight = std::size_t{28672} * 8192 * 2;
   EXPECT_EQ(bytes(1), 0U);

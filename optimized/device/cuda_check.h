@@ -14,7 +14,7 @@ namespace qshard::optimized {
 /// Error(bad_input), anything else Error(rank_failed).
 void check_cuda(cudaError_t status, const char* statement, const char* file, int line);
 
-/// Of the current device. Throws as check_cuda().
+/// Asks the current device for an attribute. Throws as check_cuda().
 int device_attribute(cudaDeviceAttr attribute);
 
 /// Throws Error(bad_input), naming `what`, when `pointer` is null or not a multiple of `alignment` bytes.

@@ -14,15 +14,15 @@ __device__ __forceinline__ unsigned atomic_increment(unsigned* count) {
   return taken;
 }
 
-/// By a whole warp: adds one to the count when what its lanes have written to device memory is known to copies that are
-/// started after wait_for_signals().
+/// Called by a whole warp: adds one to the count when what its lanes have written to device memory is known to copies
+/// that are started after wait_for_signals().
 __device__ __forceinline__ void signal(unsigned* count) {
   asm volatile("fence.proxy.async.global;" ::: "memory");
   __syncwarp();
   if (threadIdx.x % 32 == 0) asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(count) : "memory");
 }
 
-/// By one thread, until there have been so many signals.
+/// Waits, in one thread, until there have been so many signals.
 __device__ __forceinline__ void wait_for_signals(const unsigned* count, unsigned signals) {
   unsigned seen = 0;
   do {

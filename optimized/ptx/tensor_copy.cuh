@@ -97,12 +97,12 @@ __device__ __forceinline__ void tma_store(const CUtensorMap& map, int x, int y, 
       : "memory");
 }
 
-/// Until this thread's stores have read shared memory.
+/// Waits until this thread's stores have read shared memory.
 __device__ __forceinline__ void tma_store_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
 
-/// Until this thread's stores are done.
+/// Waits until this thread's stores are done.
 __device__ __forceinline__ void tma_store_wait() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }

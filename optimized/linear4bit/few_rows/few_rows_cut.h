@@ -37,18 +37,17 @@ struct Tiles {
   [[nodiscard]] QSHARD_HOST_DEVICE int teams() const { return kWarps / warps_a_row; }
 
   /// The first of a team's rows, in units of kHalfRows; that of team teams() is the next thread block's first.
-  [[nodiscard]] QSHARD_HOST_DEVICE int first_unit(std::int64_t out_features, int thread_block, int thread_blocks,
-                                                  int team) const {
+  [[nodiscard]] QSHARD_HOST_DEVICE int first_unit(std::int64_t out_features, std::int64_t thread_block,
+                                                  std::int64_t thread_blocks, int team) const {
     const std::int64_t units = (out_features + kHalfRows - 1) / kHalfRows;
-    const std::int64_t before = static_cast<std::int64_t>(thread_block) * teams() + team;
-    return static_cast<int>(units * before / (static_cast<std::int64_t>(thread_blocks) * teams()));
+    const std::int64_t before = thread_block * teams() + team;
+    return static_cast<int>(units * before / (thread_blocks * teams()));
   }
 };
 
 /// Halves of a row tile's rows that a team of so many units has.
 QSHARD_HOST_DEVICE int halves_of_row_tile(int units, int row_tile) {
-  const int left = units - 2 * row_tile;
-  return left < 0 ? 0 : left < 2 ? left : 2;
+  return smaller(2, larger(0, units - 2 * row_tile));
 }
 
 struct Cut {

@@ -55,11 +55,10 @@ struct SharedMemory {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-  /// By one warp.
+  /// Sets up what the thread block shares; one warp calls it.
   __device__ void prepare(const Tiles& tiles, std::int64_t out_features, int lane) {
     if (lane <= tiles.teams()) {
-      first_unit[lane] =
-          tiles.first_unit(out_features, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x), lane);
+      first_unit[lane] = tiles.first_unit(out_features, blockIdx.x, gridDim.x, lane);
     }
     if (lane != 0) return;
     for (int stage = 0; stage < kStages; ++stage) {

@@ -31,10 +31,6 @@ constexpr int kStep = 64;
 constexpr int kInstructions = kStep / 16;
 constexpr int kRasterRows = 8;  // tiles of rows that are made side by side, so that they share the weight in the cache
 
-QSHARD_HOST_DEVICE int smaller(int a, int b) {
-  return a < b ? a : b;
-}
-
 /// The output's tile of a cluster.
 struct Place {
   int row;

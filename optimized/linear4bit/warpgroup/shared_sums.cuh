@@ -33,7 +33,7 @@ __device__ __forceinline__ void store_sums(const Task<T>& task, const float (&su
   }
 }
 
-/// Of a tile that thread blocks share: each leaves its sums, and the last one adds up all, in the blocks' order. Each
+/// Finishes a tile that thread blocks share: each leaves its sums, the last one adds up all, in the blocks' order. Each
 /// warp does so by itself for its rows.
 template <typename T, int kColumnTiles>
 __device__ __forceinline__ void share_sums(const Task<T>& task, const float (&sums)[4 * kColumnTiles], int tile,
