@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "optimized/lora/rank_cuts.h"
+
+namespace qshard::optimized {
+
+/// Columns [first, first + 8 tiles) of one of several products.
+struct ColumnGroup {
+  int product = 0;
+  int first = 0;
+};
+
+/// The column groups of products of these ranks, in order.
+struct ColumnGroups {
+  int tiles = 0;  // of 8 columns, of a group
+  int count = 0;
+  int block_groups = 0;  // of a thread block
+  ColumnGroup groups[kMostColumnGroups];
+
+  /// `widest`: groups of kGroupColumns whatever the ranks, for kernels that have no narrower kind.
+  ColumnGroups(std::span<const std::int64_t> ranks, bool widest) {
+    std::int64_t largest = 0;
+    for (const std::int64_t rank : ranks) largest = std::max(largest, rank);
+    tiles = widest ? group_tiles(kGroupColumns) : group_tiles(largest);
+    for (std::size_t product = 0; product < ranks.size(); ++product) {
+      for (std::int64_t first = 0; first < ranks[product]; first += 8 * tiles) {
+        groups[count++] = {static_cast<int>(product), static_cast<int>(first)};
+      }
+    }
+    block_groups = groups_a_block(count);
+  }
+};
+
+}  // namespace qshard::optimized

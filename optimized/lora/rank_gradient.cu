@@ -1,0 +1,69 @@
+#include "optimized/device/cuda_check.h"
+#include "optimized/lora/column_groups.h"
+#include "optimized/lora/rank_gradient.cuh"
+
+namespace qshard::optimized {
+
+namespace {
+
+template <typename T, bool kWide, int kTiles>
+void launch(GradientTask task, cudaStream_t stream) {
+  const int bytes = GradientStage::bytes(task.block_groups);
+  const int room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  task.stages = 3 * bytes <= room ? 3 : 2;
+  const auto kernel = rank_gradient_kernel<T, kWide, kTiles>;
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, task.stages * bytes));
+  const dim3 grid(static_cast<unsigned>(divide_up(task.input.features, kGradientFeatures)),
+                  static_cast<unsigned>(task.cut.slices),
+                  static_cast<unsigned>(divide_up(task.group_count, task.block_groups)));
+  kernel<<<grid, 32 * kGradientFeatureWarps * task.block_groups, task.stages * bytes, stream>>>(task);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+template <typename T>
+void launch_tiles(const GradientTask& task, bool wide, int tiles, cudaStream_t stream) {
+  if (!wide) return launch<T, false, 8>(task, stream);
+  if (tiles == 2) return launch<T, true, 2>(task, stream);
+  if (tiles == 4) return launch<T, true, 4>(task, stream);
+  launch<T, true, 8>(task, stream);
+}
+
+}  // namespace
+
+void rank_gradient(DType dtype, bool wide, bool transposed, const ScaledInput& input,
+                   std::span<const RankGradient> gradients, float* partials, cudaStream_t stream) {
+  std::int64_t ranks[kMostProducts] = {};
+  for (std::size_t i = 0; i < gradients.size(); ++i) ranks[i] = gradients[i].rank;
+  const ColumnGroups groups(std::span<const std::int64_t>(ranks, gradients.size()), !wide);
+  const SumCut cut = cut_gradient(input.tokens, input.features, groups.count);
+  const bool sliced = cut.slices > 1;
+
+  GradientSums sums{partials, 0, cut.slices, {}, {}, static_cast<int>(gradients.size())};
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    sums.out[i] = gradients[i].sum;
+    sums.first[i] = sums.slice_stride;
+    sums.slice_stride += gradients[i].rank * input.features;
+  }
+  GradientTask task{input, {}, groups.count, groups.block_groups, sums.slice_stride, !sliced, cut, 0};
+  for (int i = 0; i < groups.count; ++i) {
+    const auto [gradient, first] = groups.groups[i];
+    const auto& [factor, rank, mask, sum] = gradients[gradient];
+    task.groups[i] = {factor,
+                      mask,
+                      static_cast<int>(rank),
+                      first,
+                      sliced ? partials + sums.first[gradient] : sum,
+                      transposed ? 1 : rank,
+                      transposed ? input.features : 1};
+  }
+  if (dtype == DType::bf16) {
+    launch_tiles<__nv_bfloat16>(task, wide, groups.tiles, stream);
+  } else {
+    launch_tiles<__half>(task, wide, groups.tiles, stream);
+  }
+  if (!sliced) return;
+  add_gradient_slices_kernel<<<static_cast<unsigned>(divide_up(sums.slice_stride, 256)), 256, 0, stream>>>(sums);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace qshard::optimized

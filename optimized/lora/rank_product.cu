@@ -1,0 +1,76 @@
+#include "optimized/device/cuda_check.h"
+#include "optimized/lora.h"
+#include "optimized/lora/column_groups.h"
+#include "optimized/lora/rank_product.cuh"
+
+namespace qshard::optimized {
+
+namespace {
+
+template <typename T, bool kWide, bool kTransposed, int kTiles>
+void launch(ProductTask task, cudaStream_t stream) {
+  const int bytes = ProductStage<kTransposed, kTiles>::bytes(task.block_groups);
+  const int room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  task.stages = 3 * bytes <= room ? 3 : 2;
+  const auto kernel = rank_product_kernel<T, kWide, kTransposed, kTiles>;
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, task.stages * bytes));
+  const dim3 grid(static_cast<unsigned>(divide_up(task.input.tokens, kProductTokens)),
+                  static_cast<unsigned>(task.cut.slices),
+                  static_cast<unsigned>(divide_up(task.group_count, task.block_groups)));
+  kernel<<<grid, 32 * kProductTokenWarps * task.block_groups, task.stages * bytes, stream>>>(task);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+template <typename T, bool kTransposed>
+void launch_tiles(const ProductTask& task, bool wide, int tiles, cudaStream_t stream) {
+  if (!wide) return launch<T, false, kTransposed, 8>(task, stream);
+  if (tiles == 2) return launch<T, true, kTransposed, 2>(task, stream);
+  if (tiles == 4) return launch<T, true, kTransposed, 4>(task, stream);
+  launch<T, true, kTransposed, 8>(task, stream);
+}
+
+template <typename T>
+void run(const ProductTask& task, const ProductSums& sums, bool wide, bool transposed, int tiles, cudaStream_t stream) {
+  if (transposed) {
+    launch_tiles<T, true>(task, wide, tiles, stream);
+  } else {
+    launch_tiles<T, false>(task, wide, tiles, stream);
+  }
+  const auto blocks = static_cast<unsigned>(divide_up(sums.tokens * (sums.columns / kSumColumns), kSumThreads));
+  add_product_slices_kernel<T><<<blocks, kSumThreads, 0, stream>>>(sums);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& input,
+                  std::span<const RankProduct> products, float* partials, cudaStream_t stream) {
+  std::int64_t ranks[kMostProducts] = {};
+  for (std::size_t i = 0; i < products.size(); ++i) ranks[i] = products[i].rank;
+  const ColumnGroups groups(std::span<const std::int64_t>(ranks, products.size()), !wide);
+
+  ProductSums sums{partials, input.tokens, 0, 0, {}, static_cast<int>(products.size())};
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const auto stride = static_cast<int>(lora_rank_stride(products[i].rank));
+    sums.products[i] = {products[i].out, sums.columns, stride};
+    sums.columns += stride;
+  }
+  ProductTask task{input,
+                   {},
+                   groups.count,
+                   groups.block_groups,
+                   partials,
+                   sums.columns,
+                   cut_product(input.tokens, input.features, groups.count),
+                   0};
+  for (int i = 0; i < groups.count; ++i) {
+    const auto [product, first] = groups.groups[i];
+    task.groups[i] = {products[product].weight, products[product].mask, static_cast<int>(products[product].rank), first,
+                      sums.products[product].first + first};
+  }
+  sums.slices = task.cut.slices;
+  const auto run_typed = dtype == DType::bf16 ? run<__nv_bfloat16> : run<__half>;
+  run_typed(task, sums, wide, transposed, groups.tiles, stream);
+}
+
+}  // namespace qshard::optimized

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include <cuda_runtime_api.h>
+
+#include "core/tensor/dtype.h"
+
+namespace qshard::optimized {
+
+/// The many features of an input, multiplied by a scale, rounded and masked as it is read.
+struct ScaledInput {
+  const void* values = nullptr;  // [tokens, features]
+  std::int64_t stride = 0;       // elements from token to token
+  std::int64_t tokens = 0;
+  std::int64_t features = 0;
+  float scale = 1;
+  std::int64_t mask_stride = 0;  // bytes from token to token
+};
+
+/// One weight of few columns that an input is multiplied by.
+struct RankProduct {
+  const void* weight = nullptr;
+  std::int64_t rank = 0;
+  const std::uint8_t* mask = nullptr;
+  void* out = nullptr;  // [tokens, lora_rank_stride(rank)]
+};
+
+/// out = round(mask(round(scale * input)) weight) for up to kMostSharedInputs products with f16 or bf16 tensors:
+/// weight is [features, rank], or its transpose where `transposed`. `wide`: every run of 8 elements is aligned to 16
+/// bytes. Partial sums go to `partials`, [slices of cut_product(), tokens, sum of the strides of out].
+void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& input,
+                  std::span<const RankProduct> products, float* partials, cudaStream_t stream);
+
+}  // namespace qshard::optimized
