@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads) dropout_masks_kernel(const __grid_co
 
 void dropout_masks(const DropoutMask& common, const TokenRows& rows, std::span<const DropoutMaskBits> masks,
                    cudaStream_t stream) {
-  check_at_least(kMostDropoutMasks, static_cast<std::int64_t>(masks.size()), "the most dropout masks of a call");
+  check_dropout_masks(common, masks);
   check_at_least(rows.tokens, 0, "the number of tokens");
   DropoutMask mask = common;
   MaskTask task{DropoutKey(common), rows, {}, static_cast<int>(masks.size())};
@@ -64,9 +64,6 @@ void dropout_masks(const DropoutMask& common, const TokenRows& rows, std::span<c
   for (std::size_t i = 0; i < masks.size(); ++i) {
     const auto& [projection, features, bits] = masks[i];
     mask.projection = projection;
-    check_dropout(mask, features);
-    check_at_least(features, 1, "the number of features of a dropout mask");
-    check_pointer(bits, 16, "a dropout mask");
     const auto words = static_cast<std::uint32_t>(dropout_mask_stride(features) / sizeof(std::uint32_t));
     task.masks[i] = {DropoutKey(mask).place, static_cast<std::uint32_t>(features),
                      reinterpret_cast<std::uint32_t*>(bits), words, blocks};

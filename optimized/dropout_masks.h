@@ -24,15 +24,18 @@ struct DropoutMaskBits {
   std::uint8_t* bits = nullptr;  // [tokens, dropout_mask_stride(features)], aligned to 16 bytes
 };
 
+/// Throws Error(bad_input) as check_dropout() for each mask, for probability 0 (which needs no mask), more than
+/// kMostDropoutMasks masks and bad pointers.
+void check_dropout_masks(const DropoutMask& common, std::span<const DropoutMaskBits> masks);
+
 /// The masks of reference::dropout as bits: bit f % 8 of byte f / 8 of a token says that its feature f is kept; bits
 /// past the features are 0. Seed, step, layer and probability (above 0) are those of `common`, the projection is each
 /// mask's own. Kept for a layer, they cost Philox once, where forward pass, dA and dx would each make them again:
 /// a sixteenth of the bytes of 16-bit activations.
 ///
 /// Of `rows`, positions, row_of and row_ids are read. One launch on `stream`, none for 0 tokens or no masks; nothing is
-/// allocated and nothing synchronized. Deterministic: elementwise. Throws Error(bad_input) as check_dropout(), for
-/// probability 0 (which needs no mask), more than kMostDropoutMasks masks and bad pointers; Error(rank_failed) when the
-/// launch fails.
+/// allocated and nothing synchronized. Deterministic: elementwise. Throws Error(bad_input) as
+/// check_dropout_masks() and for bad rows, Error(rank_failed) when the launch fails.
 void dropout_masks(const DropoutMask& common, const TokenRows& rows, std::span<const DropoutMaskBits> masks,
                    cudaStream_t stream);
 

@@ -16,6 +16,8 @@ namespace qshard::optimized {
 
 namespace {
 
+static_assert(kMostSharedInputs == kMostProducts && kMostLoraRank == kGroupColumns * kMostColumnGroups / kMostProducts);
+
 constexpr std::size_t kRunBytes = 16;
 constexpr std::int64_t kMostTokens = 1 << 22;    // thread blocks of a grid's second dimension, and 32-bit counts
 constexpr std::int64_t kMostFeatures = 1 << 24;  // 32-bit counts

@@ -12,6 +12,10 @@
 // there: x [tokens, in], A [r, in], h = dropout(x) A^T [tokens, r], B [out, r], y [tokens, out], d = scaling dy,
 // g = d B [tokens, r].
 //
+// A layer's forward pass: dropout_masks(), then for each input lora_down() and for each projection lora_up_add(). Its
+// backward pass: lora_up_backward() for each projection, then for each input lora_down_backward() and, once dx holds
+// the frozen layers' part, lora_input_gradient().
+//
 // For all functions: pointers are device memory, row-major, aligned to their element; A, B, dA and dB are contiguous.
 // f16 and bf16 run on tensor cores with float sums, and fast where x, y, A, B and their strides are multiples of 16
 // bytes and r is a multiple of 8; everything else takes the same path element by element, and f32 plain kernels

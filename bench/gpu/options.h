@@ -11,9 +11,23 @@
 namespace qshard::bench {
 
 /// Kernels of the training step that memory bounds; --operation takes these names too.
-inline const std::vector<std::string> kStepKernels = {
-    "embedding",       "rmsnorm", "rmsnorm_backward", "rope",        "swiglu",
-    "swiglu_backward", "dropout", "cross_entropy",    "sum_squares", "adamw"};
+inline const std::vector<std::string> kStepKernels = {"embedding",
+                                                      "rmsnorm",
+                                                      "rmsnorm_backward",
+                                                      "rope",
+                                                      "swiglu",
+                                                      "swiglu_backward",
+                                                      "dropout",
+                                                      "cross_entropy",
+                                                      "sum_squares",
+                                                      "adamw",
+                                                      "dropout_masks",
+                                                      "lora_down",
+                                                      "lora_up_add",
+                                                      "lora_up_backward",
+                                                      "lora_down_backward",
+                                                      "lora_input_gradient",
+                                                      "lora_layer"};
 
 /// The axes of the table; a row for every combination that makes sense.
 struct Options {

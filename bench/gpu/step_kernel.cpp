@@ -9,6 +9,7 @@
 #include <nvtx3/nvtx3.hpp>
 
 #include "bench/gpu/device_check.h"
+#include "bench/gpu/lora_kernels.h"
 #include "core/base/error.h"
 #include "optimized/adamw.h"
 #include "optimized/cross_entropy.h"
@@ -178,16 +179,29 @@ StepKernel adamw(const Step& step) {
   return {"", static_cast<double>(6 * state + gradient), {state, state, state, gradient}, run};
 }
 
-const std::map<std::string, StepKernel (*)(const Step&)> kMakers = {{"embedding", embedding},
-                                                                    {"rmsnorm", rmsnorm},
-                                                                    {"rmsnorm_backward", rmsnorm_backward},
-                                                                    {"rope", rope},
-                                                                    {"swiglu", swiglu},
-                                                                    {"swiglu_backward", swiglu_backward},
-                                                                    {"dropout", dropout},
-                                                                    {"cross_entropy", cross_entropy},
-                                                                    {"sum_squares", sum_squares},
-                                                                    {"adamw", adamw}};
+template <StepKernel (*kMake)(const AdaptedLayer&)>
+StepKernel of_adapters(const Step& step) {
+  return kMake({step.tokens, step.hidden, step.intermediate, step.dtype});
+}
+
+const std::map<std::string, StepKernel (*)(const Step&)> kMakers = {
+    {"embedding", embedding},
+    {"rmsnorm", rmsnorm},
+    {"rmsnorm_backward", rmsnorm_backward},
+    {"rope", rope},
+    {"swiglu", swiglu},
+    {"swiglu_backward", swiglu_backward},
+    {"dropout", dropout},
+    {"cross_entropy", cross_entropy},
+    {"sum_squares", sum_squares},
+    {"adamw", adamw},
+    {"dropout_masks", of_adapters<dropout_masks_kernel>},
+    {"lora_down", of_adapters<lora_down_kernel>},
+    {"lora_up_add", of_adapters<lora_up_add_kernel>},
+    {"lora_up_backward", of_adapters<lora_up_backward_kernel>},
+    {"lora_down_backward", of_adapters<lora_down_backward_kernel>},
+    {"lora_input_gradient", of_adapters<lora_input_gradient_kernel>},
+    {"lora_layer", of_adapters<lora_layer_kernel>}};
 
 /// "model:llama-2-70b/tokens:2048/dtype:bf16", or what stands in its place where a kernel knows no tokens.
 std::string size_of_kernel(const std::string& kernel, const Step& step) {

@@ -19,7 +19,8 @@ constexpr int group_tiles(std::int64_t largest_rank) {
 }
 
 inline constexpr std::int64_t kGroupColumns = 64;  // the most columns of a group
-inline constexpr int kMostColumnGroups = 12;       // of three projections of rank 256
+inline constexpr int kMostProducts = 3;            // of one launch: the projections that share an input
+inline constexpr int kMostColumnGroups = 12;       // of so many projections of rank 256
 inline constexpr int kMostBlockGroups = 3;         // of a thread block
 
 /// Column groups of projections of these ranks.
@@ -57,7 +58,7 @@ constexpr SumCut cut_sum(std::int64_t steps, std::int64_t slices) {
 
 inline constexpr int kProductTokens = 128;  // of a tile of rank_product
 inline constexpr int kProductDepth = 64;    // features of a step
-inline constexpr int kProductLeast = 8;     // steps of a slice
+inline constexpr int kProductLeast = 4;     // steps of a slice
 
 /// [tokens, ranks] = [tokens, features] [features, ranks], in column groups.
 constexpr SumCut cut_product(std::int64_t tokens, std::int64_t features, int groups) {

@@ -32,7 +32,7 @@ void launch_tiles(const GradientTask& task, bool wide, int tiles, cudaStream_t s
 
 void rank_gradient(DType dtype, bool wide, bool transposed, const ScaledInput& input,
                    std::span<const RankGradient> gradients, float* partials, cudaStream_t stream) {
-  std::int64_t ranks[kMostBlockGroups] = {};
+  std::int64_t ranks[kMostProducts] = {};
   for (std::size_t i = 0; i < gradients.size(); ++i) ranks[i] = gradients[i].rank;
   const ColumnGroups groups(std::span<const std::int64_t>(ranks, gradients.size()), !wide);
   const SumCut cut = cut_gradient(input.tokens, input.features, groups.count);

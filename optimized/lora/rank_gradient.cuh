@@ -81,7 +81,7 @@ __device__ __forceinline__ void load_stage(const GradientTask& task, const Gradi
     if (columns.mask == nullptr) continue;
     for (int i = static_cast<int>(threadIdx.x); i < kGradientTokens; i += threads) {
       const int token = first + i;
-      cp_async<kInputChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first_feature / 8,
+      copy_async<kInputChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first_feature / 8,
                                token < tokens);
     }
   }
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
   };
   const auto load = [&](int step) {
     if (step < end) load_stage<T, kWide, kTiles>(task, stage_of(step), first_feature, first_group, step);
-    cp_async_commit();
+    close_copy_group();
   };
 
   for (int i = 0; i < task.stages - 1; ++i) load(begin + i);
@@ -163,9 +163,9 @@ __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
   const bool masked = group < groups && task.groups[first_group + group].mask != nullptr;
   for (int step = begin; step < end; ++step) {
     if (task.stages == 3) {
-      cp_async_wait<1>();
+      wait_for_copy_groups<1>();
     } else {
-      cp_async_wait<0>();
+      wait_for_copy_groups<0>();
     }
     __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
     load(step + task.stages - 1);
@@ -194,8 +194,8 @@ struct GradientSums {
   const float* partials;
   std::int64_t slice_stride;
   int slices;
-  float* out[kMostBlockGroups];
-  std::int64_t first[kMostBlockGroups];  // where the gradient begins in a slice
+  float* out[kMostProducts];
+  std::int64_t first[kMostProducts];  // where the gradient begins in a slice
   int count;
 };
 

@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads) gradient_kernel(bool transposed, Sca
 
 struct PlainUpdates {
   UpdatedOutput output;
-  RankUpdate updates[kMostSharedInputs];
+  RankUpdate updates[kMostProducts];
   int count;
 };
 

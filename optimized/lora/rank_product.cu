@@ -36,8 +36,8 @@ void run(const ProductTask& task, const ProductSums& sums, bool wide, bool trans
   } else {
     launch_tiles<T, false>(task, wide, tiles, stream);
   }
-  const std::int64_t runs = sums.tokens * (sums.columns / kRun);
-  add_product_slices_kernel<T><<<static_cast<unsigned>(divide_up(runs, 256)), 256, 0, stream>>>(sums);
+  const auto blocks = static_cast<unsigned>(divide_up(sums.tokens * (sums.columns / kSumColumns), kSumThreads));
+  add_product_slices_kernel<T><<<blocks, kSumThreads, 0, stream>>>(sums);
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -45,7 +45,7 @@ void run(const ProductTask& task, const ProductSums& sums, bool wide, bool trans
 
 void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& input,
                   std::span<const RankProduct> products, float* partials, cudaStream_t stream) {
-  std::int64_t ranks[kMostSharedInputs] = {};
+  std::int64_t ranks[kMostProducts] = {};
   for (std::size_t i = 0; i < products.size(); ++i) ranks[i] = products[i].rank;
   const ColumnGroups groups(std::span<const std::int64_t>(ranks, products.size()), !wide);
 

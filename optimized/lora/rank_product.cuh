@@ -93,7 +93,7 @@ __device__ __forceinline__ void load_stage(const ProductTask& task, const Produc
     if (columns.mask == nullptr) continue;
     for (int i = static_cast<int>(threadIdx.x); i < kProductTokens; i += threads) {
       const int token = first_token + i;
-      cp_async<kChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first / 8,
+      copy_async<kChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first / 8,
                           token < tokens);
     }
   }
@@ -116,15 +116,15 @@ __device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, k
     for (int i = 0; i < 4; ++i) {
       const int token = token_warp * 32 + i * 8 + quad_row;
       uint4& run = input[i / 2][i % 2];
-      run = load_shared_u32x4(stage.input(token, half * 4 + quad_lane));
+      run = load_shared_quad(stage.input(token, half * 4 + quad_lane));
       if (scale != 1.0F) run = scale_run<T>(run, scale);
-      if (masked) run = keep_run(run, load_shared_u8(stage.mask(group, token) + half * 4 + quad_lane));
+      if (masked) run = keep_run(run, load_shared_byte(stage.mask(group, token) + half * 4 + quad_lane));
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       uint4 weight;
       if constexpr (kTransposed) {
-        weight = load_shared_u32x4(stage.transposed_weight(group, tile * 8 + quad_row, half * 4 + quad_lane));
+        weight = load_shared_quad(stage.transposed_weight(group, tile * 8 + quad_row, half * 4 + quad_lane));
       } else {
         weight = load_transposed(stage.weight(group, half * 32 + feature, tile));
       }
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
   };
   const auto load = [&](int step) {
     if (step < end) load_stage<T, kWide>(task, stage_of(step), first_token, first_group, step);
-    cp_async_commit();
+    close_copy_group();
   };
 
   for (int i = 0; i < task.stages - 1; ++i) load(begin + i);
@@ -166,9 +166,9 @@ __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
   const bool masked = group < groups && task.groups[first_group + group].mask != nullptr;
   for (int step = begin; step < end; ++step) {
     if (task.stages == 3) {
-      cp_async_wait<1>();
+      wait_for_copy_groups<1>();
     } else {
-      cp_async_wait<0>();
+      wait_for_copy_groups<0>();
     }
     __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
     load(step + task.stages - 1);
@@ -192,10 +192,10 @@ __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
   }
 }
 
-/// Eight neighbouring columns of one token.
-struct SliceRun {
+/// Where the columns from `first` of the partial sums belong.
+struct ProductOut {
   void* out;
-  int first;  // column of the partial sums that it begins with
+  int first;
   int stride;
 };
 
@@ -203,34 +203,33 @@ struct ProductSums {
   const float* partials;
   std::int64_t tokens;
   int columns, slices;
-  SliceRun products[kMostBlockGroups];
+  ProductOut products[kMostProducts];
   int count;
 };
 
-/// out = the sum of the slices' partial sums, in their order, rounded to T; a thread has eight columns of a token.
+inline constexpr int kSumColumns = 4;  // of a thread
+inline constexpr int kSumThreads = 128;
+
+/// out = the sum of the slices' partial sums, in their order, rounded to T; a thread has four columns of a token.
 template <typename T>
-__global__ void __launch_bounds__(256) add_product_slices_kernel(const __grid_constant__ ProductSums task) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
-  const int runs = task.columns / kRun;
+__global__ void __launch_bounds__(kSumThreads) add_product_slices_kernel(const __grid_constant__ ProductSums task) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
+  const int runs = task.columns / kSumColumns;
   if (i >= task.tokens * runs) return;
   const std::int64_t token = i / runs;
-  const int column = static_cast<int>(i % runs) * kRun;
-  float4 sums[2] = {};
+  const int column = static_cast<int>(i % runs) * kSumColumns;
+  const auto* partials = reinterpret_cast<const float4*>(task.partials) + i;
+  float4 sum = {};
+#pragma unroll 4
   for (int slice = 0; slice < task.slices; ++slice) {
-    const auto* partial =
-        reinterpret_cast<const float4*>(task.partials + (slice * task.tokens + token) * task.columns + column);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float4 more = partial[half];
-      sums[half] = {sums[half].x + more.x, sums[half].y + more.y, sums[half].z + more.z, sums[half].w + more.w};
-    }
+    const float4 more = partials[slice * task.tokens * runs];
+    sum = {sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w};
   }
   int product = task.count - 1;
   while (column < task.products[product].first) --product;
-  const SliceRun& run = task.products[product];
-  *reinterpret_cast<uint4*>(static_cast<T*>(run.out) + token * run.stride + column - run.first) = {
-      round_pair<T>(sums[0].x, sums[0].y), round_pair<T>(sums[0].z, sums[0].w), round_pair<T>(sums[1].x, sums[1].y),
-      round_pair<T>(sums[1].z, sums[1].w)};
+  const ProductOut& to = task.products[product];
+  *reinterpret_cast<uint2*>(static_cast<T*>(to.out) + token * to.stride + column - to.first) = {
+      round_pair<T>(sum.x, sum.y), round_pair<T>(sum.z, sum.w)};
 }
 
 }  // namespace qshard::optimized
