@@ -37,6 +37,13 @@ __device__ __forceinline__ float reciprocal_ftz(float x) {
   return result;
 }
 
+/// 2^x by the hardware, within 2^-22 of it; 0 for -inf.
+__device__ __forceinline__ float exp2_ftz(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 __device__ __forceinline__ float to_float(float x) {
   return x;
 }
@@ -45,6 +52,12 @@ __device__ __forceinline__ float to_float(__half x) {
 }
 __device__ __forceinline__ float to_float(__nv_bfloat16 x) {
   return __bfloat162float(x);
+}
+
+/// Rounded to T (nearest, ties to even).
+template <typename T>
+__device__ __forceinline__ T from_float(float x) {
+  return T(x);
 }
 
 /// Two floats rounded to T (nearest, ties to even), the first in the lower half.

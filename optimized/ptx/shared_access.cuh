@@ -17,6 +17,37 @@ __device__ __forceinline__ uint2 load_shared_pair(std::uint32_t address) {
   return value;
 }
 
+__device__ __forceinline__ uint4 load_shared_quad(std::uint32_t address) {
+  uint4 value;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "r"(address)
+               : "memory");
+  return value;
+}
+
+__device__ __forceinline__ float2 load_shared_floats(std::uint32_t address) {
+  const uint2 bits = load_shared_pair(address);
+  return make_float2(__uint_as_float(bits.x), __uint_as_float(bits.y));
+}
+
+/// Four matrices of 8 by 8 two-byte elements: lane l gives the address of row l % 8 of matrix l / 8 (16 bytes, aligned
+/// to 16), and lane 4 * g + t gets elements 2 * t and 2 * t + 1 of row g of each.
+__device__ __forceinline__ void load_matrices(std::uint32_t (&values)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
+               : "r"(address)
+               : "memory");
+}
+
+/// The same of the matrices' transposes: lane 4 * g + t gets elements g of rows 2 * t and 2 * t + 1.
+__device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&values)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
+               : "r"(address)
+               : "memory");
+}
+
 __device__ __forceinline__ void store_shared(std::uint32_t address, std::uint32_t value) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
