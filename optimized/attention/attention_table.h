@@ -73,6 +73,7 @@ void tensor_core_attention_forward(AttentionPlans& plans, const AttentionShape& 
                                    const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
 void tensor_core_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
                                     const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
+std::size_t plain_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
 void plain_attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
                              const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
 void plain_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
