@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "optimized/attention/attention.h"
 #include "optimized/attention/attention_decode_launch.h"
+#include "optimized/attention/decode_parts.h"
 #include "optimized/device/cuda_check.h"
 
 namespace qshard::optimized {

@@ -2,6 +2,7 @@
 
 #include "optimized/attention/attention_decode.cuh"
 #include "optimized/attention/attention_decode_launch.h"
+#include "optimized/attention/decode_parts.h"
 #include "optimized/device/cuda_check.h"
 
 namespace qshard::optimized {

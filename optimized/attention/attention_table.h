@@ -17,6 +17,8 @@ struct AttentionSizes {
 
   /// All rows have the same length.
   [[nodiscard]] bool dense() const { return tokens == rows * longest; }
+
+  bool operator==(const AttentionSizes&) const = default;
 };
 
 /// The tensors of one call; a forward pass has neither dout nor gradients.

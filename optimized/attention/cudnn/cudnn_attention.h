@@ -14,9 +14,13 @@ struct CudnnCut {
   std::int64_t kv_heads = 0;
 };
 
-/// All heads of as many rows as kUsualScoreBytes hold, or of one row as many groups of heads, one at least where
-/// kMostScoreBytes hold it.
+/// All heads of as many rows as 64 MiB of dp hold, or of one row as many groups of heads, one at least where 256 MiB
+/// hold it.
 CudnnCut cut_for_cudnn(const AttentionShape& shape, const AttentionSizes& sizes);
+
+/// The workspace's two parts: log-sum-exps by row, and what one of cuDNN's graphs may need.
+std::size_t cudnn_statistics_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
+std::size_t cudnn_graph_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
 
 std::string cudnn_attention_refuses_shape(const AttentionShape& shape, const AttentionSizes& sizes);
 
