@@ -10,10 +10,10 @@
 
 namespace qshard::bench {
 
-/// Kernels of the training step that memory bounds; --operation takes these names too.
+/// Kernels of the training step other than linear layers; --operation takes these names too.
 inline const std::vector<std::string> kStepKernels = {
-    "embedding",       "rmsnorm", "rmsnorm_backward", "rope",        "swiglu",
-    "swiglu_backward", "dropout", "cross_entropy",    "sum_squares", "adamw"};
+    "embedding", "rmsnorm",       "rmsnorm_backward", "rope",  "swiglu",    "swiglu_backward",
+    "dropout",   "cross_entropy", "sum_squares",      "adamw", "attention", "attention_backward"};
 
 /// The axes of the table; a row for every combination that makes sense.
 struct Options {
