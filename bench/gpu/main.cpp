@@ -92,6 +92,10 @@ void set_clock_counters(benchmark::State& state, const Sample& sample) {
 void set_counters(benchmark::State& state, const StepKernelRow& row, const Sample& sample, const Ceilings& ceilings) {
   state.counters["bytes_per_second"] = row.bytes() / sample.seconds;
   state.counters["copy_fraction"] = row.bytes() / sample.seconds / ceilings.copy;
+  if (row.flops() > 0) {
+    state.counters["flops_per_second"] = row.flops() / sample.seconds;
+    if (ceilings.product > 0) state.counters["product_fraction"] = row.flops() / sample.seconds / ceilings.product;
+  }
   set_clock_counters(state, sample);
 }
 

@@ -10,7 +10,7 @@
 
 namespace qshard::bench {
 
-/// Kernels of the training step that memory bounds; --operation takes these names too.
+/// Kernels of the training step other than linear layers; --operation takes these names too.
 inline const std::vector<std::string> kStepKernels = {"embedding",
                                                       "rmsnorm",
                                                       "rmsnorm_backward",
@@ -27,7 +27,9 @@ inline const std::vector<std::string> kStepKernels = {"embedding",
                                                       "lora_up_backward",
                                                       "lora_down_backward",
                                                       "lora_input_gradient",
-                                                      "lora_layer"};
+                                                      "lora_layer",
+                                                      "attention",
+                                                      "attention_backward"};
 
 /// The axes of the table; a row for every combination that makes sense.
 struct Options {

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nvtx3/nvtx3.hpp>
 
+#include "bench/gpu/attention_rows.h"
 #include "bench/gpu/device_check.h"
 #include "bench/gpu/lora_kernels.h"
 #include "core/base/error.h"
@@ -221,6 +222,10 @@ std::vector<StepKernel> step_kernels_of(const Options& options) {
       qshard_problem problem{};
       problem.dtype = word;
       const DType dtype = dtype_of(problem);
+      if (kernel.starts_with("attention")) {
+        std::ranges::move(attention_rows(kernel, dtype), std::back_inserter(kernels));
+        continue;
+      }
       for (const Step& step : {Step{"llama-2-70b", 2048, 8192, 28672, 32000, dtype},
                                Step{"llama-3-8b", 4096, 4096, 14336, 128256, dtype}}) {
         const std::string name = fmt::format("{}/provider:qshard/{}", kernel, size_of_kernel(kernel, step));
@@ -264,6 +269,7 @@ Sample StepKernelRow::measure(const Session& session) {
   const Timing timing = time(session, calls_);
   Traffic traffic;
   traffic.bytes_read = kernel_.bytes;
+  traffic.flops = kernel_.flops;
   const double floor = floor_seconds(traffic, session.ceilings, false);
   if (!(timing.seconds_per_call >= floor)) {
     fail(ExitCode::check_failed,
@@ -278,8 +284,18 @@ double StepKernelRow::median_seconds() const {
   return median(seconds_);
 }
 
+namespace {
+
+std::string format_flops(double flops_per_second, const Ceilings& ceilings) {
+  if (flops_per_second == 0) return "- | -";
+  return fmt::format("{:.0f} | {:.1f} %", 1e-12 * flops_per_second, 100 * flops_per_second / ceilings.product);
+}
+
+}  // namespace
+
 std::string format_step_kernels(const std::vector<std::unique_ptr<StepKernelRow>>& rows, const Ceilings& ceilings) {
-  std::string table = "| kernel | time | GB/s | of copy |\n| --- | ---: | ---: | ---: |\n";
+  std::string table =
+      "| kernel | time | GB/s | of copy | TFLOP/s | of product |\n| --- | ---: | ---: | ---: | ---: | ---: |\n";
   for (const auto& row : rows) {
     if (!row->error.empty()) {
       table += fmt::format("| {} | failed: {} |\n", row->name(), row->error);
@@ -287,8 +303,8 @@ std::string format_step_kernels(const std::vector<std::unique_ptr<StepKernelRow>
     }
     const double seconds = row->median_seconds();
     const double bandwidth = row->bytes() / seconds;
-    table += fmt::format("| {} | {:.2f} us | {:.0f} | {:.1f} % |\n", row->name(), 1e6 * seconds, bandwidth * 1e-9,
-                         100 * bandwidth / ceilings.copy);
+    table += fmt::format("| {} | {:.2f} us | {:.0f} | {:.1f} % | {} |\n", row->name(), 1e6 * seconds, bandwidth * 1e-9,
+                         100 * bandwidth / ceilings.copy, format_flops(row->flops() / seconds, ceilings));
   }
   return table;
 }

@@ -14,12 +14,13 @@
 
 namespace qshard::bench {
 
-/// A kernel of the training step that memory bounds, at the size that a step of a model has.
+/// A kernel of the training step other than a linear layer, at the size that a step of a model has.
 struct StepKernel {
   std::string name;                  // "rmsnorm/provider:qshard/model:llama-2-70b/tokens:2048/dtype:bf16"
   double bytes = 0;                  // the least a call must move: each input read once, each output written once
   std::vector<std::size_t> buffers;  // sizes of those that are rotated among, filled with random numbers
   std::function<void(const std::vector<void*>& buffers, cudaStream_t stream)> run;
+  double flops = 0;  // 0: memory bounds it
 };
 
 /// The kernels that the options name, for each of their dtypes and for the steps of Llama-2-70B (2048 tokens) and
@@ -40,6 +41,7 @@ class StepKernelRow {
 
   [[nodiscard]] const std::string& name() const { return kernel_.name; }
   [[nodiscard]] double bytes() const { return kernel_.bytes; }
+  [[nodiscard]] double flops() const { return kernel_.flops; }
   [[nodiscard]] double median_seconds() const;
 
   std::string error;  // why the row failed; empty: it did not
@@ -55,7 +57,8 @@ class StepKernelRow {
   std::vector<double> seconds_;
 };
 
-/// The rows as a Markdown table: median time, GB/s (powers of ten) and its share of the copy ceiling.
+/// The rows as a Markdown table: median time, GB/s (powers of ten) and its share of the copy ceiling, and where there
+/// are FLOPs TFLOP/s and its share of the product ceiling.
 std::string format_step_kernels(const std::vector<std::unique_ptr<StepKernelRow>>& rows, const Ceilings& ceilings);
 
 }  // namespace qshard::bench

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "optimized/attention/attention_task.h"
 #include "optimized/device_math.cuh"
@@ -15,7 +16,8 @@ __device__ __forceinline__ void load_floats(const T* from, float (&values)[kWidt
   } else {
     static_assert(kWidth * sizeof(T) == sizeof(uint4));
     const uint4 bits = *reinterpret_cast<const uint4*>(from);
-    const T* elements = reinterpret_cast<const T*>(&bits);
+    T elements[kWidth];
+    std::memcpy(elements, &bits, sizeof bits);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) values[i] = to_float(elements[i]);
   }

@@ -17,6 +17,8 @@ struct AttentionSizes {
 
   /// All rows have the same length.
   [[nodiscard]] bool dense() const { return tokens == rows * longest; }
+
+  bool operator==(const AttentionSizes&) const = default;
 };
 
 /// The tensors of one call; a forward pass has neither dout nor gradients.
@@ -73,6 +75,7 @@ void tensor_core_attention_forward(AttentionPlans& plans, const AttentionShape& 
                                    const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
 void tensor_core_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
                                     const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
+std::size_t plain_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
 void plain_attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
                              const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
 void plain_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,

@@ -18,6 +18,10 @@ void with_type_and_dim(const AttentionShape& shape, const Work& work) {
 
 }  // namespace
 
+std::size_t plain_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes) {
+  return sizeof(float) * attention_delta_floats(shape.heads, sizes.tokens);
+}
+
 void plain_attention_forward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,
                              const AttentionTensors& tensors, void* /*workspace*/, cudaStream_t stream) {
   with_type_and_dim(shape, [&]<typename T, int kDim>(T, std::integral_constant<int, kDim>) {

@@ -27,14 +27,18 @@ struct SharedTile {
   /// row has beyond head_dim, become zeros.
   template <int kRows, int kThreads, typename T>
   __device__ __forceinline__ void load(const T* from, std::int64_t stride, int present, int head_dim) const {
-    static_assert(kRows * kChunks % kThreads == 0);
+    constexpr int kRowStep = kThreads / kChunks;
+    static_assert(kThreads % kChunks == 0 && kRows % kRowStep == 0);
+    const int first_row = static_cast<int>(threadIdx.x) / kChunks;
+    const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+    const bool inside = chunk * 8 < head_dim;
+    const T* source = from + first_row * stride + chunk * 8;
 #pragma unroll
-    for (int i = 0; i < kRows * kChunks / kThreads; ++i) {
-      const int piece = static_cast<int>(threadIdx.x) + i * kThreads;
-      const int row = piece / kChunks;
-      const int chunk = piece % kChunks;
-      const bool inside = row < present && chunk * 8 < head_dim;
-      cp_async<16>(at(row, chunk), inside ? from + row * stride + chunk * 8 : from, inside);
+    for (int i = 0; i < kRows / kRowStep; ++i) {
+      const int row = first_row + i * kRowStep;
+      const bool exists = inside && row < present;
+      cp_async<16>(at(row, chunk), exists ? source : from, exists);
+      source += kRowStep * stride;
     }
   }
 };

@@ -79,9 +79,9 @@ template <bool kWide, typename T>
 __device__ __forceinline__ void stage_run(std::uint32_t shared, const T* row, int first, int count, bool present) {
   if constexpr (kWide) {
     const bool inside = present && first < count;
-    copy_async<16>(shared, inside ? row + first : row, inside);
+    cp_async<16>(shared, inside ? row + first : row, inside);
   } else {
-    store_shared_quad(shared, load_run<false>(row, first, count, present));
+    store_shared_u32x4(shared, load_run<false>(row, first, count, present));
   }
 }
 

@@ -81,7 +81,7 @@ __device__ __forceinline__ void load_stage(const GradientTask& task, const Gradi
     if (columns.mask == nullptr) continue;
     for (int i = static_cast<int>(threadIdx.x); i < kGradientTokens; i += threads) {
       const int token = first + i;
-      copy_async<kInputChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first_feature / 8,
+      cp_async<kInputChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first_feature / 8,
                                token < tokens);
     }
   }
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
   };
   const auto load = [&](int step) {
     if (step < end) load_stage<T, kWide, kTiles>(task, stage_of(step), first_feature, first_group, step);
-    close_copy_group();
+    cp_async_commit();
   };
 
   for (int i = 0; i < task.stages - 1; ++i) load(begin + i);
@@ -163,9 +163,9 @@ __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
   const bool masked = group < groups && task.groups[first_group + group].mask != nullptr;
   for (int step = begin; step < end; ++step) {
     if (task.stages == 3) {
-      wait_for_copy_groups<1>();
+      cp_async_wait<1>();
     } else {
-      wait_for_copy_groups<0>();
+      cp_async_wait<0>();
     }
     __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
     load(step + task.stages - 1);

@@ -93,7 +93,7 @@ __device__ __forceinline__ void load_stage(const ProductTask& task, const Produc
     if (columns.mask == nullptr) continue;
     for (int i = static_cast<int>(threadIdx.x); i < kProductTokens; i += threads) {
       const int token = first_token + i;
-      copy_async<kChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first / 8,
+      cp_async<kChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first / 8,
                           token < tokens);
     }
   }
@@ -116,15 +116,15 @@ __device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, k
     for (int i = 0; i < 4; ++i) {
       const int token = token_warp * 32 + i * 8 + quad_row;
       uint4& run = input[i / 2][i % 2];
-      run = load_shared_quad(stage.input(token, half * 4 + quad_lane));
+      run = load_shared_u32x4(stage.input(token, half * 4 + quad_lane));
       if (scale != 1.0F) run = scale_run<T>(run, scale);
-      if (masked) run = keep_run(run, load_shared_byte(stage.mask(group, token) + half * 4 + quad_lane));
+      if (masked) run = keep_run(run, load_shared_u8(stage.mask(group, token) + half * 4 + quad_lane));
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       uint4 weight;
       if constexpr (kTransposed) {
-        weight = load_shared_quad(stage.transposed_weight(group, tile * 8 + quad_row, half * 4 + quad_lane));
+        weight = load_shared_u32x4(stage.transposed_weight(group, tile * 8 + quad_row, half * 4 + quad_lane));
       } else {
         weight = load_transposed(stage.weight(group, half * 32 + feature, tile));
       }
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
   };
   const auto load = [&](int step) {
     if (step < end) load_stage<T, kWide>(task, stage_of(step), first_token, first_group, step);
-    close_copy_group();
+    cp_async_commit();
   };
 
   for (int i = 0; i < task.stages - 1; ++i) load(begin + i);
@@ -166,9 +166,9 @@ __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
   const bool masked = group < groups && task.groups[first_group + group].mask != nullptr;
   for (int step = begin; step < end; ++step) {
     if (task.stages == 3) {
-      wait_for_copy_groups<1>();
+      cp_async_wait<1>();
     } else {
-      wait_for_copy_groups<0>();
+      cp_async_wait<0>();
     }
     __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
     load(step + task.stages - 1);

@@ -60,10 +60,10 @@ __device__ __forceinline__ void stage_weight(const RankUpdate& update, int first
                                           first_feature + run * kRun, features, row < rank);
       const int chunk = run / 4 * 4;
       const std::uint32_t offset = base + run % 4 * 4;
-      store_shared(offset + place(row, chunk), words.x);
-      store_shared(offset + place(row, chunk + 1), words.y);
-      store_shared(offset + place(row, chunk + 2), words.z);
-      store_shared(offset + place(row, chunk + 3), words.w);
+      store_shared_u32(offset + place(row, chunk), words.x);
+      store_shared_u32(offset + place(row, chunk + 1), words.y);
+      store_shared_u32(offset + place(row, chunk + 2), words.z);
+      store_shared_u32(offset + place(row, chunk + 3), words.w);
     }
   }
 }
@@ -94,7 +94,7 @@ __device__ __forceinline__ void multiply_factor(const RankUpdate& update, std::u
       uint4 words;
       if constexpr (kTransposed) {
         const int feature = block_feature + quad_row / 2 * kRun + j * 2 + quad_row % 2;
-        words = load_shared_quad(weight + transposed_place(feature, depth, quad_lane));
+        words = load_shared_u32x4(weight + transposed_place(feature, depth, quad_lane));
       } else {
         words = load_transposed(weight + place(depth * kUpdateDepth + row, block_feature / kRun + j));
       }
@@ -181,8 +181,8 @@ __global__ void __launch_bounds__(kUpdateThreads, 2) rank_update_kernel(const __
     stage_weight<T, kWide, kTransposed>(task.updates[i], first_feature, features, weight);
     weight += update_weight_bytes(task.updates[i].rank);
   }
-  close_copy_group();
-  wait_for_copy_groups<0>();
+  cp_async_commit();
+  cp_async_wait<0>();
   __syncthreads();
 
 #pragma unroll
