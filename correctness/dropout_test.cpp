@@ -1,8 +1,8 @@
 #include "reference/dropout.h"
 
+#include "core/tensor/philox.h"
 #include "correctness/expect_error.h"
 #include "correctness/matrix_testing.h"
-#include "core/tensor/philox.h"
 
 namespace qshard::reference {
 namespace {

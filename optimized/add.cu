@@ -1,7 +1,6 @@
-#include "optimized/add.h"
-
 #include <algorithm>
 
+#include "optimized/add.h"
 #include "optimized/device/cuda_check.h"
 #include "optimized/device_math.cuh"
 
@@ -51,8 +50,8 @@ struct Replacement {
 /// pack of T).
 template <typename T, typename E, typename Operation>
 __global__ void __launch_bounds__(kThreads)
-    combine(std::int64_t rows, std::int64_t columns, std::int64_t stride, std::int64_t operand_stride,
-            const E* operand, E* values, Operation operation) {
+    combine(std::int64_t rows, std::int64_t columns, std::int64_t stride, std::int64_t operand_stride, const E* operand,
+            E* values, Operation operation) {
   const std::int64_t count = rows * columns;
   const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
@@ -96,8 +95,8 @@ void launch_typed(const RowsShape& shape, std::int64_t operand_stride, const voi
 }
 
 template <typename Operation>
-void launch(const RowsShape& shape, std::int64_t operand_stride, const void* operand, void* values,
-            Operation operation, cudaStream_t stream) {
+void launch(const RowsShape& shape, std::int64_t operand_stride, const void* operand, void* values, Operation operation,
+            cudaStream_t stream) {
   check_floating(shape.dtype, "the dtype of an addition");
   check_at_least(shape.rows, 0, "the number of rows of an addition");
   check_at_least(shape.columns, 1, "the number of columns of an addition");

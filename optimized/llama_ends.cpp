@@ -22,9 +22,8 @@ std::int64_t piece_tokens(const HeadWeights& head, std::int64_t tokens) {
 
 void multiply(const StepResources& resources, const MatmulShape& shape, const void* a, const void* b, void* c) {
   const auto workspace = resources.arena->take(kMatmulWorkspaceBytes, "workspace");
-  resources.launch([&] {
-    matmul(*resources.matmul, shape, a, b, c, workspace.as(), kMatmulWorkspaceBytes, resources.stream);
-  });
+  resources.launch(
+      [&] { matmul(*resources.matmul, shape, a, b, c, workspace.as(), kMatmulWorkspaceBytes, resources.stream); });
 }
 
 }  // namespace

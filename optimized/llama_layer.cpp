@@ -89,8 +89,8 @@ class LayerPass {
     std::vector<DropoutMaskBits> masks;
     for (std::size_t role = 0; role < kProjections; ++role) {
       if (weights_.projections[role].lora.rank == 0) continue;
-      auto* bits = resources_.dry_run() ? nullptr
-                                        : kept_.masks.as<std::uint8_t>() + mask_offset(static_cast<Projection>(role));
+      auto* bits =
+          resources_.dry_run() ? nullptr : kept_.masks.as<std::uint8_t>() + mask_offset(static_cast<Projection>(role));
       masks.push_back({static_cast<std::uint32_t>(role), weights_.projections[role].weight.in, bits});
     }
     const DropoutMask common{context_.dropout_seed, context_.step, static_cast<std::uint32_t>(context_.layer), 0,
@@ -173,9 +173,8 @@ class LayerPass {
     if (!downs.empty()) {
       const std::size_t bytes = lora_workspace_bytes(roles);
       const Arena::Piece workspace = resources_.arena->take(static_cast<std::int64_t>(bytes), "workspace");
-      resources_.launch([&] {
-        lora_down_backward(lora_input(roles[0]), x, in, downs, workspace.as(), bytes, resources_.stream);
-      });
+      resources_.launch(
+          [&] { lora_down_backward(lora_input(roles[0]), x, in, downs, workspace.as(), bytes, resources_.stream); });
     }
     if (dx == nullptr) return;
     input_gradient(roles, dys, dy_stride, dx->as());
@@ -190,8 +189,7 @@ class LayerPass {
     if (roles.size() == 1) return;
     const Arena::Piece part = take(tokens_ * in, "gradients of activations");
     for (std::size_t i = 1; i < roles.size(); ++i) {
-      frozen_linear_input_gradient(resources_, linear(roles[i]).weight, tokens_, {dys[i], dy_stride},
-                                   {part.as(), in});
+      frozen_linear_input_gradient(resources_, linear(roles[i]).weight, tokens_, {dys[i], dy_stride}, {part.as(), in});
       resources_.launch([&] { add(tokens_ * in, context_.dtype, part.as(), dx, resources_.stream); });
     }
   }
@@ -215,9 +213,14 @@ class LayerPass {
   [[nodiscard]] const Arena::Piece& rotated() const { return config_.qk_norm ? kept_.rotated : kept_.qkv; }
 
   [[nodiscard]] AttentionShape attention_shape() const {
-    return {config_.num_attention_heads, config_.num_key_value_heads, config_.head_dim,
-            config_.window(context_.layer), qkv_stride(),             qkv_stride(),
-            query_,                         context_.dtype};
+    return {config_.num_attention_heads,
+            config_.num_key_value_heads,
+            config_.head_dim,
+            config_.window(context_.layer),
+            qkv_stride(),
+            qkv_stride(),
+            query_,
+            context_.dtype};
   }
 
   void attend(const void* x) {
@@ -264,9 +267,9 @@ class LayerPass {
 
   [[nodiscard]] Arena::Piece attention_workspace() const {
     const TokenRows& rows = *context_.rows;
-    return resources_.arena->take(static_cast<std::int64_t>(attention_workspace_bytes(attention_shape(), rows.tokens,
-                                                                                      rows.rows, rows.longest)),
-                                  "workspace");
+    return resources_.arena->take(
+        static_cast<std::int64_t>(attention_workspace_bytes(attention_shape(), rows.tokens, rows.rows, rows.longest)),
+        "workspace");
   }
 
   /// mlp_residual = x + o_proj(attention).
@@ -274,8 +277,7 @@ class LayerPass {
     kept_.mlp_residual = take(tokens_ * hidden_, "activations");
     down_to_ranks(kOutput, kept_.attention_output.as());
     project(Projection::o, kept_.attention_output.as(), kept_.mlp_residual.as(), hidden_);
-    resources_.launch(
-        [&] { add(tokens_ * hidden_, context_.dtype, x, kept_.mlp_residual.as(), resources_.stream); });
+    resources_.launch([&] { add(tokens_ * hidden_, context_.dtype, x, kept_.mlp_residual.as(), resources_.stream); });
   }
 
   /// Returns the gradients of query, key and value before norm and RoPE, laid out as qkv; dy stays.
@@ -317,9 +319,8 @@ class LayerPass {
     }
     const Arena::Piece dinput = take(tokens_ * hidden_, "gradients of activations");
     projections_backward(kValueKeyQuery, input.as(), parts, qkv_stride(), &dinput);
-    resources_.launch([&] {
-      rmsnorm_backward(hidden_norm(), x, weights_.input_norm, dinput.as(), dy, dy, resources_.stream);
-    });
+    resources_.launch(
+        [&] { rmsnorm_backward(hidden_norm(), x, weights_.input_norm, dinput.as(), dy, dy, resources_.stream); });
   }
 
   // ---- the second half: feed-forward ----
@@ -357,8 +358,7 @@ class LayerPass {
     swiglu(act);
     down_to_ranks(kDown, act.as());
     project(Projection::down, act.as(), y, hidden_);
-    resources_.launch(
-        [&] { add(tokens_ * hidden_, context_.dtype, kept_.mlp_residual.as(), y, resources_.stream); });
+    resources_.launch([&] { add(tokens_ * hidden_, context_.dtype, kept_.mlp_residual.as(), y, resources_.stream); });
   }
 
   /// dy becomes the gradient of mlp_residual; gate_up is used up.

@@ -12,8 +12,8 @@
 
 namespace qshard::optimized {
 
-/// An adapter of a linear layer: A [r, in] and B [out, r] in the activations' dtype, and where their gradients are added
-/// up, float (null in a forward pass alone).
+/// An adapter of a linear layer: A [r, in] and B [out, r] in the activations' dtype, and where their gradients are
+/// added up, float (null in a forward pass alone).
 struct LoraPointers {
   std::int64_t rank = 0;  // 0: no adapter
   double scaling = 1;     // alpha / rank

@@ -1,5 +1,3 @@
-#include "optimized/random_values.h"
-
 #include <algorithm>
 #include <cmath>
 
@@ -7,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/random_values.h"
 
 namespace qshard::optimized {
 

@@ -14,10 +14,10 @@ struct RankArrays {
   int ranks = 0;
 };
 
-/// out[i] = ((x_0[i] + x_1[i]) + x_2[i]) + ... in float, for i < count: the reduction of collectives.h, whose result has
-/// the same bits however the arrays reach this GPU. Pointers aligned to their element; 16 bytes at once where they are
-/// aligned to that. One launch on `stream`, none for a count of 0. Throws Error(bad_input) for bad counts and pointers;
-/// Error(rank_failed) when the launch fails.
+/// out[i] = ((x_0[i] + x_1[i]) + x_2[i]) + ... in float, for i < count: the reduction of collectives.h, whose result
+/// has the same bits however the arrays reach this GPU. Pointers aligned to their element; 16 bytes at once where they
+/// are aligned to that. One launch on `stream`, none for a count of 0. Throws Error(bad_input) for bad counts and
+/// pointers; Error(rank_failed) when the launch fails.
 void sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream);
 
 }  // namespace qshard::optimized

@@ -137,7 +137,8 @@ struct WarpSums {
       const int row = piece / kChunks;
       const int chunk = piece % kChunks;
       if (row >= present || chunk * 8 >= head_dim) continue;
-      *reinterpret_cast<uint4*>(to + row * stride + chunk * 8) = load_shared_u32x4(staging.at(staging_row + row, chunk));
+      *reinterpret_cast<uint4*>(to + row * stride + chunk * 8) =
+          load_shared_u32x4(staging.at(staging_row + row, chunk));
     }
   }
 };

@@ -63,7 +63,8 @@ void Arena::give_back(const Piece& piece) {
 }
 
 std::size_t Arena::use_of(const char* name) {
-  const auto found = std::find_if(uses_.begin(), uses_.end(), [name](const MemoryUse& use) { return use.name == name; });
+  const auto found =
+      std::find_if(uses_.begin(), uses_.end(), [name](const MemoryUse& use) { return use.name == name; });
   if (found != uses_.end()) return static_cast<std::size_t>(found - uses_.begin());
   uses_.push_back({name, 0});
   return uses_.size() - 1;

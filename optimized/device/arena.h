@@ -9,10 +9,10 @@
 
 namespace qshard::optimized {
 
-/// Hands out pieces of one allocation, first fit, in the order in which the host asks. Nothing on the device is touched,
-/// so the same requests give the same offsets and the same peak whether there is memory behind the arena or not: a dry
-/// run of a step, with a null base, is the plan of the step. A piece that is given back may be handed out again at once;
-/// that is right for work that is ordered by one stream.
+/// Hands out pieces of one allocation, first fit, in the order in which the host asks. Nothing on the device is
+/// touched, so the same requests give the same offsets and the same peak whether there is memory behind the arena or
+/// not: a dry run of a step, with a null base, is the plan of the step. A piece that is given back may be handed out
+/// again at once; that is right for work that is ordered by one stream.
 class Arena {
  public:
   static constexpr std::int64_t kAlignment = 256;

@@ -82,7 +82,7 @@ __device__ __forceinline__ void load_stage(const GradientTask& task, const Gradi
     for (int i = static_cast<int>(threadIdx.x); i < kGradientTokens; i += threads) {
       const int token = first + i;
       cp_async<kInputChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first_feature / 8,
-                               token < tokens);
+                             token < tokens);
     }
   }
 }

@@ -94,7 +94,7 @@ __device__ __forceinline__ void load_stage(const ProductTask& task, const Produc
     for (int i = static_cast<int>(threadIdx.x); i < kProductTokens; i += threads) {
       const int token = first_token + i;
       cp_async<kChunks>(stage.mask(group, i), columns.mask + token * task.input.mask_stride + first / 8,
-                          token < tokens);
+                        token < tokens);
     }
   }
 }

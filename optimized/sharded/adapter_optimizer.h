@@ -14,8 +14,8 @@
 
 namespace qshard::optimized {
 
-/// Gradients and AdamW state of the adapters on one rank. Gradients are accumulated in float, whole, over the batches of
-/// a step; then each rank adds up the part that belongs to its shards, over all ranks in rank order. The moments are
+/// Gradients and AdamW state of the adapters on one rank. Gradients are accumulated in float, whole, over the batches
+/// of a step; then each rank adds up the part that belongs to its shards, over all ranks in rank order. The moments are
 /// those of the rank's shards (of everything under NO_SHARD), in `moment_dtype`.
 class AdapterOptimizer {
  public:

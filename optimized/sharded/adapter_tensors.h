@@ -11,8 +11,9 @@
 
 namespace qshard::optimized {
 
-/// The adapter and the optimizer's moments as whole tensors by PEFT name, out of all ranks' shards and into this rank's.
-/// Reading looks into the other ranks' memory: the caller sees to it that nobody writes meanwhile. The host waits.
+/// The adapter and the optimizer's moments as whole tensors by PEFT name, out of all ranks' shards and into this
+/// rank's. Reading looks into the other ranks' memory: the caller sees to it that nobody writes meanwhile. The host
+/// waits.
 class AdapterTensors {
  public:
   AdapterTensors(const ModelPlan& plan, const ShardPlaces& places, RankState& state, const PeerArenas& peers);

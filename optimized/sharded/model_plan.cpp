@@ -48,7 +48,8 @@ std::string remedies(const ModelPlan& plan, const ShardPlaces& places, const Wei
   ModelPlan shorter = plan;
   shorter.bound.tokens = std::max<std::int64_t>(1, plan.bound.tokens / 2);
   shorter.bound.longest = std::min(shorter.bound.longest, shorter.bound.tokens);
-  try_plan(shorter, memory.kept_layers, "half as many tokens a batch (training.max_length, per_device_train_batch_size)");
+  try_plan(shorter, memory.kept_layers,
+           "half as many tokens a batch (training.max_length, per_device_train_batch_size)");
   std::sort(found.begin(), found.end(), [](const Remedy& a, const Remedy& b) { return a.saved > b.saved; });
   std::string text;
   for (const Remedy& remedy : found) text += fmt::format("\n  {} saves {}", remedy.advice, text_of(remedy.saved));

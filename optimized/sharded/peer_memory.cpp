@@ -21,8 +21,8 @@ std::byte* open_memory(const std::vector<std::byte>& bytes, std::size_t rank, st
   if (status != cudaSuccess) {
     cudaGetLastError();
     fail_input(
-        "the GPU of rank {} cannot read that of rank {} ({}); use fsdp.transport: nccl on GPUs without peer access", own,
-        rank, cudaGetErrorString(status));
+        "the GPU of rank {} cannot read that of rank {} ({}); use fsdp.transport: nccl on GPUs without peer access",
+        own, rank, cudaGetErrorString(status));
   }
   return static_cast<std::byte*>(memory);
 }

@@ -58,8 +58,7 @@ class ShardedEngine : public TrainingEngine {
         arena_(memory_.own(), memory_plan_.arena_bytes),
         resources_{&arena_, &matmul_, &linear4bit_, &attention_, stream_.get()} {
     state_.emplace(plan_, places_, memory_plan_.kept_layers, memory_.arenas(), make_transport(), resources_);
-    loader_.load({&memory_.arenas(), state_->region_offset(), state_->nested_constants()}, link, arena_,
-                 stream_.get());
+    loader_.load({&memory_.arenas(), state_->region_offset(), state_->nested_constants()}, link, arena_, stream_.get());
     state_->optimizer().clear(stream_.get());
     adapter_.emplace(plan_, places_, *state_, memory_.arenas());
     adapter_->initialize(plan_.options.seed);
@@ -156,9 +155,7 @@ class ShardedEngine : public TrainingEngine {
 
   void synchronize() const { stream_.synchronize(); }
 
-  void clear_loss() {
-    QSHARD_CUDA_CHECK(cudaMemsetAsync(state_->step().loss_sum(), 0, sizeof(double), stream_.get()));
-  }
+  void clear_loss() { QSHARD_CUDA_CHECK(cudaMemsetAsync(state_->step().loss_sum(), 0, sizeof(double), stream_.get())); }
 
   [[nodiscard]] double read(const double* value) const {
     double read = 0;
@@ -219,8 +216,8 @@ std::unique_ptr<TrainingEngine> make_sharded_engine(const ModelConfig& config, c
                                                     const EngineOptions& options, const DeviceRunOptions& run,
                                                     RankLink& link) {
   choose_device(link);
-  return std::make_unique<ShardedEngine>(make_model_plan(config, source, options, run.batch, link.world_size()),
-                                         source, run, link);
+  return std::make_unique<ShardedEngine>(make_model_plan(config, source, options, run.batch, link.world_size()), source,
+                                         run, link);
 }
 
 MemoryPlan plan_device_memory(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,

@@ -62,8 +62,8 @@ class ShardedStep {
   void release_head();
   Arena::Piece embed_tokens();
   Arena::Piece forward_layers();
-  void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x,
-                     const Arena::Piece& y, LayerActivations& activations);
+  void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x, const Arena::Piece& y,
+                     LayerActivations& activations);
   void backward_layer(std::int64_t layer, std::int64_t step, const Arena::Piece& x, const Arena::Piece& dy,
                       LayerActivations& activations);
 

@@ -27,8 +27,8 @@ class Transport {
   Transport& operator=(const Transport&) = default;
 };
 
-/// Pulls every rank's shard by the copy engine. Frozen shards never change, so nothing waits for another rank; trainable
-/// ones change between two barriers only. Needs peer access, or ranks that share one GPU.
+/// Pulls every rank's shard by the copy engine. Frozen shards never change, so nothing waits for another rank;
+/// trainable ones change between two barriers only. Needs peer access, or ranks that share one GPU.
 std::unique_ptr<Transport> make_peer_transport(const PeerArenas& arenas);
 
 }  // namespace qshard::optimized

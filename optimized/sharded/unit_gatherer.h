@@ -16,11 +16,11 @@ namespace qshard::optimized {
 
 /// Brings the units of a stage together on this rank, one stage ahead of the arithmetic, on a stream of its own.
 ///
-/// FULL_SHARD has two buffers of the largest decoder layer: while the arithmetic uses one, the other is filled. A buffer
-/// keeps its stage until another stage takes its place, so the layer at which the forward pass turns into the backward
-/// pass is not gathered again. SHARD_GRAD_OP has a buffer a stage. NO_SHARD, and a world of one rank, has none: the
-/// shards are the whole. The head, and the embedding where it serves as the head, have buffers of their own that live only
-/// as long as their use.
+/// FULL_SHARD has two buffers of the largest decoder layer: while the arithmetic uses one, the other is filled. A
+/// buffer keeps its stage until another stage takes its place, so the layer at which the forward pass turns into the
+/// backward pass is not gathered again. SHARD_GRAD_OP has a buffer a stage. NO_SHARD, and a world of one rank, has
+/// none: the shards are the whole. The head, and the embedding where it serves as the head, have buffers of their own
+/// that live only as long as their use.
 ///
 /// The sequence of gathers is the same on every rank, whatever the ranks compute in between.
 class UnitGatherer {

@@ -43,8 +43,8 @@ class WeightLoader {
   struct Item {  // one tensor of the checkpoint
     std::string name;
     bool in_4bit = false;
-    std::vector<Part> parts;          // 4-bit: codes, absmax, nested absmax
-    std::int64_t constants = 0;       // 4-bit and nested: offset of map and offset in the staging memory
+    std::vector<Part> parts;     // 4-bit: codes, absmax, nested absmax
+    std::int64_t constants = 0;  // 4-bit and nested: offset of map and offset in the staging memory
     std::int64_t constants_index = 0;
   };
 

@@ -33,8 +33,8 @@ inline constexpr std::int64_t kNestedConstants = 257;
 /// Finds the parameters once, by name, and gives the pointers of a gathered stage.
 class WeightTable {
  public:
-  /// infos: of the 4-bit weights, by the weight's name. nested_constants: of weight i of `infos` at i * kNestedConstants,
-  /// map first; null in a dry run.
+  /// infos: of the 4-bit weights, by the weight's name. nested_constants: of weight i of `infos` at i *
+  /// kNestedConstants, map first; null in a dry run.
   WeightTable(const ModelConfig& config, const ShardLayout& layout, const std::map<std::string, Weight4bitInfo>& infos,
               DType dtype, double lora_alpha, const float* nested_constants);
 
