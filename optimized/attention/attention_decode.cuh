@@ -122,6 +122,7 @@ __global__ __launch_bounds__(kDecodeThreads) void decode_part(DecodeTask<T> task
       // Scores: a thread has one key and every kScoreThreads-th head.
       const int own_key = thread % kKeys;
       float scores[kDecodeHeads / Tiling::kScoreThreads] = {};
+#pragma unroll 8
       for (int c = 0; c < kDim; ++c) {
         const float k = shared.keys[own_key * Tiling::kStride + c];
 #pragma unroll
@@ -160,18 +161,24 @@ __global__ __launch_bounds__(kDecodeThreads) void decode_part(DecodeTask<T> task
       __syncthreads();
 
       // Weighted values: a thread has one column, or two, and all heads or half of them.
-#pragma unroll
-      for (int i = 0; i < Tiling::kOwnHeads; ++i) {
-        const int head = thread / Tiling::kColumnThreads * Tiling::kOwnHeads + i;
-        if (head >= heads) break;
+      const int own_head = thread / Tiling::kColumnThreads * Tiling::kOwnHeads;
+      float sums[Tiling::kOwnHeads][Tiling::kOwnColumns] = {};
+#pragma unroll 4
+      for (int k = 0; k < kKeys; ++k) {
 #pragma unroll
         for (int j = 0; j < Tiling::kOwnColumns; ++j) {
-          float sum = 0.0F;
-          for (int k = 0; k < kKeys; ++k) {
-            sum = fmaf(shared.weights[k][head],
-                       shared.values[k * Tiling::kStride + thread % Tiling::kColumnThreads + j * kDecodeThreads], sum);
+          const float value = shared.values[k * Tiling::kStride + thread % Tiling::kColumnThreads + j * kDecodeThreads];
+#pragma unroll
+          for (int i = 0; i < Tiling::kOwnHeads; ++i) {
+            sums[i][j] = fmaf(shared.weights[k][own_head + i], value, sums[i][j]);
           }
-          o[i][j] = fmaf(o[i][j], shared.correction[head], sum);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < Tiling::kOwnHeads; ++i) {
+#pragma unroll
+        for (int j = 0; j < Tiling::kOwnColumns; ++j) {
+          o[i][j] = fmaf(o[i][j], shared.correction[own_head + i], sums[i][j]);
         }
       }
     }
