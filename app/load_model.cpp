@@ -1,5 +1,6 @@
 #include "app/load_model.h"
 
+#include "app/device_engine.h"
 #include "core/base/error.h"
 #include "core/formats/peft_adapter.h"
 #include "core/model/lora_targets.h"
@@ -42,11 +43,19 @@ AdapterConfig new_adapter_config(const RunConfig& config) {
   return adapter;
 }
 
+std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, const HfCheckpoint& checkpoint,
+                                            const EngineOptions& options, const BatchBound& bound, RankLink* link) {
+  if (link != nullptr && runs_on_device(config)) return make_device_engine(config, checkpoint, options, bound, *link);
+  return reference::make_sharded_engine(checkpoint, options, link);
+}
+
 }  // namespace
 
 EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
                               const std::optional<AdapterConfig>& adapter) {
   EngineOptions options = engine_options(config, model.dtype.value_or(DType::f32));
+  if (runs_on_device(config) && !config.has("quantization.bnb_4bit_compute_dtype"))
+    options.compute_dtype = options.dtype;
   if (!adapter) return options;
   options.lora.r = static_cast<int>(adapter->r);
   options.lora.alpha = adapter->scaling() * static_cast<double>(adapter->r);  // the engine scales by alpha / r
@@ -55,17 +64,18 @@ EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
   return options;
 }
 
-LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link) {
+LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link,
+                       const BatchBound& bound) {
   HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
-    auto engine = reference::make_sharded_engine(checkpoint, options, link);
+    auto engine = make_engine(config, checkpoint, options, bound, link);
     return {std::move(checkpoint), options, new_adapter_config(config), std::move(engine)};
   }
   PeftAdapter saved = read_adapter(adapter, checkpoint.config());
   check_agrees(config, saved.config);
   const EngineOptions options = resolve_options(config, checkpoint.config(), saved.config);
-  auto engine = reference::make_sharded_engine(checkpoint, options, link);
+  auto engine = make_engine(config, checkpoint, options, bound, link);
   if (load_adapter) engine->load_adapter(saved.tensors);
   saved.config.lora_dropout = options.lora.dropout;
   return {std::move(checkpoint), options, std::move(saved.config), std::move(engine)};

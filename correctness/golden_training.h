@@ -20,22 +20,28 @@ struct Trajectory {
 };
 
 /// Trains the golden run `of` again, from its adapter_init on its checkpoint `base`: `steps` AdamW steps on its batch.
-inline Trajectory train(const std::filesystem::path& of, const std::string& base, const EngineOptions& options,
-                        double learning_rate, std::int64_t steps) {
-  const HfCheckpoint checkpoint = HfCheckpoint::open(of / base);
-  const auto engine = make_sharded_engine(checkpoint, options);
-  engine->load_adapter(read_named_tensors(of / "adapter_init" / "adapter_model.safetensors"));
-  const std::vector<TokenBatch> ranks = golden_batches(static_cast<std::size_t>(options.world_size), of);
+/// `engine` holds all its ranks in this process.
+inline Trajectory train(TrainingEngine& engine, const std::filesystem::path& of, double learning_rate,
+                        std::int64_t steps) {
+  engine.load_adapter(read_named_tensors(of / "adapter_init" / "adapter_model.safetensors"));
+  const std::vector<TokenBatch> ranks = golden_batches(static_cast<std::size_t>(engine.world_size()), of);
   Trajectory result;
   for (std::int64_t step = 1; step <= steps; ++step) {
-    const StepResult taken = engine->train_step({ranks}, learning_rate, step);
+    const StepResult taken = engine.train_step({ranks}, learning_rate, step);
     result.losses.push_back(taken.loss);
     result.grad_norms.push_back(taken.grad_norm);
   }
-  const LossSum last = engine->evaluate(golden_batches(1, of)[0]);
+  const LossSum last = engine.evaluate(ranks);
   result.losses.push_back(last.sum / static_cast<double>(last.loss_tokens));
-  result.adapter = engine->adapter();
+  result.adapter = engine.adapter();
   return result;
+}
+
+/// The same by the reference.
+inline Trajectory train(const std::filesystem::path& of, const std::string& base, const EngineOptions& options,
+                        double learning_rate, std::int64_t steps) {
+  const HfCheckpoint checkpoint = HfCheckpoint::open(of / base);
+  return train(*make_sharded_engine(checkpoint, options), of, learning_rate, steps);
 }
 
 /// Every number within `bound` of the expected one, relative to it; both of the same length.

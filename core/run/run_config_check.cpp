@@ -19,11 +19,8 @@ void check_precision(const RunConfig& config) {
 }
 
 void check_device(const RunConfig& config) {
-  if (config.device == Device::cuda) {
-    fail_input("{}: this build trains on the CPU only; use device: cpu (or auto)", config.where("device"));
-  }
   if (config.fsdp.fsdp_offload_params) {
-    fail_input("{}: there is nothing to offload to, the CPU already holds the shards; set it to false",
+    fail_input("{}: shards stay where they are used, on the CPU or on the GPU; set it to false",
                config.where("fsdp.fsdp_offload_params"));
   }
 }

@@ -76,8 +76,8 @@ struct WarpSums {
         ldmatrix(right, b.at(16 * j + b_row, 2 * k + lane / 8 % 2));
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
-          multiply_add<T>(value[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0], right[1]);
-          multiply_add<T>(value[i][2 * j + 1], left[i][0], left[i][1], left[i][2], left[i][3], right[2], right[3]);
+          mma_m16n8k16<T>(value[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0], right[1]);
+          mma_m16n8k16<T>(value[i][2 * j + 1], left[i][0], left[i][1], left[i][2], left[i][3], right[2], right[3]);
         }
       }
     }
@@ -105,8 +105,8 @@ struct WarpSums {
         ldmatrix_transposed(right, b.at(16 * k + lane % 16, 2 * j + lane / 16));
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
-          multiply_add<T>(value[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0], right[1]);
-          multiply_add<T>(value[i][2 * j + 1], left[i][0], left[i][1], left[i][2], left[i][3], right[2], right[3]);
+          mma_m16n8k16<T>(value[i][2 * j], left[i][0], left[i][1], left[i][2], left[i][3], right[0], right[1]);
+          mma_m16n8k16<T>(value[i][2 * j + 1], left[i][0], left[i][1], left[i][2], left[i][3], right[2], right[3]);
         }
       }
     }

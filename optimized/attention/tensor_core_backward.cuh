@@ -245,7 +245,7 @@ __global__ __launch_bounds__(KeyGradientTiling<kDim>::kThreads) void tensor_core
     const bool all = all_see(query, kQueries, key, 16, task.window);
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
-      const float2 lse = load_shared_floats(stage.lse + 4 * (8 * j + lane % 4 * 2));
+      const float2 lse = load_shared_f32x2(stage.lse + 4 * (8 * j + lane % 4 * 2));
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
         const int column = 8 * j + lane % 4 * 2 + c % 2;
@@ -261,7 +261,7 @@ __global__ __launch_bounds__(KeyGradientTiling<kDim>::kThreads) void tensor_core
       ds.template add_product_of_rows<T>(v, warp_row, stage.dout);
 #pragma unroll
       for (int j = 0; j < kQueries / 8; ++j) {
-        const float2 delta = load_shared_floats(stage.delta + 4 * (8 * j + lane % 4 * 2));
+        const float2 delta = load_shared_f32x2(stage.delta + 4 * (8 * j + lane % 4 * 2));
 #pragma unroll
         for (int c = 0; c < 4; ++c) {
           ds.value[0][j][c] = p.value[0][j][c] * (ds.value[0][j][c] - (c % 2 == 0 ? delta.x : delta.y));

@@ -117,7 +117,7 @@ __device__ __forceinline__ void multiply_stage(const GradientStage& stage, float
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int token = first + i / 2 * 8 + lane % 4 * 2 + i % 2;
-        signs[i] = load_shared_word(stage.mask(group, token) + feature_warp * 4) << (7 - lane / 4);
+        signs[i] = load_shared_u32(stage.mask(group, token) + feature_warp * 4) << (7 - lane / 4);
       }
       keep_operand(input[0], signs, 0);
       keep_operand(input[1], signs, 1);
@@ -127,8 +127,8 @@ __device__ __forceinline__ void multiply_stage(const GradientStage& stage, float
       const uint4 factor = load_transposed(stage.factor(group, first + lane % 16, tile + lane / 16));
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        multiply_add<T>(sums[m][tile], input[m].x, input[m].y, input[m].z, input[m].w, factor.x, factor.y);
-        multiply_add<T>(sums[m][tile + 1], input[m].x, input[m].y, input[m].z, input[m].w, factor.z, factor.w);
+        mma_m16n8k16<T>(sums[m][tile], input[m].x, input[m].y, input[m].z, input[m].w, factor.x, factor.y);
+        mma_m16n8k16<T>(sums[m][tile + 1], input[m].x, input[m].y, input[m].z, input[m].w, factor.z, factor.w);
       }
     }
   }

@@ -130,8 +130,8 @@ __device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, k
       }
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        multiply_add<T>(sums[m][tile], input[m][0].x, input[m][1].x, input[m][0].y, input[m][1].y, weight.x, weight.y);
-        multiply_add<T>(sums[m][tile], input[m][0].z, input[m][1].z, input[m][0].w, input[m][1].w, weight.z, weight.w);
+        mma_m16n8k16<T>(sums[m][tile], input[m][0].x, input[m][1].x, input[m][0].y, input[m][1].y, weight.x, weight.y);
+        mma_m16n8k16<T>(sums[m][tile], input[m][0].z, input[m][1].z, input[m][0].w, input[m][1].w, weight.z, weight.w);
       }
     }
   }

@@ -98,8 +98,8 @@ __device__ __forceinline__ void multiply_factor(const RankUpdate& update, std::u
       } else {
         words = load_transposed(weight + place(depth * kUpdateDepth + row, block_feature / kRun + j));
       }
-      multiply_add<T>(sums[j], runs[0].x, runs[1].x, runs[0].y, runs[1].y, words.x, words.y);
-      multiply_add<T>(sums[j], runs[0].z, runs[1].z, runs[0].w, runs[1].w, words.z, words.w);
+      mma_m16n8k16<T>(sums[j], runs[0].x, runs[1].x, runs[0].y, runs[1].y, words.x, words.y);
+      mma_m16n8k16<T>(sums[j], runs[0].z, runs[1].z, runs[0].w, runs[1].w, words.z, words.w);
     }
   }
 }

@@ -17,6 +17,12 @@ __device__ __forceinline__ uint2 load_shared_u32x2(std::uint32_t address) {
   return value;
 }
 
+/// Two floats, from a multiple of 8 bytes.
+__device__ __forceinline__ float2 load_shared_f32x2(std::uint32_t address) {
+  const uint2 bits = load_shared_u32x2(address);
+  return make_float2(__uint_as_float(bits.x), __uint_as_float(bits.y));
+}
+
 /// Four words, from a multiple of 16 bytes.
 __device__ __forceinline__ uint4 load_shared_u32x4(std::uint32_t address) {
   uint4 value;

@@ -3,19 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/training/batch_bound.h"
 #include "core/training/token_batch.h"
 #include "optimized/device/arena.h"
 #include "optimized/device/stream.h"
 #include "optimized/token_rows.h"
 
 namespace qshard::optimized {
-
-/// The most that any batch of a run holds: what memory is planned for.
-struct BatchBound {
-  std::int64_t tokens = 0;
-  std::int64_t rows = 0;
-  std::int64_t longest = 0;  // tokens of the longest row
-};
 
 /// A batch in device memory: its rows, and the factor of its gradients. One copy from pinned memory a batch; the host
 /// goes on at once and waits only where the copy before the last has not been made yet.

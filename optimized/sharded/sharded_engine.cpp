@@ -52,13 +52,13 @@ class ShardedEngine : public TrainingEngine {
       : link_(&link),
         plan_(std::move(plan)),
         places_(plan_.layout),
-        loader_(plan_.layout, places_, plan_.infos, plan_.options.quantization, source),
-        memory_plan_(fit_memory(plan_, places_, loader_, run)),
+        memory_plan_(fit_memory(plan_, places_, make_loader(source), run)),
         memory_(memory_plan_.arena_bytes, link),
         arena_(memory_.own(), memory_plan_.arena_bytes),
         resources_{&arena_, &matmul_, &linear4bit_, &attention_, stream_.get()} {
     state_.emplace(plan_, places_, memory_plan_.kept_layers, memory_.arenas(), make_transport(), resources_);
-    loader_.load({&memory_.arenas(), state_->region_offset(), state_->nested_constants()}, link, arena_, stream_.get());
+    make_loader(source).load({&memory_.arenas(), state_->region_offset(), state_->nested_constants()}, link, arena_,
+                             stream_.get());
     state_->optimizer().clear(stream_.get());
     adapter_.emplace(plan_, places_, *state_, memory_.arenas());
     adapter_->initialize(plan_.options.seed);
@@ -146,6 +146,10 @@ class ShardedEngine : public TrainingEngine {
   [[nodiscard]] const ShardLayout& layout() const override { return plan_.layout; }
 
  private:
+  [[nodiscard]] WeightLoader make_loader(const WeightSource& source) const {
+    return {plan_.layout, places_, plan_.infos, plan_.options.quantization, source};
+  }
+
   // With one rank nothing is gathered.
   Transport* make_transport() {
     if (link_->world_size() == 1) return nullptr;
@@ -196,7 +200,6 @@ class ShardedEngine : public TrainingEngine {
   RankLink* link_;
   ModelPlan plan_;
   ShardPlaces places_;
-  WeightLoader loader_;
   MemoryPlan memory_plan_;
   PeerMemory memory_;
   Stream stream_;

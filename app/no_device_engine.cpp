@@ -1,0 +1,16 @@
+#include "app/device_engine.h"
+#include "core/base/error.h"
+
+namespace qshard {
+
+bool runs_on_device(const RunConfig& config) {
+  return config.device == Device::cuda;
+}
+
+std::unique_ptr<TrainingEngine> make_device_engine(const RunConfig& config, const HfCheckpoint&, const EngineOptions&,
+                                                   const BatchBound&, RankLink&) {
+  fail_input("{}: this build has no CUDA; install the CUDA toolkit and build again, or use device: cpu",
+             config.where("device"));
+}
+
+}  // namespace qshard

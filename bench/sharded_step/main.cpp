@@ -1,0 +1,179 @@
+// One rank of a measured FSDP-QLoRA step on random weights of a model's shape, made on the device. Prints a JSON line
+// on rank 0: seconds of each step, tokens a second, memory. bench/sharded_step/run starts the ranks, and the peer.
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <random>
+
+#include <CLI/CLI.hpp>
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "core/launch/rank_info.h"
+#include "core/launch/rank_link.h"
+#include "optimized/device/cuda_check.h"
+#include "optimized/sharded/sharded_engine.h"
+
+namespace qshard::bench {
+namespace {
+
+struct Options {
+  std::string model = "llama-2-70b";
+  std::int64_t layers = 8;
+  std::int64_t length = 2048;
+  std::int64_t rows = 1;
+  int r = 64;
+  double dropout = 0.1;
+  std::string checkpointing = "on";
+  std::string sharding = "FULL_SHARD";
+  double budget_gib = 0;
+  int steps = 8;
+};
+
+/// hidden, intermediate, heads, key-value heads, vocabulary, layers: from the models' config.json.
+ModelConfig shape_of(const std::string& model, std::int64_t layers) {
+  static const std::map<std::string, std::array<std::int64_t, 6>> kShapes{
+      {"llama-2-70b", {8192, 28672, 64, 8, 32000, 80}},
+      {"llama-2-7b", {4096, 11008, 32, 32, 32000, 32}},
+      {"llama-3-8b", {4096, 14336, 32, 8, 128256, 32}},
+  };
+  const auto& shape = kShapes.at(model);
+  ModelConfig config;
+  config.hidden_size = shape[0];
+  config.intermediate_size = shape[1];
+  config.num_attention_heads = shape[2];
+  config.num_key_value_heads = shape[3];
+  config.head_dim = shape[0] / shape[2];
+  config.vocab_size = shape[4];
+  config.num_hidden_layers = layers > 0 ? layers : shape[5];
+  config.max_position_embeddings = 1 << 17;
+  config.rms_norm_eps = 1e-5;
+  return config;
+}
+
+TokenBatch random_batch(const Options& options, std::int64_t vocab, int rank) {
+  std::mt19937 random(static_cast<unsigned>(rank) + 1);
+  std::uniform_int_distribution<std::int32_t> token(0, static_cast<std::int32_t>(vocab) - 1);
+  TokenBatch batch;
+  for (std::int64_t row = 0; row < options.rows; ++row) {
+    for (std::int64_t t = 0; t < options.length; ++t) batch.input_ids.push_back(token(random));
+    batch.offsets.push_back(batch.tokens());
+    batch.row_ids.push_back(static_cast<std::uint64_t>(rank * options.rows + row));
+  }
+  batch.labels = batch.input_ids;
+  return batch;
+}
+
+optimized::Recomputation recomputation_of(const std::string& checkpointing) {
+  if (checkpointing == "on") return optimized::Recomputation::always;
+  return checkpointing == "off" ? optimized::Recomputation::never : optimized::Recomputation::automatic;
+}
+
+ShardingStrategy sharding_of(const std::string& name) {
+  for (const auto strategy :
+       {ShardingStrategy::full_shard, ShardingStrategy::shard_grad_op, ShardingStrategy::no_shard}) {
+    if (to_string(strategy) == name) return strategy;
+  }
+  fail_input("--sharding: {} is none of FULL_SHARD, SHARD_GRAD_OP, NO_SHARD", name);
+}
+
+std::int64_t used_bytes() {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  QSHARD_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return static_cast<std::int64_t>(total - free);
+}
+
+void measure(const Options& options, RankLink& link) {
+  const ModelConfig config = shape_of(options.model, options.layers);
+  EngineOptions engine_options;
+  engine_options.world_size = link.world_size();
+  engine_options.sharding = sharding_of(options.sharding);
+  engine_options.quantization.quant_storage = DType::bf16;
+  engine_options.lora.r = options.r;
+  engine_options.lora.alpha = 16;
+  engine_options.lora.dropout = options.dropout;
+  engine_options.max_grad_norm = 0.3;
+  engine_options.dtype = engine_options.compute_dtype = DType::bf16;
+  optimized::DeviceRunOptions run;
+  run.batch = {options.rows * options.length, options.rows, options.length};
+  run.recomputation = recomputation_of(options.checkpointing);
+  run.memory_budget = static_cast<std::int64_t>(options.budget_gib * (1 << 30));
+  const auto source = optimized::make_random_source(0.02, 1234);
+  const auto begin = std::chrono::steady_clock::now();
+  const auto engine = optimized::make_sharded_engine(config, *source, engine_options, run, link);
+  const TokenBatch batch = random_batch(options, config.vocab_size, link.rank());
+  const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - begin;
+
+  std::vector<double> seconds;
+  std::vector<double> losses;
+  for (int step = 1; step <= options.steps; ++step) {
+    link.barrier();
+    const auto start = std::chrono::steady_clock::now();
+    losses.push_back(engine->train_step({{batch}}, 1e-4, step).loss);
+    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+    link.barrier();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::vector<double> sorted(seconds.begin() + std::min<std::ptrdiff_t>(2, std::ssize(seconds) - 1), seconds.end());
+  std::sort(sorted.begin(), sorted.end());
+  const double median = sorted[sorted.size() / 2];
+  const std::int64_t used = used_bytes();
+  const std::int64_t arena = engine->peak_bytes_by_rank().front();
+  if (!link.is_first()) return;
+  cudaDeviceProp properties{};
+  QSHARD_CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+  const nlohmann::json line = {
+      {"provider", "qshard"},
+      {"model", options.model},
+      {"layers", config.num_hidden_layers},
+      {"seq", options.length},
+      {"micro_batch", options.rows},
+      {"r", options.r},
+      {"dropout", options.dropout},
+      {"gpus", link.world_size()},
+      {"checkpointing", options.checkpointing},
+      {"sharding", options.sharding},
+      {"device", properties.name},
+      {"seconds", seconds},
+      {"step_s", median},
+      {"losses", losses},
+      {"loading_s", loading.count()},
+      {"tokens_per_second", static_cast<double>(link.world_size() * run.batch.tokens) / median},
+      {"arena_bytes", arena},
+      {"peak_bytes", used},
+  };
+  fmt::print("{}\n", line.dump());
+}
+
+}  // namespace
+}  // namespace qshard::bench
+
+int main(int argc, char** argv) {
+  using namespace qshard;
+  bench::Options options;
+  CLI::App app("One rank of a measured FSDP-QLoRA step; bench/sharded_step/run starts it");
+  app.add_option("--model", options.model, "llama-2-70b, llama-2-7b or llama-3-8b")
+      ->check(CLI::IsMember({"llama-2-70b", "llama-2-7b", "llama-3-8b"}));
+  app.add_option("--layers", options.layers, "Decoder layers; 0: all of the model");
+  app.add_option("--seq", options.length, "Tokens a row")->check(CLI::PositiveNumber);
+  app.add_option("--mbs", options.rows, "Rows a rank")->check(CLI::PositiveNumber);
+  app.add_option("--lora-r", options.r, "Rank of the adapters")->check(CLI::PositiveNumber);
+  app.add_option("--dropout", options.dropout, "Of the adapters");
+  app.add_option("--checkpointing", options.checkpointing, "on, off or auto")
+      ->check(CLI::IsMember({"on", "off", "auto"}));
+  app.add_option("--sharding", options.sharding, "FULL_SHARD, SHARD_GRAD_OP or NO_SHARD");
+  app.add_option("--budget-gib", options.budget_gib, "Memory of the GPU that the run may use; 0: what is free");
+  app.add_option("--steps", options.steps, "Steps; the first two do not count")->check(CLI::PositiveNumber);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    RankLink link = RankLink::connect(read_rank_info(environment_variable), {.version = "sharded_step"});
+    tell_failures(link, [&] { bench::measure(options, link); });
+    return 0;
+  } catch (const Error& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return static_cast<int>(error.code());
+  }
+}
