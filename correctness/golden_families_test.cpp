@@ -66,7 +66,8 @@ TEST_P(GoldenFamilies, FirstLogits) {
   const ShardLayout layout = plan_shards(list_model_stages(config, chosen.quantization, chosen.lora, DType::f32, none),
                                          1, ShardingStrategy::no_shard);
   std::vector<MemoryLedger> ranks(1);
-  const ShardedWeights weights(layout, checkpoint, chosen.quantization, make_process_group(1, nullptr), ranks);  // the adapter is zero
+  const ShardedWeights weights(layout, checkpoint, chosen.quantization, make_process_group(1, nullptr),
+                               ranks);  // the adapter is zero
 
   const TokenBatch batch = golden_batches(2, folder())[0];
   const RopeTable<float> rope = make_rope_table<float>(config, batch.offsets[1], DType::f32);
