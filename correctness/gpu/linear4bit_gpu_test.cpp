@@ -381,7 +381,7 @@ TEST_F(Linear4bitGpu, EveryKernelThatSupportsTheProblem) {
         for (const auto& kernel : optimized::linear4bit_kernels()) {
           if (!kernel.supports(problem)) continue;
           check(layer, shape,
-                {.rows = rows, .in_padding = 8, .out_padding = 4, .forward = forward, .kernel = kernel.name}, plans);
+                {.rows = rows, .in_padding = 8, .out_padding = 8, .forward = forward, .kernel = kernel.name}, plans);
           ++forced;
           if (HasFailure()) return;
         }

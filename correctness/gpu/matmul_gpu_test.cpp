@@ -19,8 +19,8 @@ struct Stored {
   DType dtype;
   std::vector<float> values;  // rounded to dtype
 
-  Stored(std::int64_t rows, std::int64_t columns, std::int64_t padding, DType dtype, std::uint64_t seed)
-      : rows(rows), columns(columns), stride(columns + padding), dtype(dtype), values(rows * stride) {
+  Stored(std::int64_t count, std::int64_t width, std::int64_t padding, DType of, std::uint64_t seed)
+      : rows(count), columns(width), stride(width + padding), dtype(of), values(rows * stride) {
     std::mt19937_64 generator(seed);
     std::normal_distribution<float> normal;
     for (float& value : values) value = normal(generator);

@@ -76,7 +76,7 @@ void ShardedStep::forward_layer(std::int64_t layer, std::int64_t step, bool trai
                                 const Arena::Piece& y, LayerActivations& activations) {
   UnitGatherer& gatherer = *parts_.gatherer;
   gatherer.acquire(stage_of(layer));
-  if (layer + 1 < config_->num_hidden_layers) gatherer.prefetch(stage_of(layer + 1));
+  gatherer.prefetch(stage_of(layer + 1));  // after the last layer comes the head
   if (tokens() > 0) {
     const LayerWeights weights = parts_.weights->layer(layer, gatherer, nullptr);
     layer_forward(resources_, context(layer, step, training), weights, x.as(), y.as(), activations);

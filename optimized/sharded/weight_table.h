@@ -27,8 +27,9 @@ struct SlotPlace {
   [[nodiscard]] bool present() const { return unit != kAbsent; }
 };
 
-/// The nested maps and offsets of all 4-bit weights, on every rank: 257 floats a weight.
-inline constexpr std::int64_t kNestedConstants = 257;
+/// Floats a 4-bit weight of the nested maps and offsets, which every rank holds: the map, the offset, and padding to 16
+/// bytes.
+inline constexpr std::int64_t kNestedConstants = 260;
 
 /// Finds the parameters once, by name, and gives the pointers of a gathered stage.
 class WeightTable {
