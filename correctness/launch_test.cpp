@@ -287,7 +287,9 @@ class KilledRanks : public Launch {
 
   static void expect_failure_told(const std::string& output, int victim, int code, bool own_launcher) {
     const std::string name = "rank " + std::to_string(victim) + " (process ";
-    if (own_launcher) EXPECT_EQ(code, 4) << output;
+    if (own_launcher) {
+      EXPECT_EQ(code, 4) << output;
+    }
     EXPECT_NE(code, 0);
     for (int rank = 0; rank < kRanks; ++rank) {
       if (rank == victim || !own_launcher) continue;  // mpirun may end the others before they have seen it
