@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -27,8 +28,8 @@ COMMANDS = (
     command_sass,
 )
 EPILOG = (
-    "exit codes: 0 pass (UNSURE included unless --strict); 1 regression, missing or errored benchmark; 2 bad usage or input; "
-    "3 a benchmark found its own result wrong; 5 UNSURE under --strict"
+    "exit codes: 0 pass (UNSURE included unless --strict); 1 regression, wrong result, missing or errored benchmark; "
+    "2 bad usage or input; 3 memory or disk is full; 5 UNSURE under --strict"
 )
 
 
@@ -58,8 +59,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"gate: error: {error}", file=sys.stderr)
     except BrokenPipeError:
         sys.stderr.close()
-    except OSError as error:
-        print(f"gate: error: {one_line(error)}", file=sys.stderr)
+    except (OSError, MemoryError) as error:
+        print(f"gate: error: {one_line(error) or 'not enough memory'}", file=sys.stderr)
+        if isinstance(error, MemoryError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM):
+            return ExitCode.OUT_OF_RESOURCES
     except KeyboardInterrupt:
         print("\ngate: interrupted; the results of finished processes are kept", file=sys.stderr)
         return ExitCode.INTERRUPTED
