@@ -10,7 +10,7 @@ from reports import units
 from reports.figures.drawing import Drawing, FigureKind
 from reports.model import Benchmark, Session
 from reports.selection import SIZE_KEYS, comparable, describe, own_provider, remainder, title, variants
-from reports.statistics import bytes_per_run, median, quartiles
+from reports.statistics import bytes_per_run, counter, median, quartiles
 from reports.style import GREY, Palette, new_figure, shorten, spread
 
 MOST_PANELS = 6
@@ -70,7 +70,7 @@ def _draw_panel(axes, variant: tuple, rows: list[Benchmark], session: Session, p
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=5))
     tops = [_speed(row)[2] for row in rows]
-    roof = _copy_roof(session, rows)
+    roof = _roof(session, rows)
     axes.set_ylim(0, 1.12 * max(tops + [speed for _, speed in roof]))
     ends = []
     for provider in sorted({row.provider for row in rows}):
@@ -83,7 +83,7 @@ def _draw_panel(axes, variant: tuple, rows: list[Benchmark], session: Session, p
         ends.append((x[-1], middle[-1], provider, colour))
     if roof:
         axes.plot([x for x, _ in roof], [speed for _, speed in roof], color=GREY, linewidth=1, linestyle="--")
-        ends.append((*roof[-1], f"copy, {own_provider(session)}'s bytes", GREY))
+        ends.append((*roof[-1], f"limit of {own_provider(session)}", GREY))
     _label_ends(axes, ends, axes.get_ylim()[1])
     axes.set_title(shorten(title(variant), 58))
     axes.set_xlabel("elements of the weight")
@@ -93,12 +93,17 @@ def _draw_panel(axes, variant: tuple, rows: list[Benchmark], session: Session, p
     axes.tick_params(axis="x", labelsize=8)
 
 
-def _copy_roof(session: Session, rows: list[Benchmark]) -> list[tuple[int, float]]:
-    """For each size the elements a second at which the own provider's bytes would move as fast as a measured copy."""
-    copy, own = session.ceiling("copy_bytes_per_second"), own_provider(session)
-    if not copy:
-        return []
-    found = {elements(row): copy * elements(row) / moved for row in rows if row.provider == own and (moved := bytes_per_run(row))}
+def _roof(session: Session, rows: list[Benchmark]) -> list[tuple[int, float]]:
+    """For each size the elements a second that the measured copy and matrix product allow the own provider, by the bytes and
+    operations that it counts."""
+    copy, product = session.ceiling("copy_bytes_per_second"), session.ceiling("product_flops_per_second")
+    found = {}
+    for row in rows:
+        moved, speed = bytes_per_run(row), counter(row, "flops_per_second")
+        if row.provider == own_provider(session) and copy and moved:
+            limits = [copy * elements(row) / moved]
+            limits += [product * elements(row) / (speed * median(row.seconds))] if product and speed else []
+            found[elements(row)] = min(limits)
     return sorted(found.items())
 
 
@@ -116,6 +121,7 @@ def _label_ends(axes, ends: list[tuple], top: float) -> None:
             fontsize=8,
             fontweight="bold",
             annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
     axes.margins(x=0.06)
 
@@ -153,7 +159,7 @@ def _findings(session: Session, rows: list[Benchmark], left_out: int) -> tuple[s
     return heading, reading + remainder(left_out, "variant")
 
 
-BAND = "Bands are the quartiles of the repetitions."
+BAND = "Bands are the quartiles of the repetitions; dashed is what the measured copy and matrix product allow."
 
 FIGURE = FigureKind(
     "throughput",

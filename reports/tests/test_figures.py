@@ -29,7 +29,7 @@ LABELS = {
         "weight elements/s",
         "qshard",
         "bitsandbytes",
-        "copy, qshard's bytes",
+        "limit of qshard",
     ),
     "ceilings": (
         "share of the nearer measured ceiling (%): ● copy   ◇ matrix product   │ median",
