@@ -8,6 +8,8 @@
 /// many of the 15 ascending thresholds lie strictly below x. No comparison is true for NaN, so NaN gets code 0.
 inline std::uint8_t nearest_code(float x, std::span<const float, 15> thresholds) {
   std::uint8_t code = 0;
-  for (const float threshold : thresholds) code += threshold < x ? 1 : 0;
+  for (const float threshold : thresholds) {
+    if (threshold < x) ++code;
+  }
   return code;
 }
