@@ -11,17 +11,20 @@ from collections.abc import Callable, Sequence
 from . import (
     __version__,
     command_compare,
+    command_history,
     command_instructions,
     command_run,
     command_sass,
     command_selfcheck,
     command_simulate,
+    probe,
 )
 from .errors import ExitCode, InputError, one_line
 
 COMMANDS = (
     command_run,
     command_compare,
+    command_history,
     command_selfcheck,
     command_simulate,
     command_instructions,
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ± must not end the gate
+    if list(arguments[:1]) == ["probe"]:  # the self-check's own program, for where it is no file of its own
+        return probe.main(list(arguments[1:]))
     options = build_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job must end the benchmark process too
     handle: Callable[[argparse.Namespace], int] = options.handle
