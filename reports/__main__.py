@@ -8,7 +8,7 @@ from reports import page
 from reports.errors import ReportError
 from reports.figures import FIGURES
 from reports.loading import load
-from reports.output import write
+from reports.output import fewer_colours, write
 from reports.render import render
 
 DESCRIPTION = """\
@@ -42,7 +42,8 @@ def main(arguments: list[str]) -> int:
             print(f"qshard report: left out: {line}", file=sys.stderr)
         gallery = render(results, lambda stem: print(f"drawing {stem}", file=sys.stderr))
         for picture in gallery.pictures:
-            files = {"svg": picture.svg, "png": picture.png, "csv": picture.csv}
+            png = fewer_colours(picture.png) if options.small else picture.png
+            files = {"svg": picture.svg, "png": png, "csv": picture.csv}
             for extension, content in files.items():
                 if not options.small or extension == "png":
                     write(options.output / page.PICTURES / f"{picture.stem}.{extension}", content)

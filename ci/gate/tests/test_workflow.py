@@ -91,12 +91,14 @@ class Replay:
             "GH_LOG": str(workspace / "gh.log"),
             "PATH": f"{workspace / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
-        for path, text in ((workspace / "bin" / "gh", GH),):
-            path.parent.mkdir()
-            path.write_text(text)
-            path.chmod(0o755)
+        gh = workspace / "bin" / "gh"
+        gh.parent.mkdir()
+        gh.write_text(GH)
+        gh.chmod(0o755)
         (workspace / "temp" / "gate-environment" / "bin").mkdir(parents=True)
-        (workspace / "temp" / "gate-environment" / "bin" / "python").symlink_to(sys.executable)
+        python = workspace / "temp" / "gate-environment" / "bin" / "python"
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
 
     def run(self, document: dict) -> int:
         """Exit status of the step that failed, 0 if none did."""
