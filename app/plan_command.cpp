@@ -3,6 +3,8 @@
 #include "app/commands.h"
 #include "app/config_options.h"
 #include "app/load_model.h"
+#include "app/plan_json.h"
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/formats/bnb_checkpoint.h"
 #include "core/formats/hf_config.h"
@@ -41,7 +43,15 @@ void add_plan_command(CLI::App& app) {
       app.add_subcommand("plan", "The shard layout: units, what each rank holds, padding, messages; reads no weights");
   command->add_option("CONFIG", *path, "Run configuration (YAML)")->required();
   add_config_options(*command, overrides, {});
-  command->callback([path, overrides] { fmt::print("{}", describe(plan(load_run_config(*path, *overrides)))); });
+  auto json = std::make_shared<std::string>();
+  command->add_option("--json", *json, "Write what each rank holds to this file, for `qshard report`");
+  command->callback([path, overrides, json] {
+    const ShardLayout layout = plan(load_run_config(*path, *overrides));
+    fmt::print("{}", describe(layout));
+    if (json->empty()) return;
+    const std::string name = std::filesystem::absolute(*path).lexically_normal().parent_path().filename().string();
+    write_file(*json, plan_json(layout, name));
+  });
 }
 
 }  // namespace qshard

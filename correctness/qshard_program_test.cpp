@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "core/base/atomic_file.h"
 #include "core/base/file_lock.h"
@@ -155,6 +156,28 @@ TEST_F(QshardProgram, TrainsEvaluatesAndPlans) {
   ASSERT_EQ(run(from_adapter), 0) << output_;
   const auto continued = timeless_metrics(path("out2") + "/metrics.jsonl");
   EXPECT_EQ(continued.front()["eval_loss"], rows.back()["eval_loss"]);
+}
+
+TEST_F(QshardProgram, PlanWritesWhatEachRankHoldsForReports) {
+  const std::string folder = std::string(QSHARD_SOURCE_DIR) + "/examples/llama-2-70b";
+  const std::string example = folder + "/train.yaml";
+  ASSERT_EQ(
+      run({"plan", example, "--model_name_or_path", folder, "--fsdp.world_size", "2", "--json", path("plan.json")}), 0)
+      << output_;
+  const auto plan = nlohmann::json::parse(read_file(path("plan.json")));
+  EXPECT_EQ(plan.at("name"), "llama-2-70b");
+  EXPECT_EQ(plan.at("world_size"), 2);
+  ASSERT_EQ(plan.at("ranks").size(), 2U);
+  for (int rank = 0; rank < 2; ++rank) EXPECT_EQ(plan.at("ranks").at(rank).at("rank"), rank);
+  // 80 layers of 4-bit weights, half of them on each rank, by hand: q and o 8192 x 8192, k and v 1024 x 8192, gate, up
+  // and down 28672 x 8192.
+  const auto& bytes = plan.at("ranks").at(0).at("bytes");
+  const double codes = 80.0 * (2.0 * 8192 * 8192 + 2.0 * 1024 * 8192 + 3.0 * 28672 * 8192) / 2;
+  EXPECT_NEAR(bytes.at("codes").get<double>(), codes / 2, 1e-3 * codes);
+  EXPECT_GT(bytes.at("gather_buffer").get<double>(), 0.0);
+  EXPECT_EQ(bytes.at("optimizer").get<double>(), 2 * bytes.at("lora").get<double>());
+  EXPECT_NE(run({"plan", example, "--model_name_or_path", folder, "--json", path("nowhere") + "/x/plan.json"}), 0);
+  EXPECT_THAT(output_, HasSubstr("nowhere"));
 }
 
 TEST_F(QshardProgram, AnOutputDirectoryInUseIsLeftAlone) {

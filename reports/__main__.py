@@ -8,7 +8,7 @@ from reports import page
 from reports.errors import ReportError
 from reports.figures import FIGURES
 from reports.loading import load
-from reports.output import write
+from reports.output import fewer_colours, write
 from reports.render import render
 
 DESCRIPTION = """\
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("results", metavar="RESULTS", nargs="+", type=Path, help="a result file or a folder of them")
     arguments.add_argument("--output", metavar="DIR", type=Path, required=True, help="where to write the report")
+    arguments.add_argument("--small", action="store_true", help="only report.md and PNG pictures, for a repository")
     return arguments
 
 
@@ -37,16 +38,22 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     try:
         results = load(options.results)
+        for line in results.broken:
+            print(f"qshard report: left out: {line}", file=sys.stderr)
         gallery = render(results, lambda stem: print(f"drawing {stem}", file=sys.stderr))
         for picture in gallery.pictures:
-            for extension, content in (("svg", picture.svg), ("png", picture.png), ("csv", picture.csv)):
-                write(options.output / page.PICTURES / f"{picture.stem}.{extension}", content)
-        write(options.output / "report.md", page.markdown(gallery, results))
-        write(options.output / "report.html", page.html(gallery, results))
+            png = fewer_colours(picture.png) if options.small else picture.png
+            files = {"svg": picture.svg, "png": png, "csv": picture.csv}
+            for extension, content in files.items():
+                if not options.small or extension == "png":
+                    write(options.output / page.PICTURES / f"{picture.stem}.{extension}", content)
+        write(options.output / "report.md", page.markdown(gallery, results, "png" if options.small else "svg"))
+        if not options.small:
+            write(options.output / "report.html", page.html(gallery, results))
     except ReportError as error:
         print(f"qshard report: error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(gallery.pictures)} figures: {options.output / 'report.html'}")
+    print(f"{len(gallery.pictures)} figures: {options.output / ('report.md' if options.small else 'report.html')}")
     return 0
 
 

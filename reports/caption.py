@@ -1,31 +1,56 @@
-"""The line under a figure: device, driver, clocks, date, source hash and command, each or 'not recorded'."""
+"""Where numbers come from: one table for the whole report, and a line under each figure that points into it."""
+
+from dataclasses import dataclass
 
 from reports.model import NOT_RECORDED, Context
 
-MOST_VALUES = 3
+COLUMNS = ("file", "device", "driver", "clocks", "date", "sources", "command")
 
 
-def caption(contexts: list[Context]) -> str:
-    """One line for all files a figure draws from; values that differ between them are listed."""
-    parts = (
-        f"Device: {_values(contexts, _device)}",
-        f"driver: {_values(contexts, lambda c: c.text('driver'))}",
-        f"clocks: {_values(contexts, _clocks)}",
-        f"date: {_values(contexts, lambda c: c.text('date'))}",
-        f"sources: {_values(contexts, lambda c: c.short_hash)}",
-        f"command: {_values(contexts, lambda c: c.text('command'))}",
-    )
-    return " · ".join(parts)
+@dataclass(frozen=True)
+class Provenance:
+    """The files of a report in the order of their first use; a figure names its files by their numbers."""
+
+    contexts: list[Context]
+
+    def caption(self, contexts: list[Context]) -> str:
+        """The line under a figure that draws from `contexts`: their numbers, devices and sources. Files that were measured
+        apart and are drawn together are so named."""
+        numbers = sorted({self.contexts.index(context) + 1 for context in contexts})
+        joined = f"{len(numbers)} files joined: " if len(numbers) > 1 else "file "
+        devices = "; ".join(dict.fromkeys(context.text("device") for context in contexts)) or NOT_RECORDED
+        sources = "; ".join(dict.fromkeys(context.short_hash for context in contexts)) or NOT_RECORDED
+        where = f"{joined}{_ranges(numbers)} of the report's table" if numbers else "no file"
+        return f"Device: {devices} · sources: {sources} · {where}"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table: a number and COLUMNS for each file; what a file does not hold is called so."""
+        return [(str(number), *_row(context)) for number, context in enumerate(self.contexts, start=1)]
 
 
-def _values(contexts: list[Context], read) -> str:
-    distinct = list(dict.fromkeys(read(context) for context in contexts)) or [NOT_RECORDED]
-    more = f" and {len(distinct) - MOST_VALUES} more" if len(distinct) > MOST_VALUES else ""
-    return "; ".join(distinct[:MOST_VALUES]) + more
+def provenance(groups: list[list[Context]]) -> Provenance:
+    """The files behind all figures, given the contexts of each."""
+    found: list[Context] = []
+    for context in (context for group in groups for context in group):
+        if context not in found:
+            found.append(context)
+    return Provenance(found)
 
 
-def _device(context: Context) -> str:
-    return context.text("device")
+def _row(context: Context) -> tuple[str, ...]:
+    texts = [context.text(key) for key in ("device", "driver")]
+    return (context.source, *texts, _clocks(context), context.text("date"), context.short_hash, context.text("command"))
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[1, 2, 3, 5] as '1-3, 5'."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def _clocks(context: Context) -> str:

@@ -134,13 +134,15 @@ class ShardLayout:
 
 @dataclass
 class Results:
-    """Everything that was given, by kind. `ignored` names files in given folders that are no result files."""
+    """Everything that was given, by kind. Of files in given folders, `ignored` names those that are no result files, and
+    `broken` says of each malformed one what is wrong."""
 
     sessions: list[Session] = field(default_factory=list)
     gates: list[GateRun] = field(default_factory=list)
     runs: list[TrainingRun] = field(default_factory=list)
     layouts: list[ShardLayout] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     def providers(self) -> list[str]:
         return sorted({row.provider for session in self.sessions for row in session.benchmarks})

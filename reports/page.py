@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reports.caption import COLUMNS
 from reports.model import Results
 from reports.render import Gallery
 
@@ -16,11 +17,12 @@ def html(gallery: Gallery, results: Results) -> bytes:
     return _page("page.html.j2", gallery, results, autoescape=True)
 
 
-def markdown(gallery: Gallery, results: Results) -> bytes:
-    return _page("page.md.j2", gallery, results, autoescape=False)
+def markdown(gallery: Gallery, results: Results, file_format: str = "svg") -> bytes:
+    """Markdown that shows the pictures of `file_format` beside it."""
+    return _page("page.md.j2", gallery, results, autoescape=False, file_format=file_format)
 
 
-def _page(template: str, gallery: Gallery, results: Results, autoescape: bool) -> bytes:
+def _page(template: str, gallery: Gallery, results: Results, autoescape: bool, file_format: str = "svg") -> bytes:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=autoescape,
@@ -31,7 +33,13 @@ def _page(template: str, gallery: Gallery, results: Results, autoescape: bool) -
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     environment.filters["plain"] = _plain_markdown
     page = environment.get_template(template).render(
-        pictures=gallery.pictures, absent=gallery.absent, folder=PICTURES, notes=notes(results)
+        pictures=gallery.pictures,
+        absent=gallery.absent,
+        folder=PICTURES,
+        notes=notes(results),
+        columns=COLUMNS,
+        files=gallery.provenance.rows(),
+        file_format=file_format,
     )
     return (page.rstrip() + "\n").encode()
 
@@ -40,7 +48,7 @@ def notes(results: Results) -> list[str]:
     """What was given and is not in a picture, so that nothing is left out in silence."""
     rows = [line for session in results.sessions for line in session.omitted]
     rows += [line for gate in results.gates for line in gate.uncompared]
-    return rows + [f"{file}: not a result file, ignored" for file in results.ignored]
+    return rows + results.broken + [f"{file}: not a result file, ignored" for file in results.ignored]
 
 
 def _plain_markdown(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import matplotlib
 
-from reports.caption import caption
+from reports.caption import Provenance, provenance
 from reports.figures import FIGURES
 from reports.figures.drawing import Drawing, FigureKind
 from reports.model import Results
@@ -30,10 +30,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures in page order, and the kinds for which the results hold nothing."""
+    """The pictures in page order, the kinds for which the results hold nothing, and the files behind the pictures."""
 
     pictures: list[Picture]
     absent: list[FigureKind]
+    provenance: Provenance
 
 
 def render(results: Results, announce=lambda name: None) -> Gallery:
@@ -42,7 +43,7 @@ def render(results: Results, announce=lambda name: None) -> Gallery:
     The same results give the same bytes: no dates, no random numbers. `announce` hears each stem as it is drawn.
     """
     palette = Palette(results.providers())
-    pictures: list[Picture] = []
+    drawings: list[tuple[str, str, FigureKind, Drawing]] = []
     absent = []
     with matplotlib.rc_context(SETTINGS):
         for kind in FIGURES:
@@ -51,22 +52,24 @@ def render(results: Results, announce=lambda name: None) -> Gallery:
             for index, (subject, drawing) in enumerate(drawn):
                 stem = kind.stem if index == 0 else f"{kind.stem}-{index + 1}"
                 heading = kind.heading if len(drawn) == 1 else f"{kind.heading}: {subject.name}"
-                pictures.append(_picture(stem, heading, kind.question, drawing))
+                drawings.append((stem, heading, kind, drawing))
             if not drawn:
                 absent.append(kind)
-    return Gallery(pictures, absent)
+        files = provenance([drawing.contexts for *_, drawing in drawings])
+        pictures = [_picture(stem, heading, kind.question, drawing, files) for stem, heading, kind, drawing in drawings]
+    return Gallery(pictures, absent, files)
 
 
-def _picture(stem: str, heading: str, question: str, drawing: Drawing) -> Picture:
-    provenance = drawing.provenance or caption(drawing.contexts)
-    frame(drawing.figure, drawing.title, provenance)
+def _picture(stem: str, heading: str, question: str, drawing: Drawing, files: Provenance) -> Picture:
+    caption = drawing.provenance or files.caption(drawing.contexts)
+    frame(drawing.figure, drawing.title, caption)
     return Picture(
         stem,
         heading,
         question,
         drawing.title,
         drawing.reading,
-        provenance,
+        caption,
         _save(drawing, "svg", {"Date": None, "Creator": None}),
         _save(drawing, "png", {"Software": None}),
         _csv(drawing),

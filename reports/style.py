@@ -26,7 +26,7 @@ LINES = [("#332288", "-"), ("#44AA99", "--"), ("#CC6677", "-."), ("#999933", ":"
 HATCHES = ["", "//", "", "..", "", "\\\\", "", "xx", "--"]
 
 QUANT_TYPES = {"NF4": "#332288", "FP4": "#CC6677"}
-VERDICTS = {"PASS": "#117733", "FAIL": "#882255", "UNSURE": "#DDAA33"}
+VERDICTS = {"PASS": "#117733", "FASTER": "#88CCEE", "FAIL": "#882255", "UNSURE": "#DDAA33"}
 INK, GREY, FAINT = "#1A1A1A", "#666666", "#D9D9D9"
 
 SETTINGS = {
@@ -85,7 +85,7 @@ def frame(figure: Figure, title: str, caption: str) -> None:
         fontweight="bold",
         color=INK,
     )
-    lines = textwrap.wrap(shorten(caption, 600), int(width * 19.0))
+    lines = textwrap.wrap(" ".join(caption.split()), int(width * 19.0))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7, color=GREY)
 
 

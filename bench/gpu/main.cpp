@@ -51,6 +51,11 @@ Providers make_providers(const Options& options) {
     }
   }
   for (const std::string& path : options.plugins) providers.push_back(make_plugin_provider(path));
+  for (const std::string& name : options.providers) {
+    const bool is_there = is_known_provider(name) || std::any_of(providers.begin(), providers.end(),
+                                                                 [&](const auto& p) { return p->name() == name; });
+    if (!is_there) fail_input("--provider {}: neither a known provider nor the name of a plug-in that was given", name);
+  }
   return providers;
 }
 
@@ -112,6 +117,7 @@ void set_counters(benchmark::State& state, const Row& row, const Sample& sample,
     counters["worst_over_bound"] = row.worst_difference();
   }
   set_clock_counters(state, sample);
+  if (sample.enqueue_limited) counters["enqueue_limited"] = 1;
 }
 
 /// The row whose buffers are on the device.
@@ -190,6 +196,17 @@ void warn_of_throttling(const Rows& rows) {
   }
 }
 
+/// Prints whose times are the host's.
+void warn_of_slow_enqueuing(const Rows& rows) {
+  for (const auto& row : rows) {
+    const auto limited = std::count_if(row->samples().begin(), row->samples().end(),
+                                       [](const Sample& sample) { return sample.enqueue_limited; });
+    if (limited == 0) continue;
+    fmt::print(stderr, "warning: {}: the host enqueued slower than the GPU worked in {} of {} repetitions\n",
+               row->name(), limited, row->samples().size());
+  }
+}
+
 /// What can be typed again to get the same rows, whatever this machine's folders are called.
 std::string command_of(const std::vector<std::string>& arguments) {
   std::string command = "qshard bench --device cuda";
@@ -208,10 +225,10 @@ int run(std::vector<std::string> arguments) {
   if (!options) return 0;
   const std::string no_gpu = why_no_gpu();
   if (!no_gpu.empty()) {
-    fmt::print(
-        "No GPU was found ({}).\nleft out: all {} problems on the GPU; the CPU's own benchmarks are in qshard_bench.\n",
+    fail_input(
+        "no GPU was found ({}), so none of {} problems was run; `qshard bench --device cpu` times the reference, "
+        "`qshard bench --plugin FILE --check` needs no GPU",
         no_gpu, problems_of(*options).size() + options->step_kernels.size());
-    return 0;
   }
 
   const DeviceInfo device = device_info();
@@ -248,6 +265,7 @@ int run(std::vector<std::string> arguments) {
   if (!rows.empty()) fmt::print("\n{}", format_table(rows, ceilings));
   if (!step_kernel_rows.empty()) fmt::print("\n{}", format_step_kernels(step_kernel_rows, ceilings));
   warn_of_throttling(rows);
+  warn_of_slow_enqueuing(rows);
   const bool failed = any_failed(rows) || any_failed(step_kernel_rows);
   return static_cast<int>(failed ? ExitCode::check_failed : ExitCode::done);
 }

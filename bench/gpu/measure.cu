@@ -41,7 +41,9 @@ Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const st
   hold_kernel<<<1, 1, 0, stream>>>(hold);
   QSHARD_CUDA_CHECK(cudaGetLastError());
   QSHARD_CUDA_CHECK(cudaEventRecord(start.event, stream));
+  const auto enqueuing = std::chrono::steady_clock::now();
   for (int i = 0; i < calls; ++i) call(i);
+  const double enqueue_seconds = seconds_since(enqueuing);
   QSHARD_CUDA_CHECK(cudaEventRecord(stop.event, stream));
   Timing timing;
   timing.clocks = clocks.sample();
@@ -56,6 +58,8 @@ Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const st
     throw std::runtime_error("work went on after the stream was done: the calls use another stream");
   }
   timing.seconds_per_call = measured / calls;
+  // Work that is still running when its successor arrives keeps the stream busy as well as the hold does.
+  timing.enqueue_limited = enqueue_seconds > 1e-9 * static_cast<double>(hold) && enqueue_seconds > 0.9 * measured;
   return timing;
 }
 

@@ -11,7 +11,8 @@ namespace qshard::bench {
 
 struct Timing {
   double seconds_per_call = 0;
-  ClockSample clocks;  // while the calls ran
+  ClockSample clocks;            // while the calls ran
+  bool enqueue_limited = false;  // enqueuing took longer than the stream was held, so that it may have run dry
 };
 
 /// Time of one call among `calls` back to back, from events on `stream`. A kernel that only waits holds the stream

@@ -1,19 +1,21 @@
 #include "bench/gpu/options.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
 #include "core/base/error.h"
+#include "core/base/nearest_name.h"
 #include "core/tensor/weight4bit.h"
 
 namespace qshard::bench {
 namespace {
 
 const std::vector<std::string> kOperations = {"dequantize", "quantize", "linear4bit", "linear4bit_backward"};
-const std::vector<std::string> kProviders = {"qshard", "reference", "bitsandbytes", "cublas", "ladder"};
+constexpr std::array<std::string_view, 5> kProviders = {"qshard", "reference", "bitsandbytes", "cublas", "ladder"};
 const std::vector<std::string> kDTypes = {"f32", "f16", "bf16"};
 const std::vector<std::string> kQuantTypes = {"nf4", "fp4"};
 
@@ -50,8 +52,8 @@ void add_axes(CLI::App& app, Options& options, Words& words) {
   };
   list("--operation", words.operations, "what is timed: products and quantization, or kernels of the step")
       ->check(CLI::IsMember(all_operations()));
-  list("--provider", options.providers, "reference: the CPU's; cublas: dense; ladder: the teaching steps")
-      ->check(CLI::IsMember(kProviders));
+  list("--provider", options.providers,
+       "qshard, reference (the CPU's), bitsandbytes, cublas (dense), ladder (the teaching steps), or a plug-in's name");
   list("--plugin", options.plugins, "shared library with a provider of your own (bench/providers/qshard_provider.h)")
       ->check(CLI::ExistingFile);
   list("--shape", options.shapes, "NxK, a model (llama-2-7b, llama-2-13b, llama-2-70b, llama-3-8b) or all");
@@ -86,6 +88,12 @@ void check_values(const Options& options) {
     }
   }
   for (const std::string& shape : options.shapes) parse_shape(shape);
+  for (const std::string& name : options.providers) {
+    if (is_known_provider(name) || !options.plugins.empty()) continue;
+    const std::string_view near = nearest_name(name, kProviders);
+    fail_input("--provider {}: not known{}; a name of your own comes with --plugin FILE", name,
+               near.empty() ? "" : fmt::format(", did you mean {}?", near));
+  }
 }
 
 }  // namespace
@@ -124,6 +132,10 @@ std::optional<Options> parse_options(std::vector<std::string>& arguments) {
   options.quant_types = places(words.quant_types, kQuantTypes);
   check_values(options);
   return options;
+}
+
+bool is_known_provider(const std::string& name) {
+  return std::find(kProviders.begin(), kProviders.end(), name) != kProviders.end();
 }
 
 std::vector<LinearShape> parse_shape(const std::string& word) {

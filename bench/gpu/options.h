@@ -53,6 +53,9 @@ struct Options {
 /// name. Returns nothing where help was asked for and printed. Throws Error(bad_input) for anything unknown.
 std::optional<Options> parse_options(std::vector<std::string>& arguments);
 
+/// Whether `name` is a provider of this project; others are plug-ins.
+bool is_known_provider(const std::string& name);
+
 /// The weight shapes that `word` names: "28672x8192", or a model of shapes.h ("llama-2-70b"), or "all". Throws
 /// Error(bad_input) naming the word.
 std::vector<LinearShape> parse_shape(const std::string& word);

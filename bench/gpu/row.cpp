@@ -34,6 +34,15 @@ double Row::median_seconds() const {
   return median(std::move(seconds));
 }
 
+void Row::release() {
+  if (prepared_) {
+    cudaDeviceSynchronize();
+    provider_.finish();
+  }
+  prepared_ = false;
+  workload_.reset();
+}
+
 Sample Row::measure(Session& session) {
   if (workload_ == nullptr) prepare(session);
   {
@@ -65,9 +74,12 @@ void Row::prepare(Session& session) {
     calls_ = 1;
     time_on_host();
   } else {
-    provider_.prepare(problem_, workload_->buffers(0), kStream);
-    workload_->poison();
     const int copies = workload_->copies();
+    copies_.clear();
+    for (int copy = 0; copy < copies; ++copy) copies_.push_back(workload_->buffers(copy));
+    prepared_ = true;
+    provider_.prepare(problem_, copies_, kStream);
+    workload_->poison();
     const auto call = [this, copies](int i) { provider_.run(problem_, workload_->buffers(i % copies), kStream); };
     const double first = time_calls(copies, kStream, session.clocks, call).seconds_per_call;
     calls_ = calls_of_batch(batch_seconds_, first, copies);
@@ -87,7 +99,7 @@ Sample Row::time_on_device(Session& session) {
   const Timing timing = time_calls(calls_, kStream, session.clocks, [this, copies](int i) {
     provider_.run(problem_, workload_->buffers(i % copies), kStream);
   });
-  return {timing.seconds_per_call, calls_, timing.clocks};
+  return {timing.seconds_per_call, calls_, timing.clocks, timing.enqueue_limited};
 }
 
 Sample Row::time_on_host() {
@@ -97,7 +109,7 @@ Sample Row::time_on_host() {
   provider_.run(problem_, buffers, kStream);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   workload_->upload_host_outputs();
-  return {seconds, 1, {}};
+  return {seconds, 1, {}, false};
 }
 
 }  // namespace qshard::bench

@@ -29,6 +29,7 @@ struct Sample {
   double seconds = 0;  // of one call
   int calls = 0;
   ClockSample clocks;
+  bool enqueue_limited = false;  // the host enqueued slower than the GPU worked: the time is the host's
 };
 
 /// One row of the table: a problem and who does it.
@@ -36,14 +37,17 @@ class Row {
  public:
   Row(const qshard_problem& problem, Provider& provider, bool warm, double batch_seconds)
       : problem_(problem), provider_(provider), warm_(warm), batch_seconds_(batch_seconds) {}
+  ~Row() { release(); }
+  Row(const Row&) = delete;
+  Row& operator=(const Row&) = delete;
 
   /// One repetition. The first call makes the data, lets the provider prepare itself, runs it and checks every output;
   /// each call times a batch of calls on poisoned outputs and checks outputs and inputs again. Throws Error where a
   /// check fails or a time is below what the hardware allows.
   Sample measure(Session& session);
 
-  /// Frees the device memory; the results stay.
-  void release() { workload_.reset(); }
+  /// Lets the provider finish and frees the device memory; the results stay.
+  void release();
 
   [[nodiscard]] const qshard_problem& problem() const { return problem_; }
   [[nodiscard]] std::string name() const { return row_name(problem_, provider_.name(), warm_); }
@@ -71,6 +75,8 @@ class Row {
   int calls_ = 0;
   std::uint64_t input_hash_ = 0;
   std::unique_ptr<Workload> workload_;
+  std::vector<qshard_buffers> copies_;  // what the provider was prepared with
+  bool prepared_ = false;
   std::vector<Sample> samples_;
 };
 

@@ -68,7 +68,7 @@ class BitsandbytesProvider : public Provider {
     return dense_offset(problem) + (is_linear(problem) ? problem.n * problem.k * size_of(dtype_of(problem)) : 0);
   }
 
-  void prepare(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) override {
+  void prepare(const qshard_problem& problem, std::span<const qshard_buffers> buffers, cudaStream_t stream) override {
     if (!is_linear(problem)) return;
     const bool backward = problem.operation == QSHARD_LINEAR4BIT_BACKWARD;
     product_ = std::make_unique<DenseProduct>(problem.rows, problem.n, problem.k, problem.dtype, backward);
@@ -80,7 +80,7 @@ class BitsandbytesProvider : public Provider {
     const auto seconds = [&](bool fused) {
       fused_ = fused;
       const Clocks none("");
-      const auto call = [&](int /*i*/) { run(problem, buffers, stream); };
+      const auto call = [&](int /*i*/) { run(problem, buffers.front(), stream); };
       time_calls(3, stream, none, call);
       return time_calls(20, stream, none, call).seconds_per_call;
     };

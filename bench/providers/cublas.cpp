@@ -17,7 +17,8 @@ class CublasProvider : public Provider {
 
   [[nodiscard]] bool reads_dense_weight() const override { return true; }
 
-  void prepare(const qshard_problem& problem, const qshard_buffers& /*buffers*/, cudaStream_t /*stream*/) override {
+  void prepare(const qshard_problem& problem, std::span<const qshard_buffers> /*buffers*/,
+               cudaStream_t /*stream*/) override {
     const bool backward = problem.operation == QSHARD_LINEAR4BIT_BACKWARD;
     product_ = std::make_unique<DenseProduct>(problem.rows, problem.n, problem.k, problem.dtype, backward);
   }

@@ -1,5 +1,4 @@
-#include <dlfcn.h>
-
+#include "bench/providers/plugin_library.h"
 #include "bench/providers/provider.h"
 #include "core/base/error.h"
 
@@ -26,12 +25,20 @@ class PluginProvider : public Provider {
     return table_.workspace_bytes == nullptr ? 0 : table_.workspace_bytes(&problem);
   }
 
-  void prepare(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) override {
-    if (table_.prepare != nullptr) expect_success(table_.prepare(&problem, &buffers, stream), name());
+  void prepare(const qshard_problem& problem, std::span<const qshard_buffers> buffers, cudaStream_t stream) override {
+    state_ = nullptr;
+    if (table_.prepare == nullptr) return;
+    const auto copies = static_cast<std::int32_t>(buffers.size());
+    expect_success(table_.prepare(&problem, buffers.data(), copies, stream, &state_), name());
   }
 
   void run(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) override {
-    expect_success(table_.run(&problem, &buffers, stream), name());
+    expect_success(table_.run(&problem, &buffers, stream, state_), name());
+  }
+
+  void finish() override {
+    if (table_.finish != nullptr) table_.finish(state_);
+    state_ = nullptr;
   }
 
   [[nodiscard]] int product_roundings(const qshard_problem& problem) const override {
@@ -40,28 +47,13 @@ class PluginProvider : public Provider {
 
  private:
   const qshard_provider& table_;
+  void* state_ = nullptr;  // of the row at hand
 };
 
 }  // namespace
 
 std::unique_ptr<Provider> make_plugin_provider(const std::string& path) {
-  // Never closed: its kernels and its table stay in use until the process ends.
-  void* library =
-      dlopen(path.find('/') == std::string::npos ? ("./" + path).c_str() : path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) fail_input("--plugin {}: cannot be loaded: {}", path, dlerror());
-  const auto entry = reinterpret_cast<const qshard_provider* (*)()>(dlsym(library, "qshard_provider_v1"));
-  if (entry == nullptr) {
-    fail_input("--plugin {}: does not export qshard_provider_v1; see bench/providers/qshard_provider.h", path);
-  }
-  const qshard_provider* table = entry();
-  if (table == nullptr || table->name == nullptr || table->run == nullptr) {
-    fail_input("--plugin {}: qshard_provider_v1() gives no name or no run function", path);
-  }
-  if (table->abi != QSHARD_PROVIDER_ABI) {
-    fail_input("--plugin {}: made for interface {}, this program has {}; rebuild it with the present header", path,
-               table->abi, QSHARD_PROVIDER_ABI);
-  }
-  return std::make_unique<PluginProvider>(*table);
+  return std::make_unique<PluginProvider>(load_plugin(path));
 }
 
 }  // namespace qshard::bench

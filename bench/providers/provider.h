@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,11 +28,15 @@ class Provider {
 
   [[nodiscard]] virtual std::size_t workspace_bytes(const qshard_problem& /*problem*/) const { return 0; }
 
-  /// Called once for each row before anything is checked or timed.
-  virtual void prepare(const qshard_problem& /*problem*/, const qshard_buffers& /*buffers*/, cudaStream_t /*stream*/) {}
+  /// Called once for each row before anything is checked or timed. buffers: the sets that calls of run() rotate over.
+  virtual void prepare(const qshard_problem& /*problem*/, std::span<const qshard_buffers> /*buffers*/,
+                       cudaStream_t /*stream*/) {}
 
   /// Enqueues the operation.
   virtual void run(const qshard_problem& problem, const qshard_buffers& buffers, cudaStream_t stream) = 0;
+
+  /// Called once when the row is done, after its last run(), also where prepare() failed.
+  virtual void finish() {}
 
   /// Roundings of a single product before it is summed; widens the bound of the check.
   [[nodiscard]] virtual int product_roundings(const qshard_problem& /*problem*/) const { return 0; }
@@ -57,7 +62,7 @@ std::unique_ptr<Provider> make_bitsandbytes_provider(const std::string& path);
 /// runtime; empty where there is none.
 std::string find_bitsandbytes(const std::string& given);
 
-/// Loads a shared library that exports qshard_provider_v1(). Throws Error(bad_input) where it is not such a library.
+/// Loads a shared library that exports qshard_provider_v2(). Throws Error(bad_input) where it is not such a library.
 std::unique_ptr<Provider> make_plugin_provider(const std::string& path);
 
 }  // namespace qshard::bench

@@ -4,10 +4,11 @@
  *
  * Build a shared library that exports
  *
- *     const qshard_provider* qshard_provider_v1(void);
+ *     const qshard_provider* qshard_provider_v2(void);
  *
  * and name it on the command line: `qshard bench --plugin ./my_kernel.so`. Its rows stand in the same table, on the
- * same data and under the same checks as everybody else's. example_plugin/ is a complete one. */
+ * same data and under the same checks as everybody else's. example_plugin/ holds two complete ones. Before a GPU is at
+ * hand, `qshard bench --plugin ./my_kernel.so --check` loads it and says what it supports, row by row. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +16,7 @@
 extern "C" {
 #endif
 
-#define QSHARD_PROVIDER_ABI 1
+#define QSHARD_PROVIDER_ABI 2
 
 enum { QSHARD_DEQUANTIZE = 0, QSHARD_QUANTIZE = 1, QSHARD_LINEAR4BIT = 2, QSHARD_LINEAR4BIT_BACKWARD = 3 };
 enum { QSHARD_F32 = 0, QSHARD_F16 = 1, QSHARD_BF16 = 2 };
@@ -61,18 +62,29 @@ typedef struct qshard_buffers {
   void* workspace; /* workspace_bytes(problem) bytes, contents undefined */
 } qshard_buffers;
 
-/* Functions return null for success, otherwise a message that stays valid until the next call. Each may be null but
- * run. */
+/* Functions return null for success, otherwise a message that stays valid until the next call of any function; its row
+ * then ends as an error with that message, and the other rows go on. Each function may be null but run.
+ *
+ * For each row, in this order: unsupported; workspace_bytes; prepare once; run many times; finish once, whatever
+ * happened before. All calls come from one thread. cuda_stream is a cudaStream_t, the legacy default stream; an error
+ * that a kernel leaves behind asynchronously is found after the row's synchronization and ends it. */
 typedef struct qshard_provider {
   uint32_t abi; /* QSHARD_PROVIDER_ABI */
   const char* name;
   /* Why this problem cannot be done (the row is then left out, with that reason); null: it can. */
   const char* (*unsupported)(const qshard_problem* problem);
   size_t (*workspace_bytes)(const qshard_problem* problem);
-  /* Called once for each row before anything is checked or timed: plans, tuning, module loading. */
-  const char* (*prepare)(const qshard_problem* problem, const qshard_buffers* buffers, void* cuda_stream);
-  /* Enqueues the operation on cuda_stream (a cudaStream_t) and returns; no synchronization, no other stream. */
-  const char* (*run)(const qshard_problem* problem, const qshard_buffers* buffers, void* cuda_stream);
+  /* Called once for each row before anything is checked or timed: plans, tuning, module loading. buffers: `copies`
+   * entries, the sets of pointers that calls of run rotate over, which stay where they are until finish. *state is
+   * null; what is put there is given to run and finish. May synchronize and use other streams. */
+  const char* (*prepare)(const qshard_problem* problem, const qshard_buffers* buffers, int32_t copies,
+                         void* cuda_stream, void** state);
+  /* Enqueues the operation on cuda_stream and returns; no synchronization, no other stream. buffers: one of the sets
+   * that prepare saw. A provider that takes longer to enqueue than the stream is held for it gets the counter
+   * enqueue_limited: its time is then the host's. */
+  const char* (*run)(const qshard_problem* problem, const qshard_buffers* buffers, void* cuda_stream, void* state);
+  /* Called once when the row is done: frees what prepare made. The device is idle. */
+  void (*finish)(void* state);
   /* linear4bit: how many times a single product x * W is rounded to dtype before it is summed; 0: never. Widens the
    * bound that results are checked against. */
   int (*product_roundings)(const qshard_problem* problem);
@@ -83,7 +95,7 @@ __declspec(dllexport)
 #else
 __attribute__((visibility("default")))
 #endif
-    const qshard_provider* qshard_provider_v1(void);
+    const qshard_provider* qshard_provider_v2(void);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -10,25 +11,28 @@ from collections.abc import Callable, Sequence
 from . import (
     __version__,
     command_compare,
+    command_history,
     command_instructions,
     command_run,
     command_sass,
     command_selfcheck,
     command_simulate,
+    probe,
 )
 from .errors import ExitCode, InputError, one_line
 
 COMMANDS = (
     command_run,
     command_compare,
+    command_history,
     command_selfcheck,
     command_simulate,
     command_instructions,
     command_sass,
 )
 EPILOG = (
-    "exit codes: 0 pass (UNSURE included unless --strict); 1 regression, missing or errored benchmark; 2 bad usage or input; "
-    "3 a benchmark found its own result wrong; 5 UNSURE under --strict"
+    "exit codes: 0 pass (UNSURE included unless --strict); 1 regression, wrong result, missing or errored benchmark; "
+    "2 bad usage or input; 3 memory or disk is full; 5 UNSURE under --strict"
 )
 
 
@@ -49,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without ± must not end the gate
+    if list(arguments[:1]) == ["probe"]:  # the self-check's own program, for where it is no file of its own
+        return probe.main(list(arguments[1:]))
     options = build_parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job must end the benchmark process too
     handle: Callable[[argparse.Namespace], int] = options.handle
@@ -58,8 +64,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"gate: error: {error}", file=sys.stderr)
     except BrokenPipeError:
         sys.stderr.close()
-    except OSError as error:
-        print(f"gate: error: {one_line(error)}", file=sys.stderr)
+    except (OSError, MemoryError) as error:
+        print(f"gate: error: {one_line(error) or 'not enough memory'}", file=sys.stderr)
+        if isinstance(error, MemoryError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM):
+            return ExitCode.OUT_OF_RESOURCES
     except KeyboardInterrupt:
         print("\ngate: interrupted; the results of finished processes are kept", file=sys.stderr)
         return ExitCode.INTERRUPTED

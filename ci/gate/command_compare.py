@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from .early_notes import few_rounds
 from .options import add_read_options, add_verdict_options, read_options, rules
 from .outputs import add_output_options, show
+from .progress import Progress
 from .rounds import read_rounds
 from .verdict import judge
 
@@ -28,6 +30,8 @@ def add_parser(subparsers) -> None:
 
 def handle(options: argparse.Namespace) -> int:
     """Exit code of the comparison."""
-    result = judge(read_rounds(options.base, options.candidate, read_options(options)), rules(options))
+    judged = rules(options)
+    few_rounds(min(len(options.base), len(options.candidate)), judged, Progress())
+    result = judge(read_rounds(options.base, options.candidate, read_options(options)), judged)
     show(result, options)
     return result.exit_code

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 
+from .early_notes import few_rounds
 from .errors import InputError
+from .instruction_rows import compare_instructions
 from .launch_options import add_launch_options, launcher
 from .launcher import Command
-from .options import bounded, rules
+from .options import METRICS, bounded, rules, seconds
 from .outputs import add_output_options, show
 from .progress import Progress
 from .rounds import Collector, Plan
@@ -25,28 +27,48 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--base", required=True, metavar="CMD")
     parser.add_argument("--candidate", required=True, metavar="CMD")
     parser.add_argument(
-        "--rounds", type=bounded(int, 1, 1000), default=12, help="of every benchmark (default %(default)s)"
+        "--rounds", type=bounded(int, 1, 1000), default=24, help="of every benchmark (default %(default)s)"
     )
     parser.add_argument(
         "--max-rounds",
         type=bounded(int, 1, 1000),
         metavar="N",
-        help="cap for benchmarks that are UNSURE (default: twice --rounds)",
+        help="cap for benchmarks whose verdict stays open (default: five times --rounds)",
     )
-    add_launch_options(parser)
+    parser.add_argument(
+        "--budget",
+        type=seconds,
+        metavar="TIME",
+        help="time that all rounds may take, as 90s, 5m or 1h: fewer rounds where they do not fit",
+    )
+    add_launch_options(parser, (*METRICS, "instructions"))
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="with --metric instructions: count the whole command, which may be any program, as one row",
+    )
     add_output_options(parser)
     parser.set_defaults(handle=handle)
 
 
 def handle(options: argparse.Namespace) -> int:
     """Exit code of the run."""
-    most = options.max_rounds if options.max_rounds is not None else 2 * options.rounds
+    most = options.max_rounds if options.max_rounds is not None else 5 * options.rounds
     if most < options.rounds:
         raise InputError("--max-rounds", f"{most} is below --rounds {options.rounds}")
     base, candidate = Command(options.base, "--base"), Command(options.candidate, "--candidate")
-    plan = Plan(options.rounds, step=4, most=most, seed=options.seed)
+    if options.metric == "instructions":
+        result = compare_instructions(
+            base, candidate, rules(options), options.whole, options.timeout, Progress(quiet=options.quiet)
+        )
+        show(result, options)
+        return result.exit_code
+    if options.whole:
+        raise InputError("--whole", "needs --metric instructions", "times are taken from a benchmark program's results")
+    plan = Plan(options.rounds, step=16, most=most, seed=options.seed, budget=options.budget)
+    progress, judged = Progress(quiet=options.quiet), rules(options)
+    few_rounds(most, judged, progress)
     with ExitStack() as stack:
-        collector = Collector(base, candidate, launcher(options, stack), rules(options), Progress(quiet=options.quiet))
-        _, result = collector.collect(plan)
+        _, result = Collector(base, candidate, launcher(options, stack), judged, progress).collect(plan)
     show(result, options)
     return result.exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,7 +21,11 @@ from .render_selfcheck import as_json, report
 from .scatter_file import write_scatter
 from .selfcheck import check_rows, judge_pairs, run_pairs
 
-PROBE = shlex.join([sys.executable, "-P", str(Path(__file__).with_name("probe.py"))])
+PROBE = shlex.join(
+    [sys.executable, sys.argv[0], "probe"]
+    if zipfile.is_zipfile(sys.argv[0])
+    else [sys.executable, "-P", str(Path(__file__).with_name("probe.py"))]
+)
 
 
 def add_parser(subparsers) -> None:
@@ -47,7 +52,9 @@ def add_parser(subparsers) -> None:
 
 
 def handle(options: argparse.Namespace) -> int:
-    """Exit code of the self-check."""
+    """Exit code of the self-check. A delay is of wall time, so that is what a self-check with one judges."""
+    if options.inject and options.metric == "auto":
+        options.metric = "real_time"
     command, judged, progress = (
         Command(options.program or PROBE, "--command"),
         rules(options),

@@ -4,12 +4,12 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Meaning of the gate's exit status; never a count."""
+    """Meaning of the gate's exit status, the same numbers as in the project's other programs; never a count."""
 
     PASS = 0
     REGRESSION = 1
     BAD_INPUT = 2
-    WRONG_RESULTS = 3
+    OUT_OF_RESOURCES = 3
     UNSURE = 5
     INTERRUPTED = 130
 

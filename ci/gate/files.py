@@ -10,10 +10,14 @@ from .errors import InputError
 
 
 def write_file(path: str | Path, text: str) -> None:
-    """Replaces `path` by `text`: written beside and renamed. Errors: InputError naming the path."""
+    """Replaces `path` by `text`: written beside and renamed; a device or pipe is written to. Errors: InputError naming the
+    path."""
     target = Path(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        if target.exists() and not target.is_file():
+            target.write_text(text, encoding="utf-8", errors="backslashreplace")
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(beside, target)

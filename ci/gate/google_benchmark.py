@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,30 @@ from .errors import InputError, one_line
 from .samples import Process, Row
 
 REMEDY = "write it again with --benchmark_out=FILE --benchmark_out_format=json"
-UNITS = ("ns", "us", "ms", "s")
+DRY_RUN = "is of a dry run (--benchmark_dry_run): one first call of each benchmark, which is no measurement"
+SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+SHORTEST, LONGEST = 1e-18, 1e9  # seconds; outside of that a time is impossible
 COMPLEXITY = ("BigO", "RMS")  # fitted curves, which are rows of no benchmark
 SKIP_MESSAGE = re.compile(r"skip|not supported|unsupported", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """metric: the time that is judged. throttle_counter: user counter or context key that marks throttling."""
+class CounterRule:
+    """A counter that is judged like a time. match: shell pattern of benchmarks. better: "up" or "down"."""
 
-    metric: str = "real_time"
+    match: str
+    name: str
+    better: str
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """metric: the time that is judged, "auto" for what metric.py chooses. throttle_counter: user counter or context key
+    that marks throttling. counters: user counters that get rows of their own."""
+
+    metric: str = "auto"
     throttle_counter: str = "throttled"
+    counters: tuple[CounterRule, ...] = ()
 
 
 def read_process(path: str | Path, options: ReadOptions, asked: frozenset[str] | None = None) -> Process:
@@ -42,8 +55,13 @@ def read_process(path: str | Path, options: ReadOptions, asked: frozenset[str] |
         name = _name_of(path, index, entry)
         if entry.get("aggregate_name") not in COMPLEXITY:
             groups.setdefault(name, []).append(entry)
+    if _is_set(context.get("dry_run")):
+        raise InputError(path, DRY_RUN, "run it without that")
     whole_run_throttled = _is_set(context.get(options.throttle_counter))
-    rows = {name: _row(path, name, group, options, whole_run_throttled) for name, group in groups.items()}
+    rows = {}
+    for name, group in groups.items():
+        rows[name] = _row(path, name, group, options, whole_run_throttled)
+        rows |= {row.name: row for row in _counter_rows(rows[name], group, options)}
     return Process(str(path), context, rows, asked)
 
 
@@ -83,7 +101,7 @@ def _row(path: str | Path, name: str, group: list[dict[str, Any]], options: Read
         if message is not None:
             is_skip = bool(entry.get("skipped")) or SKIP_MESSAGE.match(message) is not None
             unit = min(units, default="ns")
-            return Row(name, unit, skip=message) if is_skip else Row(name, unit, error=message)
+            return _row_without_times(name, unit, message, is_skip)
     unit = _unit_of(path, name, units, group)
     measured = [entry for entry in group if entry.get("run_type", "iteration") == "iteration"]
     if not measured:
@@ -92,10 +110,16 @@ def _row(path: str | Path, name: str, group: list[dict[str, Any]], options: Read
         raise InputError(path, f"{one_line(name)}: neither repetitions nor a median", REMEDY)
     _refuse_duplicates(path, name, measured)
     used = [entry for entry in measured if not throttled and not _is_set(entry.get(options.throttle_counter))]
-    times = tuple(_time(path, name, entry, options.metric) for entry in used)
-    if 0.0 in times:
-        return Row(name, unit, error=f"{options.metric} is 0: nothing was measured")
-    return Row(name, unit, times, throttled=len(measured) - len(used))
+    metric = "real_time" if options.metric == "auto" else options.metric
+    for entry in used:
+        impossible = _impossible(entry.get(metric), metric, unit)
+        if impossible:
+            return _row_without_times(name, unit, impossible, is_skip=False)
+    times = tuple(float(entry[metric]) for entry in used)
+    processor: tuple[float, ...] = ()
+    if options.metric == "auto" and all(not _impossible(entry.get("cpu_time"), "cpu_time", unit) for entry in used):
+        processor = tuple(float(entry["cpu_time"]) for entry in used)
+    return Row(name, unit, times, processor, benchmark=name, throttled=len(measured) - len(used))
 
 
 def _not_measured(entry: dict[str, Any]) -> str | None:
@@ -110,8 +134,9 @@ def _unit_of(path: str | Path, name: str, units: set[str], group: list[dict[str,
     if len(units) != 1 or any("time_unit" not in entry for entry in group):
         raise InputError(path, f"{one_line(name)}: time_unit is missing or differs between entries", REMEDY)
     unit = units.pop()
-    if unit not in UNITS:
-        raise InputError(path, f"{one_line(name)}: unknown time_unit '{one_line(unit)}'", f"known: {', '.join(UNITS)}")
+    if unit not in SECONDS:
+        known = f"known: {', '.join(SECONDS)}"
+        raise InputError(path, f"{one_line(name)}: unknown time_unit '{one_line(unit)}'", known)
     return unit
 
 
@@ -121,17 +146,44 @@ def _refuse_duplicates(path: str | Path, name: str, entries: list[dict[str, Any]
         raise InputError(path, f"{one_line(name)}: two benchmarks have this name", "give each its own name")
 
 
-def _time(path: str | Path, name: str, entry: dict[str, Any], metric: str) -> float:
-    value = entry.get(metric)
+def _impossible(value: Any, metric: str, unit: str) -> str:
+    """Why `value` is no time that a program can take; empty if it is one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InputError(path, f"{one_line(name)}: '{metric}' is not a number", REMEDY)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not 0.0 <= number < math.inf:
-        raise InputError(path, f"{one_line(name)}: '{metric}' is {number}, not a time", REMEDY)
-    return number
+        return f"{metric} is {one_line(value, 40)}, not a number"
+    if value == 0:
+        return f"{metric} is 0: nothing was measured"
+    if abs(value) > 1e300 or not SHORTEST <= value * SECONDS[unit] <= LONGEST:
+        return f"{metric} is {one_line(value, 40)} {unit}, which is not a time that a program can take"
+    return ""
+
+
+def _row_without_times(name: str, unit: str, message: str, is_skip: bool) -> Row:
+    return Row(name, unit, benchmark=name, skip=message if is_skip else None, error=None if is_skip else message)
+
+
+def _counter_rows(row: Row, group: list[dict[str, Any]], options: ReadOptions) -> list[Row]:
+    """A row for each counter that is asked for; none where the benchmark was not measured or lacks the counter."""
+    used = [
+        entry
+        for entry in group
+        if entry.get("run_type", "iteration") == "iteration" and not _is_set(entry.get(options.throttle_counter))
+    ]
+    found: dict[str, Row] = {}
+    for rule in options.counters:
+        name = f"{row.name} [{rule.name}]"
+        values = [entry[rule.name] for entry in used if rule.name in entry]
+        if name in found or not row.times or not values or not fnmatch.fnmatchcase(row.name, rule.match):
+            continue
+        bad = next((value for value in values if not _is_positive(value)), None)
+        error = None if bad is None else f"{rule.name} is {one_line(bad, 40)}, not a positive number"
+        times = tuple(float(value) for value in values) if error is None else ()
+        found[name] = Row(name, rule.name, times, (), row.benchmark, rule.better, row.throttled, error)
+    return list(found.values())
+
+
+def _is_positive(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 1e-300 < value < 1e300
 
 
 def _is_set(value: Any) -> bool:

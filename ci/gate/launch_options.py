@@ -10,13 +10,23 @@ from pathlib import Path
 from .errors import InputError
 from .files import make_directory
 from .launcher import Launcher
-from .options import add_read_options, add_verdict_options, bounded, read_options
+from .options import METRICS, add_read_options, add_verdict_options, bounded, read_options
 
 
-def add_launch_options(parser: argparse.ArgumentParser) -> None:
+def add_launch_options(parser: argparse.ArgumentParser, metrics: tuple[str, ...] = METRICS) -> None:
     """Options on how processes are started, and on what becomes of their results."""
     parser.add_argument(
-        "--repetitions", type=bounded(int, 1, 10000), default=3, help="in one process (default %(default)s)"
+        "--repetitions",
+        type=bounded(int, 1, 10000),
+        default=Launcher.repetitions,
+        help="of a benchmark in one process (default %(default)s)",
+    )
+    parser.add_argument(
+        "--min-time",
+        type=bounded(float, 0, 1e6),
+        default=Launcher.min_time,
+        metavar="SECONDS",
+        help="least time of one repetition (default %(default)g); the benchmark's own MinTime stays",
     )
     parser.add_argument(
         "--timeout",
@@ -27,7 +37,7 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep", metavar="DIR", help="keep the JSON of every process here")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
-    add_read_options(parser)
+    add_read_options(parser, metrics)
     add_verdict_options(parser)
 
 
@@ -40,4 +50,6 @@ def launcher(options: argparse.Namespace, stack: ExitStack) -> Launcher:
     )
     if any(directory.iterdir()):
         raise InputError(options.keep, "holds files already", "give --keep an empty or new directory")
-    return Launcher(directory.resolve(), read_options(options), options.repetitions, options.timeout)
+    return Launcher(
+        directory.resolve(), read_options(options), options.repetitions, options.min_time, options.timeout
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from .errors import InputError, one_line
 from .outcome import Outcome, RowResult
+from .metric import choose
 from .samples import Process, Round, Row, Series
 
 WRONG_RESULT = r"wrong|verif|mismatch|incorrect|not equal|differs? from"
@@ -19,12 +20,13 @@ WRONG_RESULT = r"wrong|verif|mismatch|incorrect|not equal|differs? from"
 class LineupRule:
     """allow_missing: patterns of names that may be absent. renamed: base name to candidate name.
 
-    wrong_result: an error message that matches means wrong results (exit code 3) instead of a failed run.
+    wrong_result: an error message that matches means wrong results instead of a failed run. metric: the time that is judged.
     """
 
     allow_missing: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     wrong_result: str = WRONG_RESULT
+    metric: str = "auto"
 
 
 def line_up(rounds: Sequence[Round], rule: LineupRule) -> tuple[list[Series], list[RowResult]]:
@@ -46,17 +48,18 @@ def line_up(rounds: Sequence[Round], rule: LineupRule) -> tuple[list[Series], li
         candidate = _rows([pair.candidate for pair in rounds], name)
         result = _not_comparable(name, base, candidate, rule)
         if result is None:
-            series.append(_series(name, rounds, base, candidate))
+            series.append(_series(name, rounds, base, candidate, rule))
         else:
             others.append(result)
     return series, _point_out_renames(others)
 
 
 def _rows(processes: Sequence[Process], name: str) -> list[Row | None]:
-    """The benchmark's row of each process, None where it is absent; an unasked process gives an empty row."""
+    """The row `name` of each process, None where it is absent; a process that was not asked for it gives an empty row."""
+    benchmark = next((process.rows[name].benchmark for process in processes if name in process.rows), name)
     empty = Row(name, "")
     return [
-        process.rows.get(name, None if process.asked is None or name in process.asked else empty)
+        process.rows.get(name, None if process.asked is None or benchmark in process.asked else empty)
         for process in processes
     ]
 
@@ -75,17 +78,18 @@ def _not_comparable(
         if base_skip is not None or not _present(base):
             return RowResult(name, Outcome.SKIPPED, skip)
         return _missing(name, f"skipped by the candidate only: {skip}", rule)
-    absent = candidate.count(None)
-    if absent == len(candidate):
+    absent, asked = candidate.count(None), len(candidate) - sum(row is not None and not row.unit for row in candidate)
+    if absent == asked:
         return _missing(name, "removed", rule)
     if absent:
-        return _missing(name, f"absent from {absent} of {len(candidate)} candidate processes", rule)
+        return _missing(name, f"absent from {absent} of {asked} candidate processes", rule)
     if not _present(base):
         return RowResult(name, Outcome.NEW, "added")
     if base_error is not None or base_skip is not None:
         return RowResult(name, Outcome.NEW, f"not measured by the base: {base_error or base_skip}")
     if None in base:
-        return RowResult(name, Outcome.ERROR, f"absent from {base.count(None)} of {len(base)} base processes")
+        asked = len(base) - sum(row is not None and not row.unit for row in base)
+        return RowResult(name, Outcome.ERROR, f"absent from {base.count(None)} of {asked} base processes")
     return None
 
 
@@ -95,22 +99,36 @@ def _missing(name: str, reason: str, rule: LineupRule) -> RowResult:
     return RowResult(name, Outcome.MISSING, reason)
 
 
-def _series(name: str, rounds: Sequence[Round], base: list[Row | None], candidate: list[Row | None]) -> Series:
+def _series(
+    name: str, rounds: Sequence[Round], base: list[Row | None], candidate: list[Row | None], rule: LineupRule
+) -> Series:
     units = {row.unit for row in base + candidate if row is not None and row.unit}
     if len(units) != 1:
         where = rounds[0].candidate.source
         what = f"{one_line(name)}: time_unit differs between the runs: {', '.join(sorted(units))}"
         raise InputError(where, what, "give the benchmark one unit on both sides")
-    series = Series(name, units.pop())
-    for one, other in zip(base, candidate):
-        if one is None or other is None or one.unit == "" or other.unit == "":
-            continue
-        if one.times and other.times:
-            series.base.append(one.times)
-            series.candidate.append(other.times)
-        else:
-            series.dropped += 1
+    measured = [
+        (pair, one, other)
+        for pair, one, other in zip(rounds, base, candidate)
+        if one is not None and other is not None and one.unit and other.unit
+    ]
+    used = [(pair, one, other) for pair, one, other in measured if one.times and other.times]
+    unit, better = units.pop(), next(row.better for row in base if row is not None and row.unit)
+    is_counter = any(row.name != row.benchmark for _, row, _ in used)
+    metric = unit if is_counter else metric_of(used, rule)
+    benchmark = next((row.benchmark for _, row, _ in used), name)
+    series = Series(name, unit, benchmark=benchmark, metric=metric, better=better, dropped=len(measured) - len(used))
+    for _, one, other in used:
+        series.base.append(one.processor if metric == "cpu_time" and one.processor else one.times)
+        series.candidate.append(other.processor if metric == "cpu_time" and other.processor else other.times)
     return series
+
+
+def metric_of(used: Sequence[tuple[Round, Row, Row]], rule: LineupRule) -> str:
+    """The clock that judges one benchmark."""
+    if rule.metric != "auto":
+        return rule.metric
+    return choose([(pair.base, one) for pair, one, _ in used], [(pair.candidate, other) for pair, _, other in used])
 
 
 def _first(rows: Sequence[Row | None], attribute: str) -> str | None:

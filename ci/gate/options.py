@@ -7,12 +7,14 @@ import re
 
 from .context import ContextRule
 from .errors import InputError
-from .google_benchmark import ReadOptions
+from .google_benchmark import CounterRule, ReadOptions
 from .lineup import WRONG_RESULT, LineupRule
+from .row_rules import RowRule, parse_counter, read_row_rules
 from .scatter_file import Scatter, read_scatter
 from .verdict import Rules, Settings
 
 DEFAULT = Settings()
+METRICS = ("auto", "real_time", "cpu_time")
 
 
 def bounded(kind: type, low: float, high: float):
@@ -28,6 +30,15 @@ def bounded(kind: type, low: float, high: float):
     return parse
 
 
+def seconds(text: str) -> float:
+    """An argparse type: a time as 90s, 5m, 1.5h or plain seconds."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*(s|m|min|h|)", text.strip())
+    value = float(found[1]) * {"h": 3600, "m": 60, "min": 60}.get(found[2], 1) if found else 0.0
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time like 90s, 5m or 1h")
+    return value
+
+
 def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     """Options that decide verdicts."""
     group = parser.add_argument_group("verdict")
@@ -37,14 +48,20 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         type=bounded(float, 0.01, 100),
         default=100 * DEFAULT.floor,
         metavar="PERCENT",
-        help="smallest slowdown that matters (default %(default)g)",
+        help="smallest slowdown that matters: a FAIL shows more (default %(default)g)",
     )
     group.add_argument(
-        "--max-floor",
+        "--bound",
         type=bounded(float, 0.01, 1000),
-        default=100 * DEFAULT.max_floor,
+        default=100 * DEFAULT.bound,
         metavar="PERCENT",
-        help="no PASS where noise lifts the floor above this (default %(default)g)",
+        help="no PASS where a slowdown of this size could hide (default %(default)g)",
+    )
+    group.add_argument(
+        "--max-slowdown",
+        type=bounded(float, 0.01, 1000),
+        metavar="PERCENT",
+        help="FAIL only where more than this is shown, PASS where the interval ends below it; in place of --floor and --bound",
     )
     group.add_argument(
         "--scatter",
@@ -60,7 +77,7 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         help="coverage of the interval (default %(default)g)",
     )
     group.add_argument(
-        "--seed", type=bounded(int, 0, 2**32 - 1), default=DEFAULT.seed, help="of the bootstrap and the order"
+        "--seed", type=bounded(int, 0, 2**32 - 1), default=1, help="of the order in which the two sides run"
     )
     group.add_argument(
         "--max-dropped",
@@ -88,7 +105,7 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
         "--wrong-result",
         default=WRONG_RESULT,
         metavar="REGEX",
-        help="error messages that mean wrong results, exit code 3 (default: %(default)s)",
+        help="error messages that mean wrong results (default: %(default)s)",
     )
     group.add_argument("--ignore-context", action="append", default=[], metavar="KEY", help="may differ; repeatable")
     group.add_argument(
@@ -96,11 +113,26 @@ def add_verdict_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_read_options(parser: argparse.ArgumentParser) -> None:
+def add_read_options(parser: argparse.ArgumentParser, metrics: tuple[str, ...] = METRICS) -> None:
     """Options on what is taken from a result file."""
     default = ReadOptions()
     parser.add_argument(
-        "--metric", choices=["real_time", "cpu_time"], default=default.metric, help="default %(default)s"
+        "--metric",
+        choices=metrics,
+        default=default.metric,
+        help="what is judged; auto: cpu_time for a benchmark that never waits, so that other work on the machine does not "
+        "count, else real_time (default %(default)s)",
+    )
+    parser.add_argument(
+        "--counter",
+        action="append",
+        default=[],
+        type=_counter,
+        metavar="NAME:up|down",
+        help="judge this user counter too; up: more is better; repeatable",
+    )
+    parser.add_argument(
+        "--rules", metavar="FILE", help="thresholds, counters and permissions by pattern (TOML; see README)"
     )
     parser.add_argument(
         "--throttle-counter",
@@ -110,13 +142,27 @@ def add_read_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _counter(text: str) -> CounterRule:
+    try:
+        return parse_counter(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def row_rules(options: argparse.Namespace) -> tuple[RowRule, ...]:
+    """The rules of --rules, none without it. Errors: InputError for a bad file."""
+    return read_row_rules(options.rules) if options.rules else ()
+
+
 def read_options(options: argparse.Namespace) -> ReadOptions:
-    """What add_read_options parsed."""
-    return ReadOptions(options.metric, options.throttle_counter)
+    """What add_read_options parsed. Errors: InputError for a bad file of rules."""
+    counters = [counter for rule in row_rules(options) for counter in rule.counters]
+    return ReadOptions(options.metric, options.throttle_counter, (*options.counter, *counters))
 
 
 def rules(options: argparse.Namespace) -> Rules:
-    """What add_verdict_options parsed. Errors: InputError for a bad expression or scatter file."""
+    """What add_read_options and add_verdict_options parsed. Errors: InputError for a bad expression, scatter file or file of
+    rules."""
     try:
         re.compile(options.wrong_result)
     except re.error as error:
@@ -124,11 +170,13 @@ def rules(options: argparse.Namespace) -> Rules:
     settings = Settings(
         floor=options.floor / 100,
         confidence=options.confidence / 100,
-        seed=options.seed,
         max_dropped=options.max_dropped / 100,
-        max_floor=options.max_floor / 100,
+        bound=options.bound / 100,
+        max_slowdown=None if options.max_slowdown is None else options.max_slowdown / 100,
     )
+    rows = row_rules(options)
+    allowed = (*options.allow_missing, *(rule.match for rule in rows if rule.allow_missing))
     context = ContextRule(frozenset(options.require_context), frozenset(options.ignore_context))
-    lineup = LineupRule(tuple(options.allow_missing), dict(options.renamed), options.wrong_result)
+    lineup = LineupRule(allowed, dict(options.renamed), options.wrong_result, options.metric)
     scatter = read_scatter(options.scatter) if options.scatter else Scatter()
-    return Rules(settings, context, lineup, scatter, options.strict)
+    return Rules(settings, rows, context, lineup, scatter, options.strict)

@@ -10,7 +10,7 @@ from .samples import Series
 
 
 class Outcome(Enum):
-    """PASS, FAIL, UNSURE are verdicts on a measured change; the others say why there is none.
+    """PASS, FAIL, FASTER, UNSURE are verdicts on a measured change; the others say why there is none.
 
     MISSING: removed, or skipped by the candidate only. ERROR: the benchmark failed to run. WRONG: it computed a
     wrong result. NEW: the base has not measured it. SKIPPED: both sides skip it, or its absence is allowed.
@@ -21,6 +21,7 @@ class Outcome(Enum):
     MISSING = "MISSING"
     FAIL = "FAIL"
     UNSURE = "UNSURE"
+    FASTER = "FASTER"
     PASS = "PASS"
     NEW = "NEW"
     SKIPPED = "SKIPPED"
@@ -33,10 +34,11 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured change. All of change, low, high, floor are fractions: 0.05 is 5 % slower.
+    """A measured change. All of change, low, high, floor, bound are fractions: 0.05 is 5 % slower, or worse.
 
-    change: exp(median log ratio) - 1. low, high: ends of its bootstrap interval. p_value: bootstrap probability
-    of a change at or below the floor. base_time, candidate_time: medians over rounds of the round medians, in the row's
+    change: of the rounds' log ratios (signed_rank_shift), as exp() - 1. low, high: ends of its interval, so that high is what
+    the row could still hide. floor: a FAIL needs more than this shown. bound: a PASS needs high below it. p_value: of a change
+    at or below the floor. base_time, candidate_time: medians over rounds of the rounds' values, in the row's
     unit; base_spread, candidate_spread: their relative scatter from round to round.
     """
 
@@ -45,6 +47,7 @@ class Estimate:
     high: float
     floor: float
     floor_source: str
+    bound: float
     p_value: float
     rounds: int
     base_time: float
@@ -55,13 +58,14 @@ class Estimate:
 
 @dataclass
 class RowResult:
-    """One line of every report."""
+    """One line of every report. reason: why the outcome is what it is. notes: what else a reader should know."""
 
     name: str
     outcome: Outcome
     reason: str = ""
     series: Series | None = None
     estimate: Estimate | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -98,5 +102,5 @@ class GateResult:
     def exit_code(self) -> ExitCode:
         """The verdict as exit status."""
         unsure = ExitCode.UNSURE if self.strict else ExitCode.PASS
-        codes = {Outcome.WRONG: ExitCode.WRONG_RESULTS, Outcome.FAIL: ExitCode.REGRESSION, Outcome.UNSURE: unsure}
+        codes = {Outcome.WRONG: ExitCode.REGRESSION, Outcome.FAIL: ExitCode.REGRESSION, Outcome.UNSURE: unsure}
         return codes.get(self.verdict, ExitCode.PASS)

@@ -19,15 +19,21 @@ class Progress:
         self._noted_round = 0
         self._width = 0
 
-    def start(self, rounds: int, most: int) -> None:
-        """The first rounds begin."""
+    def start(self, rounds: int, most: int, seconds: float | None = None, budget: float | None = None) -> None:
+        """The first rounds begin; each takes about `seconds`, all together at most `budget`."""
         self._target = rounds
-        self._line(f"gate: {rounds} rounds, at most {most} where a verdict is unsure", keep=True)
+        self._begin = time.monotonic()
+        about = f", about {duration(rounds * seconds)}" if seconds is not None else ""
+        longest = most * seconds if seconds is not None else None
+        longest = budget if longest is None else longest if budget is None else min(longest, budget)
+        within = f" and {duration(longest)}" if longest is not None else ""
+        more = f"; where a verdict stays open more, at most {most} rounds{within} in all" if most > rounds else ""
+        self._line(f"gate: {rounds} rounds{about}{more}", keep=True)
 
     def extend(self, target: int, unsure: int) -> None:
         """More rounds, up to `target` in all, for `unsure` benchmarks."""
         self._target = target
-        self._line(f"gate: {unsure} unsure, so up to round {target} for them alone", keep=True)
+        self._line(f"gate: {unsure} still open, so up to round {target} for them alone", keep=True)
 
     def show(self, number: int, side: str) -> None:
         """Round `number` starts its `side`."""
@@ -35,17 +41,28 @@ class Progress:
             return
         self._noted_round = number
         elapsed = time.monotonic() - self._begin
-        left = f", about {_duration(elapsed / (number - 1) * (self._target - number + 1))} left" if number > 1 else ""
+        left = f", about {duration(elapsed / (number - 1) * (self._target - number + 1))} left" if number > 1 else ""
         what = f" {side:<9}" if self._rewrite else ""
-        self._line(f"gate: round {number}/{self._target}{what} {_duration(elapsed)} gone{left}", keep=not self._rewrite)
+        self._line(f"gate: round {number}/{self._target}{what} {duration(elapsed)} gone{left}", keep=not self._rewrite)
 
     def end(self, rounds: int) -> None:
         """All rounds are done."""
-        self._line(f"gate: {rounds} rounds in {_duration(time.monotonic() - self._begin)}", keep=True)
+        self._line(f"gate: {rounds} rounds in {duration(time.monotonic() - self._begin)}", keep=True)
+
+    def count(self, number: int, most: int, name: str) -> None:
+        """Program run `number` of `most` counts instructions of `name`."""
+        elapsed = time.monotonic() - self._begin
+        left = f", about {duration(elapsed / (number - 1) * (most - number + 1))} left" if number > 1 else ""
+        self._line(f"gate: counting {number}/{most} {name}{left}", keep=not self._rewrite)
 
     def note(self, text: str) -> None:
         """A line of its own."""
         self._line(f"gate: {text}", keep=True)
+
+    def warn(self, text: str) -> None:
+        """A line that is shown even where progress is not."""
+        self._stream.write(f"gate: note: {text}\n")
+        self._stream.flush()
 
     def _line(self, text: str, keep: bool) -> None:
         if self._quiet:
@@ -56,7 +73,8 @@ class Progress:
         self._width = 0 if keep else len(text)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time for people: `4 s`, `2 min 05 s`."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(int(round(seconds)), 60)

@@ -41,6 +41,7 @@ def _row(row: RowResult) -> dict[str, Any]:
         document["estimate"] = dataclasses.asdict(row.estimate)
     if row.series is not None:
         series = row.series
-        document |= {"unit": series.unit, "dropped_rounds": series.dropped}
+        document |= {"unit": series.unit, "metric": series.metric, "better": series.better, "notes": row.notes}
+        document["dropped_rounds"] = series.dropped
         document["rounds"] = [{"base": list(b), "candidate": list(c)} for b, c in zip(series.base, series.candidate)]
     return document

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 from .errors import one_line
+from .google_benchmark import SECONDS
 from .outcome import GateResult, Outcome, RowResult
 from .text import describe
 
@@ -34,8 +35,8 @@ def _kind(row: RowResult, strict: bool) -> str | None:
 
 def _case(kind: str | None, row: RowResult) -> ElementTree.Element:
     case = ElementTree.Element("testcase", classname="benchmark", name=one_line(row.name))
-    if row.estimate and row.series:
-        seconds = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}[row.series.unit] * row.estimate.candidate_time
+    if row.estimate and row.series and row.series.unit in SECONDS:
+        seconds = SECONDS[row.series.unit] * row.estimate.candidate_time
         case.set("time", f"{seconds:.9g}")
     text = f"{row.outcome.value}: {describe(row)}"
     if kind is None:

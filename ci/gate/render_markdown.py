@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .errors import one_line
 from .outcome import GateResult, Outcome, RowResult
-from .text import EXPLANATION, change, interval, percent, summary, timing
+from .text import EXPLANATION, at_most, change, interval, percent, remarks, summary, timing
 
 LARGEST = 60_000  # bytes; a comment holds 64 KiB and a job summary 1 MiB
 HEAD = (
-    "| benchmark | base | candidate | change | interval | floor | rounds | verdict |\n|---|--:|--:|--:|--:|--:|--:|---|"
+    "| benchmark | base | candidate | change | interval | at most | floor | rounds | verdict |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|---|"
 )
 QUIET = (Outcome.PASS, Outcome.NEW, Outcome.SKIPPED)
 
@@ -42,7 +43,7 @@ def _table(rows: list[RowResult], room: int) -> tuple[str, int]:
 
 
 def _line(row: RowResult) -> str:
-    found, cells = row.estimate, [""] * 6
+    found, cells = row.estimate, [""] * 7
     if found is not None and row.series is not None:
         unit = row.series.unit
         cells = [
@@ -50,11 +51,12 @@ def _line(row: RowResult) -> str:
             timing(found.candidate_time, found.candidate_spread, unit),
             change(row),
             interval(row),
+            at_most(row),
             percent(found.floor, sign=False),
             str(found.rounds),
         ]
     verdict = f"**{row.outcome.value}**" if row.outcome.fails else row.outcome.value
-    reason = f" ({_escape(row.reason)})" if row.reason else ""
+    reason = f" ({_escape(remarks(row))})" if remarks(row) else ""
     return f"| {_code(row.name)} | {' | '.join(cells)} | {verdict}{reason} |"
 
 

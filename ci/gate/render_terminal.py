@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .errors import one_line
 from .outcome import GateResult, Outcome, RowResult
-from .text import EXPLANATION, change, interval, percent, summary, timing
+from .text import EXPLANATION, at_most, change, interval, percent, remarks, summary, timing
 
-COLUMNS = ("benchmark", "base", "candidate", "change", "interval", "floor", "rounds", "verdict")
-COLOURS = {Outcome.PASS: "32", Outcome.NEW: "36", Outcome.SKIPPED: "36", Outcome.UNSURE: "33"}
+COLUMNS = ("benchmark", "base", "candidate", "change", "interval", "at most", "floor", "rounds", "verdict")
+COLOURS = {Outcome.PASS: "32", Outcome.FASTER: "32;1", Outcome.NEW: "36", Outcome.SKIPPED: "36", Outcome.UNSURE: "33"}
 FAILING_COLOUR = "31"
 
 
@@ -18,7 +18,7 @@ def render_terminal(result: GateResult, colour: bool = False) -> str:
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
     text = [_join(COLUMNS, widths), rule]
     for row, line in zip(result.rows, lines):
-        reason = f"  ({one_line(row.reason)})" if row.reason else ""
+        reason = f"  ({remarks(row)})" if remarks(row) else ""
         text.append(_paint(_join(line, widths), row.outcome, colour) + reason)
     text += [rule, *[f"note: {note}" for note in result.notes], EXPLANATION, summary(result)]
     return "\n".join(text) + "\n"
@@ -27,13 +27,14 @@ def render_terminal(result: GateResult, colour: bool = False) -> str:
 def _cells(row: RowResult) -> tuple[str, ...]:
     name, found = one_line(row.name, 100), row.estimate
     if found is None or row.series is None:
-        return (name, "", "", "", "", "", "", row.outcome.value)
+        return (name, "", "", "", "", "", "", "", row.outcome.value)
     return (
         name,
         timing(found.base_time, found.base_spread, row.series.unit),
         timing(found.candidate_time, found.candidate_spread, row.series.unit),
         change(row),
         interval(row),
+        at_most(row),
         percent(found.floor, sign=False),
         str(found.rounds),
         row.outcome.value,
@@ -42,7 +43,7 @@ def _cells(row: RowResult) -> tuple[str, ...]:
 
 def _join(cells: tuple[str, ...], widths: list[int]) -> str:
     first, *middle, last = (
-        cell.ljust(w) if i in (0, 7) else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))
+        cell.ljust(w) if i in (0, len(COLUMNS) - 1) else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))
     )
     return "  ".join([first, *middle, last.rstrip()])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +13,23 @@ from .context import refuse_differences
 from .errors import InputError
 from .google_benchmark import ReadOptions, read_process
 from .launcher import Command, Launcher
-from .outcome import GateResult, Outcome
-from .progress import Progress
+from .outcome import GateResult, Outcome, RowResult
+from .progress import Progress, duration
 from .samples import Process, Round
+from .statistic import minimum_rounds
 from .verdict import Rules, judge
 
 
 @dataclass(frozen=True)
 class Plan:
-    """first: rounds that every benchmark gets. step, most: further rounds for UNSURE ones, and the cap."""
+    """first: rounds that every benchmark gets. step, most: further rounds for UNSURE ones, and the cap. budget: seconds that
+    all rounds may take, None for no limit."""
 
     first: int
     step: int
     most: int
     seed: int
+    budget: float | None = None
 
 
 def random_orders(rounds: int, generator: random.Random) -> list[bool]:
@@ -51,6 +56,18 @@ def read_rounds(base: Sequence[str | Path], candidate: Sequence[str | Path], opt
     return [Round(read_process(one, options), read_process(other, options)) for one, other in zip(base, candidate)]
 
 
+def open_benchmarks(result: GateResult) -> frozenset[str]:
+    """The benchmarks that more rounds could decide."""
+    return frozenset(row.series.benchmark for row in result.rows if row.series is not None and is_open(row))
+
+
+def is_open(row: RowResult) -> bool:
+    """Whether more rounds could decide this row: it is UNSURE, or passes although it looks slower by more than the floor."""
+    if row.estimate is None:
+        return False
+    return row.outcome is Outcome.UNSURE or (row.outcome is Outcome.PASS and row.estimate.change > row.estimate.floor)
+
+
 class Collector:
     """Runs rounds of two commands until every verdict stands or the cap is reached."""
 
@@ -60,34 +77,61 @@ class Collector:
         self._rules = rules
         self._progress = progress
         self._rounds: list[Round] = []
+        self._last_round = 0.0
 
     def collect(self, plan: Plan) -> tuple[list[Round], GateResult]:
-        """All rounds that were run and the verdicts on them. Errors: InputError from the processes or their contexts."""
+        """All rounds that were run and the verdicts on them. Errors: InputError from the processes or their contexts.
+
+        Both programs run once before, unjudged: what that takes is what a round will take, and files are in memory then.
+        """
         orders = random_orders(plan.most, random.Random(plan.seed))
-        self._progress.start(plan.first, plan.most)
+        plan = self._fit(plan, self._rehearse())
+        begin = time.monotonic()
         while len(self._rounds) < plan.first:
             self._run(orders[len(self._rounds)], None)
         result = judge(self._rounds, self._rules)
-        while len(self._rounds) < plan.most and result.count(Outcome.UNSURE):
-            unsure = frozenset(row.name for row in result.rows if row.outcome is Outcome.UNSURE)
+        while len(self._rounds) < plan.most and open_benchmarks(result):
+            asked = open_benchmarks(result)
             target = min(len(self._rounds) + plan.step, plan.most)
-            self._progress.extend(target, len(unsure))
+            self._progress.extend(target, len(asked))
             while len(self._rounds) < target:
-                self._run(orders[len(self._rounds)], unsure)
+                spent, lasted = time.monotonic() - begin, self._last_round
+                if plan.budget is not None and spent + lasted > plan.budget:
+                    self._progress.note(f"the budget is spent: {duration(spent)}")
+                    plan = dataclasses.replace(plan, most=len(self._rounds))
+                    break
+                self._run(orders[len(self._rounds)], asked)
             result = judge(self._rounds, self._rules)
         self._progress.end(len(self._rounds))
         return self._rounds, result
 
+    def _rehearse(self) -> float:
+        """Runs both programs once and gives the seconds that took. Errors: InputError where they must not be compared."""
+        begin = time.monotonic()
+        done = {side: self._launcher.rehearse(self._commands[side], side) for side in ("base", "candidate")}
+        refuse_differences([Round(done["base"], done["candidate"])], self._rules.context)
+        return time.monotonic() - begin
+
+    def _fit(self, plan: Plan, seconds: float) -> Plan:
+        """The plan cut to its budget, announced with the time that it will take."""
+        if plan.budget is not None:
+            first = max(1, min(plan.first, int(0.9 * plan.budget / seconds)))
+            plan = dataclasses.replace(plan, first=first, most=max(first, plan.most))
+        self._progress.start(plan.first, plan.most, seconds, plan.budget)
+        needed = minimum_rounds(self._rules.settings.confidence)
+        if plan.first < needed and plan.budget is not None:
+            self._progress.warn(f"the budget holds {plan.first} rounds; a verdict needs {needed}")
+        return plan
+
     def _run(self, base_first: bool, asked: frozenset[str] | None) -> None:
-        number = len(self._rounds) + 1
+        number, begin = len(self._rounds) + 1, time.monotonic()
         sides = ("base", "candidate") if base_first else ("candidate", "base")
         done: dict[str, Process] = {}
         for side in sides:
             self._progress.show(number, side)
             done[side] = self._launcher.run(self._commands[side], f"{side}-{number:03d}", self._names_on(side, asked))
         self._rounds.append(Round(done["base"], done["candidate"]))
-        if number == 1:
-            refuse_differences(self._rounds, self._rules.context)
+        self._last_round = time.monotonic() - begin
 
     def _names_on(self, side: str, asked: frozenset[str] | None) -> frozenset[str] | None:
         """The names that the candidate knows, as `side` knows them."""

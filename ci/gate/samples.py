@@ -11,6 +11,9 @@ class Row:
     """One benchmark of one process.
 
     times: every repetition that may be used, in `unit`, finite and above zero.
+    processor: the processor time of the same repetitions where the program gave one, else empty.
+    benchmark: the benchmark that the row belongs to; another name only for a counter's row.
+    better: "down" for times, "up" for a counter that should grow.
     throttled: repetitions left out because the program marked them as throttled.
     error, skip: the program's own message when it did not measure; then `times` is empty.
     """
@@ -18,9 +21,22 @@ class Row:
     name: str
     unit: str
     times: tuple[float, ...] = ()
+    processor: tuple[float, ...] = ()
+    benchmark: str = ""
+    better: str = "down"
     throttled: int = 0
     error: str | None = None
     skip: str | None = None
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What the system counted of one process. voluntary: times that it gave up the processor by itself. forced: times that it
+    was made to. lost: seconds that it was not on a processor."""
+
+    voluntary: int
+    forced: int
+    lost: float
 
 
 @dataclass(frozen=True)
@@ -29,12 +45,14 @@ class Process:
 
     source: file that the run was read from, for messages.
     asked: the benchmarks that were asked for, None for all; a row outside it is not missing.
+    waits: how it came off the processor; None for a file, which does not tell.
     """
 
     source: str
     context: dict[str, Any]
     rows: dict[str, Row]
     asked: frozenset[str] | None = None
+    waits: Waits | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,9 @@ class Series:
     """One benchmark over all rounds in which both sides measured it.
 
     base, candidate: the repetitions of each round, in `unit`; equal lengths.
+    benchmark: that they are of; another name only for a counter.
+    metric: what they are: "real_time", "cpu_time", "instructions" or a counter's name.
+    better: "down", or "up" for a counter that should grow.
     dropped: rounds left out because one side was throttled.
     """
 
@@ -57,4 +78,7 @@ class Series:
     unit: str
     base: list[tuple[float, ...]] = field(default_factory=list)
     candidate: list[tuple[float, ...]] = field(default_factory=list)
+    benchmark: str = ""
+    metric: str = "real_time"
+    better: str = "down"
     dropped: int = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from .outcome import GateResult, Outcome
 from .progress import Progress
 from .rounds import random_orders
 from .samples import Round, Series
-from .statistic import bootstrap_medians, median_scatter, pair_scatter
+from .statistic import median_scatter, pair_scatter, round_value, signed_rank_shift
 from .verdict import Rules, Settings, judge
 
 SLOWDOWNS = (0.02, 0.03, 0.05, 0.10)
@@ -60,25 +59,24 @@ def run_pairs(
 
 
 def log_ratios(series: Series) -> np.ndarray:
-    """Log ratio of the round medians, shape [rounds]."""
+    """Log ratio of the rounds' values, shape [rounds]."""
     return np.array(
-        [math.log(statistics.median(c)) - math.log(statistics.median(b)) for b, c in zip(series.base, series.candidate)]
+        [math.log(round_value(c)) - math.log(round_value(b)) for b, c in zip(series.base, series.candidate)]
     )
 
 
-def relabelled_alarms(ratios: np.ndarray, shift: float, floor: float, settings: Settings, trials: int) -> float:
+def relabelled_alarms(ratios: np.ndarray, shift: float, floor: float, settings: Settings, trials: int, seed: int = 1) -> float:
     """Share of `trials` experiments that find a slowdown when `shift` is added to A/A log ratios.
 
     Which side of an A/A round is called base is arbitrary, so each experiment flips the sign of each log ratio
     by a coin and draws the rounds anew.
     """
-    generator = np.random.default_rng([settings.seed, len(ratios)])
+    generator = np.random.default_rng([seed, len(ratios)])
     drawn = generator.choice(ratios, size=(trials, len(ratios))) * generator.choice(
         (-1.0, 1.0), size=(trials, len(ratios))
     )
-    medians = bootstrap_medians(drawn + shift, settings.resamples, settings.seed)
-    lower = medians.lower_end((1 - settings.confidence) / 2)
-    return float(np.mean(lower > math.log1p(floor)))
+    low = signed_rank_shift(drawn + shift, settings.confidence).low
+    return float(np.mean(low > math.log1p(floor)))
 
 
 def check_rows(

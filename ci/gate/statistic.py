@@ -1,4 +1,5 @@
-"""The arithmetic of the gate: median log ratio, bootstrap interval, A/A scatter, false-discovery rule."""
+"""The arithmetic of the gate: a round's value, the shift between both sides with its interval, A/A scatter, false-discovery
+rule."""
 
 from __future__ import annotations
 
@@ -14,64 +15,75 @@ MAD_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation, normal
 
 
 @dataclass(frozen=True)
-class MedianDistribution:
-    """Medians of bootstrap resamples: sorted `values` [..., k] and how many of all resamples lie at or below each."""
+class Shift:
+    """How far values lie from zero, by Wilcoxon's signed ranks; shapes [...].
 
-    values: np.ndarray
-    cumulative: np.ndarray
-
-    @property
-    def resamples(self) -> int:
-        """Number of resamples."""
-        return int(self.cumulative.flat[-1])
-
-    def lower_end(self, tail: float) -> np.ndarray:
-        """The value with at most a fraction `tail` of the medians below it, shape [...]."""
-        return self._ranked(math.floor(tail * self.resamples))
-
-    def upper_end(self, tail: float) -> np.ndarray:
-        """The value with at most a fraction `tail` of the medians above it, shape [...]."""
-        return self._ranked(self.resamples - 1 - math.floor(tail * self.resamples))
-
-    def share_at_most(self, bound: float) -> np.ndarray:
-        """Share of the medians that are at or below `bound`, shape [...]."""
-        counts = np.where(self.values <= bound, self.cumulative, 0)
-        return counts.max(axis=-1) / self.resamples
-
-    def _ranked(self, rank: int) -> np.ndarray:
-        index = np.count_nonzero(self.cumulative <= rank, axis=-1)
-        return np.take_along_axis(self.values, np.asarray(index)[..., None], axis=-1)[..., 0]
-
-
-@functools.lru_cache(maxsize=64)
-def _median_positions(rounds: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which two order statistics make the median of a resample of `rounds` values drawn with replacement, for each
-    distinct pair, and in how many resamples they do."""
-    drawn = np.random.default_rng([seed, rounds]).integers(0, rounds, size=(resamples, rounds))
-    middle = [(rounds - 1) // 2, rounds // 2]
-    drawn.partition(middle, axis=1)
-    pairs, counts = np.unique(drawn[:, middle[0]] * rounds + drawn[:, middle[1]], return_counts=True)
-    return pairs // rounds, pairs % rounds, counts
-
-
-def bootstrap_medians(values: np.ndarray, resamples: int, seed: int) -> MedianDistribution:
-    """Medians of `resamples` bootstrap resamples of `values`, shape [..., rounds].
-
-    The same seed gives the same bytes; the draws depend on the number of rounds only, so a row's interval does not
-    depend on the other rows.
+    centre: the Hodges-Lehmann estimate, the median of all averages of two values (a value with itself included). low, high:
+    the interval around it.
     """
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
-    low, high, counts = _median_positions(ordered.shape[-1], resamples, seed)
-    medians = 0.5 * (ordered[..., low] + ordered[..., high])
-    order = np.argsort(medians, axis=-1, kind="stable")
-    return MedianDistribution(np.take_along_axis(medians, order, axis=-1), np.cumsum(counts[order], axis=-1))
+
+    centre: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def signed_rank_shift(values: np.ndarray, confidence: float) -> Shift:
+    """The shift of `values`, shape [..., rounds], with an interval that covers it in at least a share `confidence` of cases.
+
+    Exact for any distribution that is symmetric about its shift, and log ratios of two runs of one program are: which of the
+    two is called base is arbitrary. With fewer rounds than minimum_rounds(confidence) the interval is all that was seen.
+    (Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, sections 3.1 to 3.3.)
+    """
+    values = np.asarray(values, dtype=np.float64)
+    rounds = values.shape[-1]
+    one, other = np.triu_indices(rounds)
+    averages = np.sort(0.5 * (values[..., one] + values[..., other]), axis=-1)
+    cut = _cut(rounds, confidence)
+    return Shift(np.median(averages, axis=-1), averages[..., cut], averages[..., averages.shape[-1] - 1 - cut])
+
+
+def signed_rank_p_value(values: Sequence[float] | np.ndarray, bound: float) -> float:
+    """Probability of signed ranks as high as these if the shift were at `bound`: small where it is above."""
+    differences = np.asarray(values, dtype=np.float64) - bound
+    one, other = np.triu_indices(len(differences))
+    positive = int(np.count_nonzero(differences[one] + differences[other] > 0))
+    return float(1.0 if positive == 0 else 1.0 - _distribution(len(differences))[positive - 1])
+
+
+@functools.lru_cache(maxsize=256)
+def _distribution(rounds: int) -> np.ndarray:
+    """Probability that the sum of the positive signed ranks is at most 0, 1, ..., rounds (rounds + 1) / 2."""
+    chances = np.zeros(rounds * (rounds + 1) // 2 + 1)
+    chances[0] = 1.0
+    for rank in range(1, rounds + 1):
+        moved = np.zeros_like(chances)
+        moved[rank:] = chances[: len(chances) - rank]
+        chances = 0.5 * (chances + moved)
+    return np.cumsum(chances)
+
+
+def _cut(rounds: int, confidence: float) -> int:
+    """How many averages are left out at each end."""
+    return max(0, int(np.count_nonzero(_distribution(rounds) <= (1 - confidence) / 2 + 1e-12)) - 1)
+
+
+def round_value(repetitions: Sequence[float]) -> float:
+    """What one process says of a benchmark: the lower quartile of its repetitions.
+
+    Other work on the machine only adds time, so the faster repetitions are nearer to the benchmark's own; the very fastest
+    would follow a single freak.
+    """
+    ordered = sorted(repetitions)
+    place = (len(ordered) - 1) / 4
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low + (high - low) * (place - math.floor(place))
 
 
 def minimum_rounds(confidence: float) -> int:
-    """Fewest rounds for which any interval of a median can have this coverage.
+    """Fewest rounds for which an interval with this coverage exists.
 
-    All of n values lie on one side of their distribution's median with probability 2^(1-n), so not even
-    [smallest, largest] covers it more often than 1 - 2^(1-n). 99 % needs 8 rounds.
+    All of n values lie on one side of their shift with probability 2^(1-n), so not even [smallest, largest] covers it more
+    often than 1 - 2^(1-n). 99 % needs 8 rounds.
     """
     return math.ceil(1 - math.log2(1 - confidence))
 

@@ -8,8 +8,8 @@ from .errors import one_line
 from .outcome import GateResult, Outcome, RowResult
 
 EXPLANATION = (
-    "change: median over rounds of candidate/base - 1, above 0 is slower; interval: seeded bootstrap over rounds; "
-    "FAIL: the whole interval is above the floor; UNSURE: it straddles the floor; ~: it contains 0; "
+    "change: of candidate/base over rounds, above 0 is slower; interval: 99 % unless told otherwise; at most: what the row "
+    "could still hide; FAIL: the whole interval is above the floor; PASS: it ends below the bound; ~: it contains 0; "
     "±: scatter from process to process"
 )
 
@@ -27,6 +27,17 @@ def interval(row: RowResult) -> str:
     return f"[{100 * found.low:+.2f}, {100 * found.high:+.2f}] %" if found else ""
 
 
+def at_most(row: RowResult) -> str:
+    """The slowdown that the row could still hide, or nothing."""
+    found = row.estimate
+    return percent(found.high) if found else ""
+
+
+def remarks(row: RowResult) -> str:
+    """Reason and notes of the row, joined; empty if there are none."""
+    return "; ".join(one_line(text) for text in [row.reason, *row.notes] if text)
+
+
 def change(row: RowResult) -> str:
     """The change, marked with ~ if its interval contains zero, or nothing."""
     found = row.estimate
@@ -37,6 +48,8 @@ def change(row: RowResult) -> str:
 
 def timing(value: float, spread: float, unit: str) -> str:
     """A time with its scatter: `228.4 ns ± 0.5 %`."""
+    if value >= 1e6 or value < 1e-3:
+        return f"{value:.4g} {unit} ± {100 * spread:.1f} %"
     digits = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 3
     return f"{value:.{min(digits, 6)}f} {unit} ± {100 * spread:.1f} %"
 
@@ -46,10 +59,10 @@ def describe(row: RowResult) -> str:
     found = row.estimate
     if found is None:
         return one_line(row.reason or row.outcome.value)
-    reason = f"; {row.reason}" if row.reason else ""
+    more = f"; {remarks(row)}" if remarks(row) else ""
     return (
-        f"{percent(found.change)}, interval {interval(row)}, floor {percent(found.floor, sign=False)}, "
-        f"{found.rounds} rounds{reason}"
+        f"{percent(found.change)}, at most {percent(found.high)}, interval {interval(row)}, "
+        f"floor {percent(found.floor, sign=False)}, {found.rounds} rounds{more}"
     )
 
 

@@ -1,7 +1,6 @@
 """The registry: every figure of a report, in the order of the page."""
 
 from reports.figures import (
-    bandwidth,
     ceilings,
     changes,
     code_usage,
@@ -12,6 +11,7 @@ from reports.figures import (
     roofline,
     samples,
     speedup,
+    throughput,
 )
 from reports.figures.drawing import FigureKind
 
@@ -19,7 +19,7 @@ FIGURES: tuple[FigureKind, ...] = tuple(
     module.FIGURE
     for module in (
         roofline,
-        bandwidth,
+        throughput,
         ceilings,
         speedup,
         ladder,

@@ -27,7 +27,7 @@ def draw(session: Session, palette: Palette) -> Drawing | None:
     for entry in sorted(measured, key=lambda e: (e[0].stem, e[0].provider != own, e[0].provider)):
         groups[(entry[0].stem, entry[0].provider)].append(entry)
     names = list(groups)[:MOST_ROWS][::-1]
-    figure = new_figure(9.5, 1.6 + 0.36 * len(names))
+    figure = new_figure(9.5, 1.6 + 0.44 * len(names))
     axes = figure.subplots()
     for height, name in enumerate(names):
         _draw_row(axes, height, groups[name], palette.colour(name[1]))
@@ -77,9 +77,8 @@ def _draw_row(axes, height: int, entries: list, colour: str) -> None:
             markersize=5,
             alpha=0.8,
         )
-    right = max(fraction for _, _, fraction in entries)
     axes.annotate(
-        units.percent(middle), (right, height), (8, 0), textcoords="offset points", va="center", color=INK, fontsize=8.5
+        units.percent(middle), (middle, height + 0.31), (0, 1), textcoords="offset points", ha="center", color=INK, fontsize=7.5
     )
 
 
@@ -88,9 +87,9 @@ def _findings(session: Session, groups: dict) -> tuple[str, str]:
     middles = {name: median([entry[2] for entry in group]) for name, group in groups.items()}
     ours = {name: value for name, value in middles.items() if name[1] == own} or middles
     best, worst = max(ours, key=ours.get), min(ours, key=ours.get)
-    title = f"{best[0]} ({best[1]}) uses {units.percent(ours[best])} of its ceiling"
+    title = f"{best[1]}: at the median of its shapes {best[0]} uses {units.percent(ours[best])} of its ceiling"
     if best == worst:
-        return title, f"{title}, at the median of its shapes."
+        return title, f"{title}."
     title += f", {worst[0]} only {units.percent(ours[worst])}"
     reading = (
         f"At the median of its shapes {best[0]} of {best[1]} uses {units.percent(ours[best])} of the nearer measured "

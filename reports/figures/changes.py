@@ -14,7 +14,7 @@ def draw(run: GateRun, _: Palette) -> Drawing | None:
         return None
     ordered = sorted(run.rows, key=lambda row: row.change, reverse=True)
     shown = _extremes(ordered)
-    figure = new_figure(9.5, 1.7 + 0.33 * len(shown))
+    figure = new_figure(9.5, 1.7 + 0.42 * len(shown))
     axes = figure.subplots()
     for height, row in enumerate(shown):
         _draw_row(axes, height, row)
@@ -57,16 +57,14 @@ def _draw_row(axes, height: int, row: GateRow) -> None:
     axes.barh(height, 2 * row.floor, left=-row.floor, height=0.9, color=FAINT, linewidth=0)
     axes.barh(height, row.change, height=0.55, color=colour)
     axes.plot([row.low, row.high], [height, height], color=INK, linewidth=1.1, marker="|", markersize=6)
-    is_slower = row.change >= 0
-    end = max(row.high, row.floor) if is_slower else min(row.low, -row.floor)
     axes.annotate(
         units.signed_percent(row.change),
-        (end, height),
-        (5 if is_slower else -5, 0),
+        (row.change, height - 0.28),
+        (0, 1),
         textcoords="offset points",
-        ha="left" if is_slower else "right",
-        va="center",
-        fontsize=8,
+        ha="center",
+        va="bottom",
+        fontsize=7.5,
         color=INK,
     )
 

@@ -16,9 +16,10 @@ def draw(runs: list[TrainingRun], _: Palette) -> Drawing | None:
     figure = new_figure(9.5, 4.6)
     axes = figure.subplots()
     ends = [_draw_run(axes, index, run) for index, run in enumerate(runs)]
+    is_smoothed = any(len(run.losses) >= 3 * SMOOTHING for run in runs)
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("loss (nats per token)")
-    _label_ends(axes, [end for end in ends if end][:MOST_LABELS])
+    _label_ends(axes, [end for end in ends if end][:MOST_LABELS], is_smoothed)
     title, reading = _findings(runs)
     return Drawing(
         figure,
@@ -41,8 +42,9 @@ def _draw_run(axes, index: int, run: TrainingRun) -> tuple | None:
     steps, losses = [p[0] for p in run.losses], [p[1] for p in run.losses]
     long = len(losses) >= 3 * SMOOTHING
     axes.plot(steps, losses, line, color=colour, alpha=0.3 if long else 1.0, linewidth=1.0 if long else 1.6)
+    smooth = running_median(losses) if long else losses
     if long:
-        axes.plot(steps, running_median(losses), line, color=colour, linewidth=1.8)
+        axes.plot(steps, smooth, line, color=colour, linewidth=1.8)
     axes.plot(
         [p[0] for p in run.eval_losses],
         [p[1] for p in run.eval_losses],
@@ -51,7 +53,7 @@ def _draw_run(axes, index: int, run: TrainingRun) -> tuple | None:
         markeredgecolor=colour,
         markersize=6,
     )
-    shown = [p for p in (run.losses or run.eval_losses) if math.isfinite(p[1])]
+    shown = [p for p in (list(zip(steps, smooth)) or run.eval_losses) if math.isfinite(p[1])]
     return (*shown[-1], run.name, colour) if shown else None
 
 
@@ -65,7 +67,7 @@ def running_median(losses: list[float]) -> list[float]:
     return medians
 
 
-def _label_ends(axes, ends: list[tuple]) -> None:
+def _label_ends(axes, ends: list[tuple], is_smoothed: bool) -> None:
     low, high = axes.get_ylim()
     heights = spread([end[1] for end in ends], 0.06 * (high - low))
     for (step, _, name, colour), height in zip(ends, heights):
@@ -80,7 +82,8 @@ def _label_ends(axes, ends: list[tuple]) -> None:
             fontsize=8.5,
             annotation_clip=False,
         )
-    axes.plot([], [], "-", color="grey", label="training")
+    smoothed = f"training (running median of {SMOOTHING} logged steps; faint: each of them)"
+    axes.plot([], [], "-", color="grey", label=smoothed if is_smoothed else "training")
     axes.plot([], [], "D", color="white", markeredgecolor="grey", label="evaluation")
     axes.legend(loc="upper right")
 

@@ -142,7 +142,12 @@ def _findings(session: Session, rows: list[Benchmark]) -> tuple[str, str]:
         return title, f"{title}, so how far that is from the hardware's limit cannot be said."
     best = max(ours, key=lambda row: _fraction(session, row))
     worst = min(ours, key=lambda row: _fraction(session, row))
-    title = f"{best.stem} ({best.provider}) comes closest to the roof: {units.percent(_fraction(session, best))} of it"
+    low, high = units.percent(_fraction(session, worst)), units.percent(_fraction(session, best))
+    title = f"{best.provider} reaches {low} to {high} of the roof"
+    others = [row for row in rows if row.provider != best.provider]
+    if others:
+        top = max(others, key=lambda row: _fraction(session, row))
+        title += f", {top.provider} up to {units.percent(_fraction(session, top))}"
     reading = (
         f"Of {len(ours)} {best.provider} measurements the best reaches {units.percent(_fraction(session, best))} of "
         f"what the measured ceilings allow ({best.stem}, {describe(best.without('provider'))}) and the farthest "

@@ -8,7 +8,7 @@ from reports.figures.drawing import Drawing, FigureKind
 from reports.model import Benchmark, Session
 from reports.selection import comparable, describe, own_provider, remainder
 from reports.statistics import geometric_mean, median
-from reports.style import FAINT, GREY, INK, Palette, new_figure, shorten
+from reports.style import INK, Palette, new_figure, shorten
 
 MOST_PANELS = 6
 STRONGEST = 2.0  # log2 of the speed-up at which the colour stops growing: 4x
@@ -97,11 +97,9 @@ def _norm(ratios: list[float]) -> TwoSlopeNorm:
 
 def _draw_panel(axes, title: str, table: tuple, norm: TwoSlopeNorm):
     lines, columns, ratios = table
-    axes.set_facecolor(FAINT)
     image = axes.imshow(np.log2(ratios), cmap="PuOr_r", norm=norm, aspect="auto")
     for (line, column), ratio in np.ndenumerate(ratios):
-        if np.isnan(ratio):
-            axes.text(column, line, "not measured", ha="center", va="center", color=GREY, fontsize=7)
+        if np.isnan(ratio):  # nobody measured it: the cell stays empty
             continue
         strong = abs(norm(np.log2(ratio)) - 0.5) > 0.36
         axes.text(
@@ -129,7 +127,7 @@ def _findings(own: str, pairs: dict, left_out: int) -> tuple[str, str]:
     mean = geometric_mean([ratio for _, ratio in cells])
     slower = sum(ratio < 1.0 for pair in pairs.values() for _, ratio in pair)
     total = sum(len(pair) for pair in pairs.values())
-    title = f"{stem}: {own} runs at {units.times(mean)} the speed of {peer}"
+    title = f"{stem}: {own} runs at {units.times(mean)} the speed of {peer}; slower in {slower} of {total} cells of all kernels"
     worst, ratio = min(cells, key=lambda cell: cell[1])
     reading = (
         f"Over {len(cells)} shapes of {stem}, {own} runs at {units.times(mean)} the speed of {peer} (geometric mean), "

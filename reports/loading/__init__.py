@@ -13,22 +13,32 @@ KNOWN = "Google Benchmark results, a gate result, metrics.jsonl or a shard layou
 def load(paths: list[Path]) -> Results:
     """Reads files, and of folders every .json and .jsonl below them in the order of their names.
 
-    In a folder a readable file of no known kind is listed as ignored; given by name it is an error, as is any
-    malformed file. Errors: ReportError naming the file.
+    In a folder a file of no known kind is listed as ignored and a malformed one as broken; given by name either is an error.
+    Errors: ReportError naming the file.
     """
     results = Results()
     sessions: dict[tuple, Session] = {}
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.rglob("*.json*") if file.suffix in (".json", ".jsonl"))
-            known = [_load_file(file, results, sessions) for file in found]
-            results.ignored += [str(file) for file, is_known in zip(found, known) if not is_known]
+            known = [_try_file(file, results, sessions) for file in found]
+            results.ignored += [str(file) for file, is_known in zip(found, known) if is_known is False]
             if not any(known):
-                raise ReportError(path, f"holds no result file ({KNOWN})")
+                broken = f"; {results.broken[-1]}" if None in known else ""
+                raise ReportError(path, f"holds no result file ({KNOWN}){broken}")
         elif not _load_file(path, results, sessions):
             raise ReportError(path, f"is none of: {KNOWN}")
     results.sessions = list(sessions.values())
     return results
+
+
+def _try_file(path: Path, results: Results, sessions: dict[tuple, Session]) -> bool | None:
+    """_load_file for a file that was not given by name: a malformed one is listed, and gives None."""
+    try:
+        return _load_file(path, results, sessions)
+    except ReportError as error:
+        results.broken.append(str(error))
+        return None
 
 
 def _load_file(path: Path, results: Results, sessions: dict[tuple, Session]) -> bool:

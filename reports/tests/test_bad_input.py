@@ -7,7 +7,7 @@ import random
 import pytest
 
 from reports.__main__ import main
-from reports.caption import caption
+from reports.caption import provenance
 from reports.errors import ReportError
 from reports.figures import FIGURES
 from reports.loading import load
@@ -101,6 +101,20 @@ def test_one_bad_file_among_good_ones_is_named(tmp_path, capsys):
     (tmp_path / "bad.json").write_text("{")
     status = main([str(DATA / "cpu.json"), str(tmp_path / "bad.json"), "--output", str(tmp_path / "report")])
     assert status == 2 and str(tmp_path / "bad.json") in capsys.readouterr().err
+
+
+def test_one_broken_file_in_a_folder_is_listed_and_the_report_goes_on(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text('{"context": {}, "benchmarks": [1]}')
+    (tmp_path / "layout.json").write_text((DATA / "layout.json").read_text())
+    status, error = report_of(tmp_path, tmp_path / "report", capsys)
+    assert status == 0 and f"left out: {tmp_path / 'bad.json'}" in error
+    page = (tmp_path / "report" / "report.md").read_text()
+    assert "## Memory by rank" in page and "bad.json" in page.replace("\\", "")
+
+
+def test_a_folder_of_broken_files_alone_is_refused(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text("{")
+    assert_refused(tmp_path, tmp_path, capsys, "holds no result file", "bad.json")
 
 
 def test_other_json_in_a_folder_is_listed_not_refused(tmp_path, capsys):
@@ -220,5 +234,5 @@ def draw_all(results) -> None:
         for subject in kind.subjects(results) if not kind.needs.startswith("nothing") else ():
             drawing = kind.draw(subject, palette)
             if drawing:
-                frame(drawing.figure, drawing.title, caption(drawing.contexts))
+                frame(drawing.figure, drawing.title, provenance([drawing.contexts]).caption(drawing.contexts))
                 drawing.figure.draw_without_rendering()

@@ -24,12 +24,12 @@ LABELS = {
         "ridge: 175 FLOP/byte",
         "linear4bit",
     ),
-    "bandwidth-2": (
-        "bytes moved per run (binary units)",
-        "bandwidth (decimal B/s)",
+    "throughput-2": (
+        "elements of the weight",
+        "weight elements/s",
         "qshard",
         "bitsandbytes",
-        "measured copy 4.05 TB/s",
+        "limit of qshard",
     ),
     "ceilings": (
         "share of the nearer measured ceiling (%): ● copy   ◇ matrix product   │ median",
@@ -40,7 +40,6 @@ LABELS = {
         "speed-up of qshard (ratio of median times)",
         "28672 × 8192",
         "rows 1024",
-        "not measured",
     ),
     "ladder": ("speed relative to the first step (×)", "4  scales once", "one scale a warp instead of one a thread"),
     "quantization_error": (
@@ -99,14 +98,14 @@ def test_speed_up_is_the_peers_time_over_ours(report):
     assert float(dequantize[0]["speed_up"]) == pytest.approx(0.9 / 0.37, rel=0.03)
 
 
-def test_bandwidth_has_ordered_quartiles_and_the_bytes_of_the_formula(report):
-    for row in numbers(report, "bandwidth-2"):
+def test_throughput_has_ordered_quartiles_and_counts_elements(report):
+    for row in numbers(report, "throughput-2"):
         low, middle, high = (
-            float(row[f"{name}_bytes_per_second"]) for name in ("first_quartile", "median", "third_quartile")
+            float(row[f"{name}_elements_per_second"]) for name in ("first_quartile", "median", "third_quartile")
         )
         assert 0 < low <= middle <= high
-        if "dequantize/provider:qshard/n:4096/k:4096/blocksize:64/dtype:bf16" in row["benchmark"]:
-            assert float(row["bytes_per_run"]) == pytest.approx(4096 * 4096 * 2.5625, rel=1e-5)
+        keys = dict(part.split(":") for part in row["benchmark"].split("/")[1:])
+        assert int(row["elements"]) == int(keys["n"]) * int(keys["k"])
 
 
 def test_roof_is_the_lower_of_bandwidth_and_product(report):

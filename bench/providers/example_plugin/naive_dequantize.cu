@@ -45,7 +45,7 @@ const char* unsupported(const qshard_problem* p) {
   return p->dtype == QSHARD_BF16 && p->quant_type == QSHARD_NF4 ? nullptr : "NF4 to bf16 only";
 }
 
-const char* run(const qshard_problem* p, const qshard_buffers* buffers, void* stream) {
+const char* run(const qshard_problem* p, const qshard_buffers* buffers, void* stream, void* /*state*/) {
   const int64_t elements = p->n * p->k;
   const auto blocks = static_cast<unsigned>((elements + 255) / 256);
   kernel<<<blocks, 256, 0, static_cast<cudaStream_t>(stream)>>>(*buffers, elements, p->blocksize);
@@ -53,12 +53,11 @@ const char* run(const qshard_problem* p, const qshard_buffers* buffers, void* st
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
 }
 
-const qshard_provider provider = {QSHARD_PROVIDER_ABI,          "example",           unsupported,
-                                  /*workspace_bytes=*/nullptr,  /*prepare=*/nullptr, run,
-                                  /*product_roundings=*/nullptr};
+const qshard_provider provider = {
+    QSHARD_PROVIDER_ABI, "naive_dequantize", unsupported, nullptr, nullptr, run, nullptr, nullptr};
 
 }  // namespace
 
-const qshard_provider* qshard_provider_v1(void) {
+const qshard_provider* qshard_provider_v2(void) {
   return &provider;
 }

@@ -1,5 +1,5 @@
 """A benchmark program whose times are given: --row NAME=NANOSECONDS, --noise FRACTION, --error NAME=MESSAGE, --end STATUS,
---crash, --hang, --silent, --log FILE; Google Benchmark's own options are understood as far as the gate uses them."""
+--crash, --hang, --silent, --log FILE, ...; Google Benchmark's own options are understood as far as the gate uses them."""
 
 import argparse
 import json
@@ -7,6 +7,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -23,14 +25,23 @@ parser.add_argument("--log", type=Path)
 parser.add_argument("--benchmark_out", type=Path)
 parser.add_argument("--benchmark_out_format")
 parser.add_argument("--benchmark_repetitions", type=int, default=1)
+parser.add_argument("--benchmark_min_time", type=float)
+parser.add_argument("--processor", type=float, default=1.0, help="processor time over real time")
+parser.add_argument("--wait", action="store_true", help="give up the processor often")
+parser.add_argument("--fork", type=Path, help="leave a sleeping process behind and write its id here")
 parser.add_argument("--benchmark_filter", default="")
 options = parser.parse_args()
 if options.log:
     with options.log.open("a") as log:
         log.write(f"{options.benchmark_out.stem} {options.benchmark_filter} {options.benchmark_repetitions}\n")
 if options.crash:
-    print("about to crash", file=__import__("sys").stderr, flush=True)
+    print("about to crash", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGSEGV)
+if options.wait:
+    for _ in range(200):
+        time.sleep(0.0005)
+if options.fork:
+    options.fork.write_text(str(subprocess.Popen(["sleep", "60"]).pid))
 if options.hang:
     time.sleep(60)
 noise = random.Random(options.benchmark_out.stem)  # differs from process to process, the same in every run
@@ -47,7 +58,7 @@ for row in options.row:
                     "run_type": "iteration",
                     "repetition_index": index,
                     "real_time": level,
-                    "cpu_time": level,
+                    "cpu_time": level * options.processor,
                     "time_unit": "ns",
                 }
             )
@@ -66,6 +77,9 @@ for row in options.error:
         }
     )
 context = {"host_name": "fake"} | dict(pair.split("=", 1) for pair in options.context)
+if options.benchmark_filter and not entries:
+    print(f"Failed to match any benchmarks against regex: {options.benchmark_filter}", file=sys.stderr)
+    raise SystemExit(0)
 if not options.silent:
     options.benchmark_out.write_text(json.dumps({"context": context, "benchmarks": entries}))
 raise SystemExit(options.end)

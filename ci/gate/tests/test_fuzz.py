@@ -83,7 +83,8 @@ def check(code, out, err, path):
     assert code in ALLOWED
     assert "Traceback" not in out + err
     if code == 2:
-        assert len(err.splitlines()) == 1 and str(path) in err and err.startswith("gate: error: ")
+        errors = [line for line in err.splitlines() if not line.startswith("gate: note: ")]
+        assert len(errors) == 1 and str(path) in errors[0] and errors[0].startswith("gate: error: ")
 
 
 def test_result_files(recorded, tmp_path, run_gate):

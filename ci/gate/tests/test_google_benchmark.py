@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gate.errors import InputError
-from gate.google_benchmark import ReadOptions, read_process
+from gate.google_benchmark import CounterRule, ReadOptions, read_process
 
 
 def test_a_real_result(recorded):
@@ -56,6 +56,37 @@ def test_skips_errors_and_empty_measurements(write_result):
     assert "nothing was measured" in rows["empty"].error
 
 
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        ('"1"', "not a number"),
+        ("true", "not a number"),
+        ("NaN", "is NaN, not a number"),
+        ("-1", "not a time"),
+        ("1e999", "not a time"),
+        ("1" + "0" * 400, "not a time"),
+        ("5e-324", "not a time"),
+        ("1e-30", "not a time"),
+        ("0", "nothing was measured"),
+    ],
+)
+def test_one_impossible_time_errs_its_row_alone(tmp_path, value, said):
+    path = tmp_path / "x.json"
+    entry = '{{"name": "{}", "real_time": {}, "cpu_time": 3, "time_unit": "ns"}}'
+    path.write_text('{"benchmarks": [' + entry.format("a", value) + ", " + entry.format("b", 4) + "]}")
+    rows = read_process(path, ReadOptions()).rows
+    assert said in rows["a"].error and rows["a"].times == () and rows["b"].times == (4.0,)
+
+
+def test_counters_become_rows(write_result):
+    rules = (CounterRule("a*", "items", "up"), CounterRule("*", "bytes", "down"), CounterRule("a*", "items", "down"))
+    entries = {"a": {"real_time": 5.0, "items": 70.0, "bytes": 3.0}, "b": {"real_time": 5.0, "items": 70.0, "bytes": -1}}
+    rows = read_process(write_result("x", entries), ReadOptions(counters=rules)).rows
+    assert list(rows) == ["a", "a [items]", "a [bytes]", "b", "b [bytes]"]
+    assert rows["a [items]"].better == "up" and rows["a [items]"].times == (70.0,) and rows["a [items]"].benchmark == "a"
+    assert "not a positive number" in rows["b [bytes]"].error
+
+
 def test_fitted_curves_are_no_benchmarks(write_result):
     rows = read_process(
         write_result(
@@ -84,12 +115,7 @@ def test_fitted_curves_are_no_benchmarks(write_result):
         ('{"benchmarks": [{"name": "a", "real_time": 1.0}]}', "time_unit is missing"),
         ('{"benchmarks": [{"name": "a", "real_time": 1.0, "time_unit": ["ns"]}]}', "time_unit is not text"),
         ('{"benchmarks": [{"name": "a", "real_time": 1.0, "time_unit": "h"}]}', "unknown time_unit 'h'"),
-        ('{"benchmarks": [{"name": "a", "real_time": "1", "time_unit": "ns"}]}', "is not a number"),
-        ('{"benchmarks": [{"name": "a", "real_time": true, "time_unit": "ns"}]}', "is not a number"),
-        ('{"benchmarks": [{"name": "a", "real_time": NaN, "time_unit": "ns"}]}', "is not a number"),
-        ('{"benchmarks": [{"name": "a", "real_time": -1, "time_unit": "ns"}]}', "not a time"),
-        ('{"benchmarks": [{"name": "a", "real_time": 1e999, "time_unit": "ns"}]}', "not a time"),
-        ('{"benchmarks": [{"name": "a", "real_time": 1' + "0" * 400 + ', "time_unit": "ns"}]}', "not a time"),
+        ('{"context": {"dry_run": "true"}, "benchmarks": [{"name": "a", "real_time": 1, "time_unit": "ns"}]}', "dry run"),
         ('{"benchmarks": [{"name": "a", "real_time": 1' + "0" * 5000 + ', "time_unit": "ns"}]}', "is not usable JSON"),
         ("[" * 100000, "is not usable JSON"),
         (

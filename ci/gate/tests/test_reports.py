@@ -17,7 +17,7 @@ NASTY = "a|b<c>&`d`\n::error::\x1b[31m\ud800%"
 
 
 def measured(name, outcome, change=0.1):
-    found = Estimate(change, change - 0.01, change + 0.01, 0.01, "", 0.0, 12, 100.0, 100 * (1 + change), 0.003, 0.004)
+    found = Estimate(change, change - 0.01, change + 0.01, 0.01, "", 0.05, 0.0, 12, 100.0, 100 * (1 + change), 0.003, 0.004)
     return RowResult(name, outcome, "", Series(name, "us", [(100.0,)], [(100 * (1 + change),)]), found)
 
 
@@ -33,6 +33,7 @@ def mixed():
         RowResult("m", Outcome.MISSING, "removed"),
         measured(NASTY, Outcome.FAIL),
         measured("u", Outcome.UNSURE, 0.012),
+        measured("f", Outcome.FASTER, -0.2),
         measured("p", Outcome.PASS, -0.001),
         RowResult("n", Outcome.NEW, "added"),
         RowResult("s", Outcome.SKIPPED, "no GPU"),
@@ -43,10 +44,11 @@ def test_terminal_shows_every_row_and_no_raw_control_characters(mixed):
     text = render_terminal(mixed)
     for outcome in Outcome:
         assert outcome.value in text
+    assert "+11.00 %" in text  # what the FAIL row could be at most
     assert "\x1b" not in text and "\ud800" not in text and "note: a note" in text
     assert "100.0 us ± 0.3 %" in text and "+10.00 %" in text and "[+9.00, +11.00] %" in text and "~ -0.10 %" in text
     assert text.splitlines()[-1].startswith(
-        "WRONG: 1 WRONG, 1 ERROR, 1 MISSING, 1 FAIL, 1 UNSURE, 1 PASS, 1 NEW, 1 SKIPPED"
+        "WRONG: 1 WRONG, 1 ERROR, 1 MISSING, 1 FAIL, 1 UNSURE, 1 FASTER, 1 PASS, 1 NEW, 1 SKIPPED"
     )
 
 
@@ -64,8 +66,9 @@ def test_geometric_mean_is_of_ratios_of_compared_rows(mixed):
 def test_markdown_escapes_and_folds(mixed):
     text = render_markdown(mixed)
     assert "a&#124;b&lt;c&gt;&amp;" in text and "<details>" in text and "**FAIL**" in text
+    assert text.index("<code>f</code>") < text.index("<details>") < text.index("<code>p</code>")  # FASTER is unfolded
     rows = [line for line in text.splitlines() if line.startswith("| <code>")]
-    assert len(rows) == 8 and all(line.replace("\\|", "").count("|") == 9 for line in rows)
+    assert len(rows) == 9 and all(line.replace("\\|", "").count("|") == 10 for line in rows)
 
 
 def test_markdown_stays_below_the_limit_of_a_comment_and_counts_the_rest():
@@ -78,9 +81,9 @@ def test_junit(mixed, strict, failures, skipped):
     mixed.strict = strict
     suite = ElementTree.fromstring(render_junit(mixed).encode())
     assert (
-        suite.attrib | {"tests": "8", "failures": str(failures), "errors": "2", "skipped": str(skipped)} == suite.attrib
+        suite.attrib | {"tests": "9", "failures": str(failures), "errors": "2", "skipped": str(skipped)} == suite.attrib
     )
-    assert len(suite.findall("testcase")) == 8 and len(suite.findall("testcase/failure")) == failures
+    assert len(suite.findall("testcase")) == 9 and len(suite.findall("testcase/failure")) == failures
     assert suite.find("testcase/failure[@type='MISSING']").get("message") == "MISSING: removed"
 
 
@@ -98,7 +101,7 @@ def test_annotations_are_the_worst_ten_one_line_each(mixed):
 
 def test_json_is_strict_json_and_complete(mixed):
     document = json.loads(render_json(mixed), parse_constant=pytest.fail)
-    assert document["verdict"] == "WRONG" and document["exit_code"] == 3 and len(document["rows"]) == 8
+    assert document["verdict"] == "WRONG" and document["exit_code"] == 1 and len(document["rows"]) == 9
     assert document["rows"][3]["estimate"]["change"] == 0.1 and document["rows"][3]["rounds"][0]["base"] == [100.0]
 
 

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+/// Exercise 4 (10 minutes; read reference/dequantize.h). Element i of a weight: the codebook's value of its code times
+/// the scale of its block. The codes are packed as in exercise 3.
+inline float dequantize_one(std::span<const std::uint8_t> packed, std::span<const float> absmax,
+                            std::span<const float, 16> codebook, std::size_t blocksize, std::size_t i) {
+  const unsigned byte = packed[i / 2];
+  const unsigned code = i % 2 == 0 ? byte >> 4 : byte & 15;
+  return codebook[code] * absmax[i / blocksize];
+}

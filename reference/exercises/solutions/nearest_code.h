@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+/// Exercise 1 (10 minutes; read core/tensor/codebook.h). The NF4 code of a normalised value x = weight / absmax: how
+/// many of the 15 ascending thresholds lie strictly below x. No comparison is true for NaN, so NaN gets code 0.
+inline std::uint8_t nearest_code(float x, std::span<const float, 15> thresholds) {
+  std::uint8_t code = 0;
+  for (const float threshold : thresholds) {
+    if (threshold < x) ++code;
+  }
+  return code;
+}
