@@ -114,9 +114,13 @@ class AnswerSpans:
         words = self._own_words(i)
         if words is None:
             return None
-        floor = max((self._own_words(j) or (0, 0))[1] for j in range(i)) if i else 0
-        if floor > words[0]:
-            raise InputError(self._ambiguous(where, i))
+        floor = 0
+        for j in range(i):
+            end = (self._own_words(j) or (0, 0))[1]
+            if end <= words[0]:
+                floor = max(floor, end)
+            elif self._messages[j]["role"] not in ("system", "developer"):  # those may stand anywhere
+                raise InputError(self._ambiguous(where, i))
         begin, end_of_turn_before = self._begin(i, floor, words[0])
         return begin, self._end(i, words[1], end_of_turn_before)
 
@@ -135,10 +139,20 @@ class AnswerSpans:
         end_of_turn_before = header[:at]
         before = self._try(self._messages[:i], True)
         if before is not None and self._text.startswith(before) and len(before) <= words_begin:
-            return len(before), end_of_turn_before
+            return len(before), end_of_turn_before[self._first_marker(end_of_turn_before) :]
         if length == 0:
-            return words_begin, ""
-        return floor + at + length, end_of_turn_before
+            return floor + self._end_of_prompt(header, before), ""
+        return floor + at + length, end_of_turn_before[self._first_marker(end_of_turn_before) :]
+
+    def _end_of_prompt(self, header, before):
+        """Where the prompt ends in a header that holds no generation prompt."""
+        for length in range(len(header), 0, -1):
+            if before is not None and before.endswith(header[:length]):
+                return length
+        return max((header.rfind(m) + len(m) for m in self._markers if m in header), default=len(header))
+
+    def _first_marker(self, text):
+        return min((text.find(marker) for marker in self._markers if marker in text), default=0)
 
     def _find_prompt(self, header, prompt):
         """(place, length) in the header of the longest beginning of the prompt; a part of it only where it ends well."""

@@ -174,7 +174,7 @@ def _column(text):
     return known, name
 
 
-def parse_arguments():
+def parse_arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare_parser = commands.add_parser("prepare", help="tokenize a data set")
@@ -205,7 +205,7 @@ def parse_arguments():
     for command in commands.choices.values():
         command.add_argument("--tokenizer", required=True, help="model directory with the tokenizer's files")
         command.add_argument("--template-date", default="", help="ISO date that strftime_now of templates says")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     arguments.columns = dict(getattr(arguments, "column", []))
     return arguments
 

@@ -23,13 +23,15 @@ enum class Scheduler : std::uint8_t { constant, constant_with_warmup, linear, co
 enum class DatasetFormat : std::uint8_t { automatic, alpaca, prompt_completion, messages, text, prepared };
 
 struct DatasetConfig {
-  std::string path;
-  std::string eval_path;
+  std::vector<std::string> path;
+  std::vector<std::string> eval_path;
   DatasetFormat format = DatasetFormat::automatic;
   bool shuffle = true;
   bool packing = false;
   bool completion_only_loss = true;
   std::string text_field = "text";
+  std::vector<std::string> columns;  // "prompt=question": the column question is read as prompt
+  std::string template_date;         // ISO date that chat templates print; empty: today
 };
 
 /// The names and defaults of Hugging Face's TrainingArguments where it has the key.

@@ -46,6 +46,23 @@ RunOption target_modules() {
           }};
 }
 
+RunOption dataset_columns() {
+  RunOption option = texts(
+      "dataset.columns", [](auto& c) -> auto& { return c.dataset.columns; }, "section or list of KNOWN=COLUMN",
+      "Columns with other names: {prompt: question, completion: answer} reads question as prompt.");
+  option.takes_section = true;
+  option.set = [](RunConfig& config, const OptionValue& value, std::string_view where) {
+    for (const std::string& text : value.texts) {
+      const std::size_t equals = text.find('=');
+      if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+        fail_input("{}: expected KNOWN=COLUMN, such as prompt=question, got \"{}\"", where, text);
+      }
+    }
+    config.dataset.columns = value.texts;
+  };
+  return option;
+}
+
 void add_model_options(std::vector<RunOption>& options) {
   using Dtype = std::optional<DType>;
   options.insert(
@@ -106,12 +123,16 @@ void add_dataset_options(std::vector<RunOption>& options) {
   using Format = DatasetFormat;
   options.insert(
       options.end(),
-      {text(
-           "dataset.path", [](auto& c) -> auto& { return c.dataset.path; },
-           "Training data: JSONL, or a prepared safetensors file (input_ids, labels, offsets)."),
-       text(
-           "dataset.eval_path", [](auto& c) -> auto& { return c.dataset.eval_path; },
+      {texts(
+           "dataset.path", [](auto& c) -> auto& { return c.dataset.path; }, "file | list of files",
+           "Training data: JSONL, JSON, CSV, Parquet, or one prepared safetensors file (input_ids, labels, offsets)."),
+       texts(
+           "dataset.eval_path", [](auto& c) -> auto& { return c.dataset.eval_path; }, "file | list of files",
            "Evaluation data of the same kinds; without it nothing is evaluated."),
+       dataset_columns(),
+       text(
+           "dataset.template_date", [](auto& c) -> auto& { return c.dataset.template_date; },
+           "ISO date that a chat template prints as today's, such as 2026-01-31; without it, today's."),
        choice<Format>(
            "dataset.format", [](auto& c) -> auto& { return c.dataset.format; },
            {{"auto", Format::automatic},

@@ -10,7 +10,7 @@
 
 namespace qshard {
 
-/// A value as it was written: one text, or a list of texts.
+/// A value as it was written: one text, or a list of texts. A section of names and texts becomes a list of "name=text".
 struct OptionValue {
   bool is_list = false;
   std::vector<std::string> texts;  // exactly one unless is_list
@@ -25,6 +25,7 @@ struct RunOption {
   /// value out of bounds.
   std::function<void(RunConfig& config, const OptionValue& value, std::string_view where)> set;
   std::function<std::string(const RunConfig& config)> get;  // as YAML; of RunConfig{}: the default
+  bool takes_section = false;                               // a section of names and texts is a value too
 };
 
 /// All options, in the order of --help.
