@@ -42,7 +42,7 @@ struct TrainingConfig {
   std::int64_t per_device_eval_batch_size = 8;
   std::int64_t gradient_accumulation_steps = 1;
   double learning_rate = 5e-5;
-  std::int64_t warmup_steps = 0;
+  double warmup_steps = 0;  // below 1: a share of all steps
   double warmup_ratio = 0;
   double max_grad_norm = 1.0;
   double weight_decay = 0;

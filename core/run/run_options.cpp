@@ -1,8 +1,10 @@
 #include "core/run/run_options.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/nearest_name.h"
+#include "core/run/foreign_options.h"
 #include "core/run/option_builders.h"
 #include "core/sharding/sharding_strategy.h"
 #include "core/tensor/weight4bit.h"
@@ -209,6 +211,18 @@ void add_batch_options(std::vector<RunOption>& options) {
            "Seed of the adapter's start, the order of the rows and dropout.")});
 }
 
+RunOption warmup_steps() {
+  RunOption option = number(
+      "training.warmup_steps", [](auto& c) -> auto& { return c.training.warmup_steps; }, {},
+      "Steps of linear warm-up from 0; below 1, a share of all steps.");
+  option.set = [parse = option.set](RunConfig& config, const OptionValue& value, std::string_view where) {
+    parse(config, value, where);
+    const double steps = config.training.warmup_steps;
+    if (steps > 1 && steps != std::floor(steps)) fail_input("{}: {} is neither whole steps nor a share", where, steps);
+  };
+  return option;
+}
+
 void add_optimizer_options(std::vector<RunOption>& options) {
   options.insert(options.end(),
                  {number(
@@ -220,10 +234,8 @@ void add_optimizer_options(std::vector<RunOption>& options) {
                        {"constant_with_warmup", Scheduler::constant_with_warmup},
                        {"linear", Scheduler::linear},
                        {"cosine", Scheduler::cosine}},
-                      "What follows the warm-up. Here constant warms up too, where warm-up steps are given."),
-                  integer(
-                      "training.warmup_steps", [](auto& c) -> auto& { return c.training.warmup_steps; }, {},
-                      "Steps of linear warm-up from 0."),
+                      "What follows the warm-up; constant has none."),
+                  warmup_steps(),
                   number(
                       "training.warmup_ratio", [](auto& c) -> auto& { return c.training.warmup_ratio; }, {.most = 1},
                       "The same as a part of all steps, where warmup_steps is 0."),
@@ -309,6 +321,8 @@ const RunOption* find_run_option(std::string_view key) {
 }
 
 std::string suggest_run_option(std::string_view key) {
+  const std::string_view advice = foreign_option_advice(without_section(key));
+  if (!advice.empty()) return fmt::format(" ({})", advice);
   std::vector<std::string_view> keys;
   std::vector<std::string_view> names;
   for (const RunOption& option : run_options()) {

@@ -34,7 +34,8 @@ std::span<const RunOption> run_options();
 /// The option of this key, or null.
 const RunOption* find_run_option(std::string_view key);
 
-/// ` (did you mean "training.max_steps"?)`, or nothing when no key is near. A key without its section finds it too.
+/// ` (did you mean "training.max_steps"?)`, or nothing when no key is near. A key without its section finds it too. For a
+/// name of transformers, TRL or PEFT: what it is called here, or why it is missing.
 std::string suggest_run_option(std::string_view key);
 
 }  // namespace qshard
