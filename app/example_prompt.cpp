@@ -9,8 +9,8 @@
 
 namespace qshard {
 
-std::string example_prompt_arguments(const std::string& jsonl) {
-  std::ifstream file(jsonl);
+std::string example_prompt_arguments(const std::vector<std::string>& files) {
+  std::ifstream file(files.empty() ? std::string() : files.front());
   std::string line;
   std::getline(file, line);
   const Json row = Json::parse(line, nullptr, false);

@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
     qshard::add_train_command(app);
     qshard::add_eval_command(app);
     qshard::add_generate_command(app);
+    qshard::add_tokenize_command(app);
     qshard::add_plan_command(app);
     qshard::add_quantize_command(app);
     qshard::add_dequantize_command(app);

@@ -61,8 +61,21 @@ bool read_some(int descriptor, std::string& text) {
   return count > 0 || (count < 0 && (errno == EINTR || errno == EAGAIN));
 }
 
+/// Hands over each whole line behind `begin` and removes those that are taken.
+void take_lines(std::string& text, std::size_t& begin, const TakeErrorLine& take_error_line) {
+  for (std::size_t end = text.find('\n', begin); end != std::string::npos; end = text.find('\n', begin)) {
+    if (take_error_line(std::string_view(text).substr(begin, end - begin))) {
+      text.erase(begin, end + 1 - begin);
+    } else {
+      begin = end + 1;
+    }
+  }
+}
+
 /// Moves bytes in all three directions until the child has closed its outputs.
-void exchange(Pipe& in, Pipe& out, Pipe& err, std::string_view input, SubprocessResult& result) {
+void exchange(Pipe& in, Pipe& out, Pipe& err, std::string_view input, SubprocessResult& result,
+              const TakeErrorLine& take_error_line) {
+  std::size_t seen = 0;
   fcntl(in.ends[1], F_SETFL, O_NONBLOCK);
   if (input.empty()) in.close_end(1);
   while (out.ends[0] >= 0 || err.ends[0] >= 0) {
@@ -70,6 +83,7 @@ void exchange(Pipe& in, Pipe& out, Pipe& err, std::string_view input, Subprocess
     if (poll(ready.data(), ready.size(), -1) < 0 && errno != EINTR) break;
     if (ready[0].revents != 0 && !read_some(out.ends[0], result.output)) out.close_end(0);
     if (ready[1].revents != 0 && !read_some(err.ends[0], result.error)) err.close_end(0);
+    if (take_error_line) take_lines(result.error, seen, take_error_line);
     if (ready[2].revents == 0) continue;
     const ssize_t written = write(in.ends[1], input.data(), input.size());
     if (written > 0) input.remove_prefix(static_cast<std::size_t>(written));
@@ -80,7 +94,8 @@ void exchange(Pipe& in, Pipe& out, Pipe& err, std::string_view input, Subprocess
 
 }  // namespace
 
-SubprocessResult run_subprocess(const std::vector<std::string>& arguments, std::string_view input) {
+SubprocessResult run_subprocess(const std::vector<std::string>& arguments, std::string_view input,
+                                const TakeErrorLine& take_error_line) {
   // A child that ends early must not end this process through its closed pipe.
   std::signal(SIGPIPE, SIG_IGN);
   Pipe in;
@@ -91,7 +106,7 @@ SubprocessResult run_subprocess(const std::vector<std::string>& arguments, std::
   out.close_end(1);
   err.close_end(1);
   SubprocessResult result;
-  exchange(in, out, err, input, result);
+  exchange(in, out, err, input, result, take_error_line);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }

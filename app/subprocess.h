@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,8 +13,12 @@ struct SubprocessResult {
   std::string error;
 };
 
-/// Runs a program (found through PATH), hands `input` to its standard input and waits for it. Throws Error(bad_input)
-/// where it cannot be started.
-SubprocessResult run_subprocess(const std::vector<std::string>& arguments, std::string_view input);
+/// Takes a line of standard error out of the result by returning true.
+using TakeErrorLine = std::function<bool(std::string_view line)>;
+
+/// Runs a program (found through PATH), hands `input` to its standard input and waits for it; `take_error_line` sees
+/// each line of its standard error as it comes. Throws Error(bad_input) where it cannot be started.
+SubprocessResult run_subprocess(const std::vector<std::string>& arguments, std::string_view input,
+                                const TakeErrorLine& take_error_line = {});
 
 }  // namespace qshard

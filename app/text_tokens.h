@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/json.h"
+#include "core/base/progress.h"
 #include "core/run/run_config.h"
 
 namespace qshard {
@@ -28,13 +29,22 @@ class TextTokens {
 
   [[nodiscard]] std::string decode(const std::vector<std::int32_t>& ids) const;
 
-  /// Tokenizes a file into `cache` unless the same was done before; returns the prepared file.
-  [[nodiscard]] std::filesystem::path prepare(const std::string& input, const DatasetConfig& dataset,
-                                              const std::filesystem::path& cache) const;
+  /// Tokenizes files into `cache` unless the same was done before; returns the prepared file. Shows how far it is and
+  /// prints what the user should know about the data.
+  [[nodiscard]] std::filesystem::path prepare(const std::vector<std::string>& inputs, const DatasetConfig& dataset,
+                                              const std::filesystem::path& cache, Progress& progress) const;
+
+  struct Segment {
+    bool learned = false;
+    std::int64_t tokens = 0;
+    std::string text;
+  };
+  /// The first rows of a prepared file as text, cut where what is learned begins and ends.
+  [[nodiscard]] std::vector<std::vector<Segment>> show(const std::filesystem::path& prepared, std::int64_t rows) const;
 
  private:
-  [[nodiscard]] Json run(const std::string& command, const std::vector<std::string>& arguments,
-                         std::string_view input) const;
+  [[nodiscard]] Json run(const std::string& command, const std::vector<std::string>& arguments, std::string_view input,
+                         Progress* progress = nullptr) const;
 
   std::string model_directory_;
 };

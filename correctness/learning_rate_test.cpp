@@ -7,8 +7,7 @@ namespace {
 
 // Expected values: transformers' get_scheduler evaluated by hand at peak 1.
 TEST(LearningRate, WarmsUpFromZero) {
-  for (const Scheduler scheduler :
-       {Scheduler::constant, Scheduler::constant_with_warmup, Scheduler::linear, Scheduler::cosine}) {
+  for (const Scheduler scheduler : {Scheduler::constant_with_warmup, Scheduler::linear, Scheduler::cosine}) {
     const LearningRateSchedule schedule{scheduler, 1.0, 4, 20};
     EXPECT_EQ(schedule.at(1), 0.0);
     EXPECT_EQ(schedule.at(2), 0.25);
@@ -30,6 +29,10 @@ TEST(LearningRate, FollowsItsCurveAfterWarmUp) {
   EXPECT_NEAR(cosine.at(21), 0.0, 1e-15);
 }
 
+TEST(LearningRate, ConstantHasNoWarmUp) {
+  EXPECT_EQ((LearningRateSchedule{Scheduler::constant, 3.0, 4, 10}).at(1), 3.0);
+}
+
 TEST(LearningRate, NoWarmUpStartsAtThePeak) {
   EXPECT_EQ((LearningRateSchedule{Scheduler::linear, 3.0, 0, 10}).at(1), 3.0);
 }
@@ -40,6 +43,10 @@ TEST(LearningRate, StepsOfWarmUpComeBeforeTheRatio) {
   EXPECT_EQ(learning_rate_schedule(training, 30).warmup_steps, 2);  // ceil(1.5)
   training.warmup_steps = 7;
   EXPECT_EQ(learning_rate_schedule(training, 30).warmup_steps, 7);
+  training.warmup_steps = 1;
+  EXPECT_EQ(learning_rate_schedule(training, 30).warmup_steps, 1);
+  training.warmup_steps = 0.11;
+  EXPECT_EQ(learning_rate_schedule(training, 30).warmup_steps, 4);  // ceil(3.3)
 }
 
 }  // namespace

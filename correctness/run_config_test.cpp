@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/run/engine_options.h"
+#include "core/run/foreign_options.h"
 #include "core/run/run_options.h"
 #include "core/sharding/sharding_strategy.h"
 #include "correctness/expect_error.h"
@@ -68,6 +69,29 @@ TEST(RunConfig, EveryOptionsDefaultReadsBackAsItself) {
   }
 }
 
+TEST(RunConfig, EveryAdviceNamesAnOptionThatIsThere) {
+  for (const std::string_view name :
+       {"max_seq_length", "lora_rank", "evaluation_strategy", "torch_dtype", "train_file"}) {
+    const std::string advice(foreign_option_advice(name));
+    const std::string mark = "here it is ";
+    ASSERT_TRUE(advice.starts_with(mark)) << name;
+    EXPECT_NE(find_run_option(advice.substr(mark.size())), nullptr) << advice;
+  }
+  for (const RunOption& option : run_options()) {
+    const std::string key(option.key);
+    EXPECT_EQ(foreign_option_advice(key.substr(key.rfind('.') + 1)), "") << "an own key is no foreign one: " << key;
+  }
+}
+
+TEST(RunConfig, DataMayBeSeveralFilesWithOtherColumns) {
+  const RunConfig config = parse_run_config(
+      "dataset:\n  path: [a.jsonl, b.csv]\n  eval_path: c\n  columns: {prompt: question, completion: the answer}\n",
+      "a", {});
+  EXPECT_EQ(config.dataset.path, (std::vector<std::string>{"a.jsonl", "b.csv"}));
+  EXPECT_EQ(config.dataset.eval_path, std::vector<std::string>{"c"});
+  EXPECT_EQ(config.dataset.columns, (std::vector<std::string>{"prompt=question", "completion=the answer"}));
+}
+
 TEST(RunConfig, NullLeavesTheDefault) {
   const RunConfig config = parse_run_config("adapter_name_or_path: null\ntraining:\n  seed: ~\nlora:\n", "a", {});
   EXPECT_EQ(config.adapter_name_or_path, "");
@@ -97,6 +121,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{kModel + "trainings:\n  max_steps: 5\n", {"train.yaml:2", "unknown key"}},
         BadConfig{kModel + "max_steps: 5\n", {"train.yaml:2", "did you mean \"training.max_steps\""}},
         BadConfig{kModel + "training:\n  r: 5\n", {"did you mean \"lora.r\""}},
+        BadConfig{kModel + "training:\n  max_seq_length: 5\n", {"train.yaml:3", "here it is training.max_length"}},
+        BadConfig{kModel + "training:\n  optim: adamw_8bit\n", {"AdamW", "leave it out"}},
+        BadConfig{kModel + "lora: {lora_rank: 4}\n", {"here it is lora.r"}},
+        BadConfig{kModel + "dataset:\n  columns: [prompt]\n", {"train.yaml:3", "KNOWN=COLUMN"}},
+        BadConfig{kModel + "training:\n  warmup_steps: 1.5\n", {"neither whole steps nor a share"}},
         BadConfig{kModel + "zzzzzzzzzzzz: 1\n", {"unknown key \"zzzzzzzzzzzz\""}},
         BadConfig{kModel + "training:\n  max_steps: many\n", {"train.yaml:3", "integer", "many"}},
         BadConfig{kModel + "training:\n  max_steps: 1.5\n", {"integer", "1.5"}},

@@ -29,10 +29,12 @@ void adamw_update(std::span<float> parameter, std::span<const float> gradient, s
   const auto epsilon = static_cast<float>(options.epsilon);
   for (std::size_t i = 0; i < parameter.size(); ++i) {
     const float g = gradient[i];
-    exp_avg[i] = rounded(exp_avg[i] + keep * (g - exp_avg[i]), dtype);
-    exp_avg_sq[i] = rounded(beta2 * exp_avg_sq[i] + keep_sq * g * g, dtype);
-    const float denominator = std::sqrt(exp_avg_sq[i]) / correction + epsilon;
-    parameter[i] = rounded(parameter[i] * decay - step_size * exp_avg[i] / denominator, dtype);
+    const float mean = exp_avg[i] + keep * (g - exp_avg[i]);
+    const float mean_sq = beta2 * exp_avg_sq[i] + keep_sq * g * g;
+    const float denominator = std::sqrt(mean_sq) / correction + epsilon;
+    parameter[i] = rounded(parameter[i] * decay - step_size * mean / denominator, dtype);
+    exp_avg[i] = rounded(mean, dtype);
+    exp_avg_sq[i] = rounded(mean_sq, dtype);
   }
 }
 

@@ -7,13 +7,15 @@
 
 namespace qshard::reference {
 
-/// One AdamW step (Loshchilov & Hutter, arXiv 1711.05101; the order of torch.optim.AdamW), elementwise, g = gradient:
+/// One AdamW step (Loshchilov & Hutter, arXiv 1711.05101; the order of
+/// torch.optim.AdamW with fused=True), elementwise, g = gradient:
 ///   p <- p (1 - lr * weight_decay)
 ///   m <- m + (1 - beta1) (g - m)              exp_avg
 ///   v <- beta2 v + (1 - beta2) g g            exp_avg_sq
 ///   p <- p - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
 /// All spans have one length; `step` counts from 1. Each of p, m and v is rounded to `dtype` when it is stored, as
-/// torch keeps the state of a 16-bit parameter. Elementwise, so a shard's result is the whole's. Deterministic.
+/// torch keeps the state of a 16-bit parameter; the new p comes from m and v as they are before that. Elementwise, so a
+/// shard's result is the whole's. Deterministic.
 void adamw_update(std::span<float> parameter, std::span<const float> gradient, std::span<float> exp_avg,
                   std::span<float> exp_avg_sq, const AdamWOptions& options, DType dtype, double learning_rate,
                   std::int64_t step);

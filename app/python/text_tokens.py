@@ -1,186 +1,237 @@
-"""Text to tokens and back, on the Hugging Face tokenizers library; called by the qshard program.
+"""Text to tokens and back, by the tokenizers and chat templates of transformers; called by the qshard program.
 
-prepare  turns a file of rows (JSONL, or a JSON list) into a safetensors file of input_ids I32 [total],
+prepare  turns files of rows (JSONL, a JSON list, CSV or Parquet) into a safetensors file of input_ids I32 [total],
          labels I32 [total] (-100: masked) and offsets I64 [rows + 1], kept under a hash of everything it depends on.
+show     prints rows of a prepared file as text, what is learned set apart.
 encode   turns prompts (JSON on standard input) into token ids (JSON on standard output).
 decode   turns token ids into texts, likewise.
+serve    answers lines of JSON on standard input, each {"encode": prompts} or {"decode": ids}, line by line.
 
-Wrong input ends with exit code 2 and one message that names file and line.
+Wrong input ends with exit code 2 and one message that names file and line; a lack of memory with 3.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
 import sys
-from array import array
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from row_formats import InputError, Renderer, detect_format  # noqa: E402
+from input_error import InputError  # noqa: E402
+from prepared_file import IGNORED_LABEL, Columns, cache_key, read_prepared, tokenize, write_prepared  # noqa: E402
 from row_reader import read_rows  # noqa: E402
+from template_limits import BAD_INPUT, OUT_OF_RESOURCES, limited_memory, run_supervised  # noqa: E402
 
-# Part of the cache key: raise it whenever the same input would give other tokens.
-PREPARATION_VERSION = 1
-IGNORED_LABEL = -100
 ROWS_AT_ONCE = 1000
 
 
-def load_tokenizer(directory):
-    """The tokenizer, and the files that decide what it does."""
-    from tokenizers import Tokenizer
+class Text:
+    """The tokenizer and the chat template of a model directory."""
 
-    path = pathlib.Path(directory) / "tokenizer.json"
-    if not path.is_file():
-        raise InputError(
-            f"{path} is missing; a tokenizer in another form is converted by transformers: "
-            f"AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise InputError(f"{path}: not a tokenizer: {error}") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    def __init__(self, arguments):
+        from chat_template import ChatTemplate, fix_date
+        from tokenizer_files import load_tokenizer
 
+        self.directory = arguments.tokenizer
+        self.tokenizer, self.notes = load_tokenizer(self.directory)
+        self.template = ChatTemplate(self.tokenizer, self.directory)
+        if arguments.template_date:
+            fix_date(arguments.template_date)
 
-def tokenize_row(encoding, row):
-    """Ids and labels of a rendered row; a token is learned where it ends inside a learned span."""
-    ids = list(row.prefix_ids) + encoding.ids + list(row.suffix_ids)
-    labels = [IGNORED_LABEL] * len(row.prefix_ids)
-    spans = iter(row.learned)
-    begin, end = next(spans, (sys.maxsize, sys.maxsize))
-    for token, (_, token_end) in zip(encoding.ids, encoding.offsets):
-        while token_end > end:
-            begin, end = next(spans, (sys.maxsize, sys.maxsize))
-        labels.append(token if begin < token_end <= end else IGNORED_LABEL)
-    labels.extend(row.suffix_ids)
-    return ids, labels
+    def encode(self, requests):
+        from row_formats import Renderer
+        from tokenizer_files import stop_ids
+
+        renderer = Renderer(self.tokenizer, self.template)
+        with limited_memory():
+            prompts = [renderer.render_prompt(request, f"prompt {i + 1}") for i, request in enumerate(requests)]
+        ids = [encoded for encoded, _ in tokenize(self.tokenizer, prompts)]
+        for i, encoded in enumerate(ids):
+            if not encoded:
+                raise InputError(f"prompt {i + 1} has no token; give a text to go on from")
+        return {"ids": ids, "stop_ids": stop_ids(self.tokenizer, self.directory), "prompts": [row.text for row in prompts]}
+
+    def decode(self, rows):
+        return {"texts": [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]}
 
 
-def prepare_rows(tokenizer, renderer, rows, row_format):
-    """(input_ids, labels, offsets) of all rows."""
-    input_ids, labels, offsets = array("i"), array("i"), array("q", [0])
+def _progress(arguments, text):
+    if arguments.progress:
+        print(f"progress {text}", file=sys.stderr, flush=True)
+
+
+def _notes(text, rows, row_format, arguments):
+    from row_formats import unused_columns
+
+    notes = list(text.notes)
+    unused = unused_columns(rows[0][1], row_format, arguments.text_field)
+    if unused:
+        notes.append(f"columns that are not used: {', '.join(unused)}")
+    if text.tokenizer.eos_token is None:
+        notes.append("the tokenizer has no end of text: the model does not learn where to stop")
+    return notes
+
+
+def _note_missing_bos(text, columns, row_format):
+    first = columns.input_ids[0] if columns.input_ids else None
+    plain = text.tokenizer("x")["input_ids"]
+    bos = text.tokenizer.bos_token_id
+    if row_format == "messages" and bos is not None and plain[:1] == [bos] and first != bos:
+        return [f"the chat template does not begin with {text.tokenizer.bos_token}, which plain text does; as transformers"]
+    return []
+
+
+def _prepare_rows(arguments, inputs):
+    from row_formats import Renderer, detect_format, rename_columns
+
+    rows = [row for path in inputs for row in read_rows(path)]
+    rows = [(where, rename_columns(fields, arguments.columns, where)) for where, fields in rows]
+    row_format = arguments.format
+    if row_format == "auto":
+        row_format = detect_format(rows[0][1], arguments.text_field, rows[0][0])
+    text = Text(arguments)
+    renderer = Renderer(text.tokenizer, text.template, arguments.text_field, arguments.completion_only_loss)
+    columns = Columns()
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        rendered = [renderer.render(fields, row_format, where) for where, fields in rows[start : start + ROWS_AT_ONCE]]
-        encodings = tokenizer.encode_batch([row.text for row in rendered], add_special_tokens=False)
-        for encoding, row in zip(encodings, rendered):
-            row_ids, row_labels = tokenize_row(encoding, row)
-            input_ids.extend(row_ids)
-            labels.extend(row_labels)
-            offsets.append(len(input_ids))
-    return input_ids, labels, offsets
-
-
-def cache_key(arguments):
-    digest = hashlib.sha256()
-    settings = [PREPARATION_VERSION, arguments.format, arguments.text_field, arguments.completion_only_loss]
-    digest.update(json.dumps(settings).encode())
-    tokenizer = pathlib.Path(arguments.tokenizer)
-    names = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
-    for path in [pathlib.Path(arguments.input), *(tokenizer / name for name in names)]:
-        content = path.read_bytes() if path.is_file() else b""
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return digest.hexdigest()[:32]
-
-
-def write_prepared(path, input_ids, labels, offsets):
-    import numpy
-    from safetensors.numpy import save
-
-    content = save(
-        {
-            "input_ids": numpy.frombuffer(input_ids, dtype=numpy.int32),
-            "labels": numpy.frombuffer(labels, dtype=numpy.int32),
-            "offsets": numpy.frombuffer(offsets, dtype=numpy.int64),
-        }
-    )
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        with limited_memory():
+            some = [renderer.render(fields, row_format, where) for where, fields in rows[start : start + ROWS_AT_ONCE]]
+        for ids, labels in tokenize(text.tokenizer, some):
+            columns.append(ids, labels)
+        _progress(arguments, f"{min(start + ROWS_AT_ONCE, len(rows))} of {len(rows)} rows")
+    return columns, _notes(text, rows, row_format, arguments) + _note_missing_bos(text, columns, row_format)
 
 
 def prepare(arguments):
-    source = pathlib.Path(arguments.input)
-    if not source.is_file():
-        raise InputError(f"{source}: no such file")
-    path = pathlib.Path(arguments.cache) / f"{source.stem}-{cache_key(arguments)}.safetensors"
+    inputs = [pathlib.Path(path) for path in arguments.input]
+    for path in inputs:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+    settings = [arguments.format, arguments.text_field, arguments.completion_only_loss, arguments.columns]
+    key = cache_key(settings, arguments.tokenizer, inputs, arguments.template_date)
+    path = pathlib.Path(arguments.cache) / f"{inputs[0].stem}-{key}.safetensors"
     cached = path.is_file()
-    if not cached:
-        tokenizer = load_tokenizer(arguments.tokenizer)
-        rows = read_rows(source)
-        row_format = arguments.format
-        if row_format == "auto":
-            row_format = detect_format(rows[0][1], arguments.text_field, rows[0][0])
-        renderer = Renderer(tokenizer, arguments.tokenizer, arguments.text_field, arguments.completion_only_loss)
-        columns = prepare_rows(tokenizer, renderer, rows, row_format)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_prepared(path, *columns)
-    return {"path": str(path), "cached": cached}
+    if cached:
+        notes = read_prepared(path)[3]
+    else:
+        columns, notes = _prepare_rows(arguments, inputs)
+        write_prepared(path, columns, notes)
+    return {"path": str(path), "cached": cached, "notes": notes}
+
+
+def _segments(ids, labels):
+    """[(learned, ids)]: neighbours that are alike."""
+    segments = []
+    for token, label in zip(ids.tolist(), labels.tolist()):
+        learned = label != IGNORED_LABEL
+        if not segments or segments[-1][0] != learned:
+            segments.append((learned, []))
+        segments[-1][1].append(token)
+    return segments
+
+
+def show(arguments):
+    input_ids, labels, offsets, _ = read_prepared(arguments.prepared)
+    tokenizer = Text(arguments).tokenizer
+    rows = []
+    for row in range(min(arguments.rows, len(offsets) - 1)):
+        begin, end = int(offsets[row]), int(offsets[row + 1])
+        rows.append(
+            [
+                {"learned": learned, "tokens": len(ids), "text": tokenizer.decode(ids, skip_special_tokens=False)}
+                for learned, ids in _segments(input_ids[begin:end], labels[begin:end])
+            ]
+        )
+    return {"rows": rows}
 
 
 def encode(arguments):
-    tokenizer = load_tokenizer(arguments.tokenizer)
-    renderer = Renderer(tokenizer, arguments.tokenizer, "text", True)
-    prompts = [renderer.render_prompt(request) for request in json.load(sys.stdin)]
-    encodings = tokenizer.encode_batch([row.text for row in prompts], add_special_tokens=False)
-    ids = [list(row.prefix_ids) + encoding.ids for encoding, row in zip(encodings, prompts)]
-    return {"ids": ids, "stop_ids": renderer.stop_ids(), "prompts": [row.text for row in prompts]}
+    return Text(arguments).encode(json.load(sys.stdin))
 
 
 def decode(arguments):
-    tokenizer = load_tokenizer(arguments.tokenizer)
-    return {"texts": [tokenizer.decode(ids, skip_special_tokens=True) for ids in json.load(sys.stdin)]}
+    return Text(arguments).decode(json.load(sys.stdin))
 
 
-def parse_arguments():
+def _answer(text, line):
+    request = json.loads(line)
+    try:
+        return text.encode(request["encode"]) if "encode" in request else text.decode(request["decode"])
+    except InputError as error:
+        return {"error": str(error)}
+
+
+def serve(arguments):
+    text = Text(arguments)
+    for line in sys.stdin:
+        print(json.dumps(_answer(text, line)), flush=True)
+
+
+def _column(text):
+    known, equals, name = text.partition("=")
+    if not (known and equals and name):
+        raise argparse.ArgumentTypeError(f"{text}: expected KNOWN=COLUMN")
+    return known, name
+
+
+def parse_arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare_parser = commands.add_parser("prepare", help="tokenize a data set")
-    prepare_parser.add_argument("--input", required=True, help="JSONL file, or a file with one JSON list")
+    prepare_parser.add_argument("--input", required=True, action="append", help="file of rows; may be given again")
     prepare_parser.add_argument("--cache", required=True, help="directory for prepared files")
     prepare_parser.add_argument(
         "--format", default="auto", choices=["auto", "alpaca", "prompt_completion", "messages", "text"]
     )
     prepare_parser.add_argument("--text-field", default="text", help="field of the text format")
     prepare_parser.add_argument(
+        "--column", type=_column, action="append", default=[], metavar="KNOWN=COLUMN", help="a column under another name"
+    )
+    prepare_parser.add_argument(
         "--no-completion-only-loss", dest="completion_only_loss", action="store_false", help="learn the prompts too"
     )
+    prepare_parser.add_argument("--progress", action="store_true", help="say on standard error how far it is")
     prepare_parser.set_defaults(run=prepare)
-    encode_parser = commands.add_parser("encode", help="prompts on standard input to token ids")
-    encode_parser.set_defaults(run=encode)
-    decode_parser = commands.add_parser("decode", help="token ids on standard input to texts")
-    decode_parser.set_defaults(run=decode)
-    for command in (prepare_parser, encode_parser, decode_parser):
-        command.add_argument("--tokenizer", required=True, help="model directory with tokenizer.json")
-    return parser.parse_args()
+    show_parser = commands.add_parser("show", help="rows of a prepared file as text")
+    show_parser.add_argument("--prepared", required=True, help="safetensors file")
+    show_parser.add_argument("--rows", type=int, default=3)
+    show_parser.set_defaults(run=show)
+    for name, run, text in (
+        ("encode", encode, "prompts on standard input to token ids"),
+        ("decode", decode, "token ids on standard input to texts"),
+        ("serve", serve, "both, line by line"),
+    ):
+        commands.add_parser(name, help=text).set_defaults(run=run)
+    for command in commands.choices.values():
+        command.add_argument("--tokenizer", required=True, help="model directory with the tokenizer's files")
+        command.add_argument("--template-date", default="", help="ISO date that strftime_now of templates says")
+    arguments = parser.parse_args(words)
+    arguments.columns = dict(getattr(arguments, "column", []))
+    return arguments
 
 
-def main():
-    arguments = parse_arguments()
+def work(arguments):
+    """Exit code of a command; its answer goes to standard output."""
     try:
-        json.dump(arguments.run(arguments), sys.stdout)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+        answer = arguments.run(arguments)
+        if answer is not None:
+            json.dump(answer, sys.stdout)
+        return 0
+    except (InputError, UnicodeEncodeError) as error:
+        message = str(error)
+    except MemoryError:
+        print("out of memory while tokenizing; a chat template or a row asks for too much", file=sys.stderr)
+        return OUT_OF_RESOURCES
     except OSError as error:
-        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        message = f"{error.filename}: {error.strerror}"
     except ModuleNotFoundError as error:
-        print(
-            f"the Python package {error.name} is missing; install it with: "
-            f"{sys.executable} -m pip install -r ci/requirements.txt",
-            file=sys.stderr,
-        )
-        return 2
-    return 0
+        install = f"{sys.executable} -m pip install -r ci/requirements.txt"
+        message = f"the Python package {error.name} is missing; install it with: {install}"
+    print(message, file=sys.stderr)
+    return BAD_INPUT
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os.environ.setdefault("PYTHONIOENCODING", "utf-8")
+    given = parse_arguments()
+    sys.exit(run_supervised(lambda: work(given)))

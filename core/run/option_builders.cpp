@@ -71,4 +71,11 @@ std::string yaml_text(std::string_view text) {
   return quoted + '"';
 }
 
+std::string yaml_texts(const std::vector<std::string>& texts) {
+  if (texts.size() <= 1) return texts.empty() ? std::string("\"\"") : yaml_text(texts.front());
+  std::string list;
+  for (const std::string& text : texts) list += (list.empty() ? "[" : ", ") + yaml_text(text);
+  return list + "]";
+}
+
 }  // namespace qshard::option_builders

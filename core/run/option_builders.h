@@ -42,6 +42,9 @@ bool parse_bool(const OptionValue& value, std::string_view where);
 /// A text as a YAML scalar: quoted where it would otherwise be read as something else.
 std::string yaml_text(std::string_view text);
 
+/// One text as itself, several as a YAML list.
+std::string yaml_texts(const std::vector<std::string>& texts);
+
 template <typename Member>
 RunOption integer(std::string_view key, Member member, IntegerBounds bounds, std::string_view doc) {
   return {key, describe(bounds), doc,
@@ -77,6 +80,19 @@ RunOption text(std::string_view key, Member member, std::string_view doc) {
             member(config) = single(value, "a text", where);
           },
           [member](const RunConfig& config) { return yaml_text(member(config)); }};
+}
+
+/// One text or a list of texts.
+template <typename Member>
+RunOption texts(std::string_view key, Member member, std::string_view type, std::string_view doc) {
+  return {key, std::string(type), doc,
+          [member](RunConfig& config, const OptionValue& value, std::string_view where) {
+            for (const std::string& text : value.texts) {
+              if (text.empty()) fail_input("{}: a text is empty", where);
+            }
+            member(config) = value.texts;
+          },
+          [member](const RunConfig& config) { return yaml_texts(member(config)); }};
 }
 
 /// Choices by name; the first name of a value is the one that is printed.

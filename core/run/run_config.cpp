@@ -15,10 +15,17 @@ namespace {
 
 constexpr std::uintmax_t kLargestFile = 1U << 20U;
 
-OptionValue to_value(const YAML::Node& node, std::string_view where) {
+OptionValue to_value(const YAML::Node& node, bool takes_section, std::string_view where) {
   if (node.IsScalar()) return {false, {node.Scalar()}};
-  if (!node.IsSequence()) fail_input("{}: expected a value or a list, got a section", where);
   OptionValue value{true, {}};
+  if (node.IsMap() && takes_section) {
+    for (const auto& entry : node) {
+      if (!entry.first.IsScalar() || !entry.second.IsScalar()) fail_input("{}: expected names and plain values", where);
+      value.texts.push_back(entry.first.Scalar() + "=" + entry.second.Scalar());
+    }
+    return value;
+  }
+  if (!node.IsSequence()) fail_input("{}: expected a value or a list, got a section", where);
   for (const YAML::Node& item : node) {
     if (!item.IsScalar()) fail_input("{}: a list may hold plain values only", where);
     value.texts.push_back(item.Scalar());
@@ -42,7 +49,7 @@ class Reader {
     if (option == nullptr) fail_input("{}: unknown key \"{}\"{}", place, key, suggest_run_option(key));
     if (value.IsNull()) return;  // the default
     const std::string where = place + ": " + key;
-    option->set(config_, to_value(value, where), where);
+    option->set(config_, to_value(value, option->takes_section, where), where);
     config_.given.insert_or_assign(key, place);
   }
 

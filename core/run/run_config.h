@@ -23,13 +23,15 @@ enum class Scheduler : std::uint8_t { constant, constant_with_warmup, linear, co
 enum class DatasetFormat : std::uint8_t { automatic, alpaca, prompt_completion, messages, text, prepared };
 
 struct DatasetConfig {
-  std::string path;
-  std::string eval_path;
+  std::vector<std::string> path;
+  std::vector<std::string> eval_path;
   DatasetFormat format = DatasetFormat::automatic;
   bool shuffle = true;
   bool packing = false;
   bool completion_only_loss = true;
   std::string text_field = "text";
+  std::vector<std::string> columns;  // "prompt=question": the column question is read as prompt
+  std::string template_date;         // ISO date that chat templates print; empty: today
 };
 
 /// The names and defaults of Hugging Face's TrainingArguments where it has the key.
@@ -40,7 +42,7 @@ struct TrainingConfig {
   std::int64_t per_device_eval_batch_size = 8;
   std::int64_t gradient_accumulation_steps = 1;
   double learning_rate = 5e-5;
-  std::int64_t warmup_steps = 0;
+  double warmup_steps = 0;  // below 1: a share of all steps
   double warmup_ratio = 0;
   double max_grad_norm = 1.0;
   double weight_decay = 0;

@@ -41,7 +41,7 @@ void check_schedule(const RunConfig& config) {
     fail_input("{} is 0: nothing would be trained; use 1 or more, or -1 for num_train_epochs",
                config.where("training.max_steps"));
   }
-  if (training.max_steps > 0 && training.warmup_steps > training.max_steps) {
+  if (training.max_steps > 0 && training.warmup_steps > static_cast<double>(training.max_steps)) {
     fail_input("{} ({}) is more than training.max_steps ({})", config.where("training.warmup_steps"),
                training.warmup_steps, training.max_steps);
   }

@@ -1,8 +1,10 @@
 #include "core/run/run_options.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/base/nearest_name.h"
+#include "core/run/foreign_options.h"
 #include "core/run/option_builders.h"
 #include "core/sharding/sharding_strategy.h"
 #include "core/tensor/weight4bit.h"
@@ -44,6 +46,23 @@ RunOption target_modules() {
             const auto& modules = config.lora.target_modules;
             return modules.size() == 1 ? modules.front() : fmt::format("[{}]", fmt::join(modules, ", "));
           }};
+}
+
+RunOption dataset_columns() {
+  RunOption option = texts(
+      "dataset.columns", [](auto& c) -> auto& { return c.dataset.columns; }, "section or list of KNOWN=COLUMN",
+      "Columns with other names: {prompt: question, completion: answer} reads question as prompt.");
+  option.takes_section = true;
+  option.set = [](RunConfig& config, const OptionValue& value, std::string_view where) {
+    for (const std::string& text : value.texts) {
+      const std::size_t equals = text.find('=');
+      if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+        fail_input("{}: expected KNOWN=COLUMN, such as prompt=question, got \"{}\"", where, text);
+      }
+    }
+    config.dataset.columns = value.texts;
+  };
+  return option;
 }
 
 void add_model_options(std::vector<RunOption>& options) {
@@ -106,12 +125,16 @@ void add_dataset_options(std::vector<RunOption>& options) {
   using Format = DatasetFormat;
   options.insert(
       options.end(),
-      {text(
-           "dataset.path", [](auto& c) -> auto& { return c.dataset.path; },
-           "Training data: JSONL, or a prepared safetensors file (input_ids, labels, offsets)."),
-       text(
-           "dataset.eval_path", [](auto& c) -> auto& { return c.dataset.eval_path; },
+      {texts(
+           "dataset.path", [](auto& c) -> auto& { return c.dataset.path; }, "file | list of files",
+           "Training data: JSONL, JSON, CSV, Parquet, or one prepared safetensors file (input_ids, labels, offsets)."),
+       texts(
+           "dataset.eval_path", [](auto& c) -> auto& { return c.dataset.eval_path; }, "file | list of files",
            "Evaluation data of the same kinds; without it nothing is evaluated."),
+       dataset_columns(),
+       text(
+           "dataset.template_date", [](auto& c) -> auto& { return c.dataset.template_date; },
+           "ISO date that a chat template prints as today's, such as 2026-01-31; without it, today's."),
        choice<Format>(
            "dataset.format", [](auto& c) -> auto& { return c.dataset.format; },
            {{"auto", Format::automatic},
@@ -190,6 +213,18 @@ void add_batch_options(std::vector<RunOption>& options) {
            "Seed of the adapter's start, the order of the rows and dropout.")});
 }
 
+RunOption warmup_steps() {
+  RunOption option = number(
+      "training.warmup_steps", [](auto& c) -> auto& { return c.training.warmup_steps; }, {},
+      "Steps of linear warm-up from 0; below 1, a share of all steps.");
+  option.set = [parse = option.set](RunConfig& config, const OptionValue& value, std::string_view where) {
+    parse(config, value, where);
+    const double steps = config.training.warmup_steps;
+    if (steps > 1 && steps != std::floor(steps)) fail_input("{}: {} is neither whole steps nor a share", where, steps);
+  };
+  return option;
+}
+
 void add_optimizer_options(std::vector<RunOption>& options) {
   options.insert(options.end(),
                  {number(
@@ -201,10 +236,8 @@ void add_optimizer_options(std::vector<RunOption>& options) {
                        {"constant_with_warmup", Scheduler::constant_with_warmup},
                        {"linear", Scheduler::linear},
                        {"cosine", Scheduler::cosine}},
-                      "What follows the warm-up. Here constant warms up too, where warm-up steps are given."),
-                  integer(
-                      "training.warmup_steps", [](auto& c) -> auto& { return c.training.warmup_steps; }, {},
-                      "Steps of linear warm-up from 0."),
+                      "What follows the warm-up; constant has none."),
+                  warmup_steps(),
                   number(
                       "training.warmup_ratio", [](auto& c) -> auto& { return c.training.warmup_ratio; }, {.most = 1},
                       "The same as a part of all steps, where warmup_steps is 0."),
@@ -290,6 +323,8 @@ const RunOption* find_run_option(std::string_view key) {
 }
 
 std::string suggest_run_option(std::string_view key) {
+  const std::string_view advice = foreign_option_advice(without_section(key));
+  if (!advice.empty()) return fmt::format(" ({})", advice);
   std::vector<std::string_view> keys;
   std::vector<std::string_view> names;
   for (const RunOption& option : run_options()) {

@@ -10,7 +10,7 @@
 
 namespace qshard {
 
-/// A value as it was written: one text, or a list of texts.
+/// A value as it was written: one text, or a list of texts. A section of names and texts becomes a list of "name=text".
 struct OptionValue {
   bool is_list = false;
   std::vector<std::string> texts;  // exactly one unless is_list
@@ -25,6 +25,7 @@ struct RunOption {
   /// value out of bounds.
   std::function<void(RunConfig& config, const OptionValue& value, std::string_view where)> set;
   std::function<std::string(const RunConfig& config)> get;  // as YAML; of RunConfig{}: the default
+  bool takes_section = false;                               // a section of names and texts is a value too
 };
 
 /// All options, in the order of --help.
@@ -33,7 +34,8 @@ std::span<const RunOption> run_options();
 /// The option of this key, or null.
 const RunOption* find_run_option(std::string_view key);
 
-/// ` (did you mean "training.max_steps"?)`, or nothing when no key is near. A key without its section finds it too.
+/// ` (did you mean "training.max_steps"?)`, or nothing when no key is near. A key without its section finds it too. For
+/// a name of transformers, TRL or PEFT: what it is called here, or why it is missing.
 std::string suggest_run_option(std::string_view key);
 
 }  // namespace qshard

@@ -7,6 +7,7 @@
 namespace qshard {
 
 double LearningRateSchedule::at(std::int64_t step) const {
+  if (scheduler == Scheduler::constant) return peak;
   const std::int64_t done = step - 1;
   if (done < warmup_steps) return peak * (static_cast<double>(done) / static_cast<double>(warmup_steps));
   const auto rest = static_cast<double>(std::max<std::int64_t>(1, total_steps - warmup_steps));
@@ -24,10 +25,10 @@ double LearningRateSchedule::at(std::int64_t step) const {
 }
 
 LearningRateSchedule learning_rate_schedule(const TrainingConfig& training, std::int64_t total_steps) {
-  std::int64_t warmup = training.warmup_steps;
-  if (warmup == 0) {
-    warmup = static_cast<std::int64_t>(std::ceil(static_cast<double>(total_steps) * training.warmup_ratio));
-  }
+  const double share = training.warmup_steps > 0 ? training.warmup_steps : training.warmup_ratio;
+  const double steps =
+      share < 1 || training.warmup_steps == 0 ? std::ceil(static_cast<double>(total_steps) * share) : share;
+  const auto warmup = static_cast<std::int64_t>(steps);
   return {training.lr_scheduler_type, training.learning_rate, warmup, total_steps};
 }
 

@@ -1,9 +1,12 @@
 """text_tokens.py on the example's byte-level tokenizer: a token is a byte, so that expected ids can be written down."""
 
+import contextlib
+import io
 import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy
 import pytest
@@ -12,6 +15,10 @@ from safetensors.numpy import load_file
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "app" / "python" / "text_tokens.py"
 MODEL = ROOT / "examples" / "adverbs" / "model"
+sys.path.insert(0, str(SCRIPT.parent))
+
+import text_tokens  # noqa: E402
+
 BOS, EOS, IGNORED = 256, 257, -100
 
 CHAT_TEMPLATE = (
@@ -21,14 +28,21 @@ CHAT_TEMPLATE = (
 )
 
 
-def run(command, *arguments, tokenizer=MODEL, stdin=None):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), command, "--tokenizer", str(tokenizer), *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(command, *arguments, tokenizer=MODEL, stdin=""):
+    """The command within this process: what it prints and its exit code."""
+    words = [command, "--tokenizer", str(tokenizer), *map(str, arguments)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            code = text_tokens.work(text_tokens.parse_arguments(words))
+    return types.SimpleNamespace(returncode=code, stdout=output.getvalue(), stderr=errors.getvalue())
+
+
+def run_alone(command, *arguments, tokenizer=MODEL, before=""):
+    """The command in a process of its own, as the program starts it."""
+    words = ["text_tokens.py", command, "--tokenizer", str(tokenizer), *map(str, arguments)]
+    code = f"{before}\nimport sys, runpy\nsys.argv = {words!r}\nrunpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    return subprocess.run([sys.executable, "-c", code], input="[]", capture_output=True, text=True, check=False)
 
 
 def prepare(tmp_path, content, *arguments, tokenizer=MODEL):
@@ -79,10 +93,9 @@ def test_prompt_completion(tmp_path):
 
 def test_text_and_whole_loss_learn_everything(tmp_path):
     ids = [BOS, *b"ab", EOS]
-    labels = [IGNORED, *b"ab", EOS]
-    assert rows_of(prepare(tmp_path, '{"body": "ab"}', "--text-field", "body")) == [(ids, labels)]
+    assert rows_of(prepare(tmp_path, '{"body": "ab"}', "--text-field", "body")) == [(ids, ids)]
     content = '{"prompt": "a", "completion": "b"}'
-    assert rows_of(prepare(tmp_path, content, "--no-completion-only-loss")) == [(ids, labels)]
+    assert rows_of(prepare(tmp_path, content, "--no-completion-only-loss")) == [(ids, ids)]
 
 
 def test_a_json_list_is_as_good_as_lines(tmp_path):
@@ -172,13 +185,179 @@ def test_prompts_become_ids_and_ids_texts():
     assert decoded["texts"] == ["hé"]
 
 
-def test_a_missing_package_is_named_with_the_command(tmp_path):
-    code = (
-        "import sys, runpy\n"
-        "sys.modules['tokenizers'] = None\n"
-        f"sys.argv = ['text_tokens.py', 'encode', '--tokenizer', {str(MODEL)!r}]\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code], input="[]", capture_output=True, text=True, check=False)
+def test_a_missing_package_is_named_with_the_command():
+    result = run_alone("encode", before="import sys; sys.modules['transformers'] = None")
     assert result.returncode == 2
-    assert "package tokenizers is missing" in result.stderr and "pip install" in result.stderr
+    assert "package transformers is missing" in result.stderr and "pip install" in result.stderr
+
+
+def test_csv_parquet_and_several_files_are_read_alike(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"prompt": 'a,"b"\nc', "completion": "ü"}, {"prompt": "d", "completion": "e"}]
+    wanted = [expected(row["prompt"], row["completion"]) for row in rows]
+    table = tmp_path / "rows.csv"
+    table.write_bytes('\ufeffprompt,completion\r\n"a,""b""\nc",ü\r\nd,e\r\n'.encode())
+    assert rows_of(run("prepare", "--input", table, "--cache", tmp_path)) == wanted
+    parquet = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet)
+    assert rows_of(run("prepare", "--input", parquet, "--cache", tmp_path)) == wanted
+    both = run("prepare", "--input", parquet, "--input", table, "--cache", tmp_path)
+    assert rows_of(both) == wanted + wanted
+    table.write_text("prompt,completion\na\n")
+    result = run("prepare", "--input", table, "--cache", tmp_path)
+    assert result.returncode == 2 and "rows.csv:2: 1 cells for 2 columns" in result.stderr
+    parquet.write_bytes(parquet.read_bytes()[:-20])
+    result = run("prepare", "--input", parquet, "--cache", tmp_path)
+    assert result.returncode == 2 and "not a Parquet file" in result.stderr
+
+
+def test_keys_that_parquet_adds_are_not_there(tmp_path, chat_model):
+    import pyarrow
+    import pyarrow.parquet
+
+    template = "{% for m in messages %}{{ m.keys() | sort | join(',') }}{{ m.content }};{% endfor %}"
+    (chat_model / "chat_template.jinja").write_text(template)
+    rows = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "name": "x"}]}]
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    options = ["--no-completion-only-loss", "--input", path, "--cache", tmp_path]
+    [(ids, _)] = rows_of(run("prepare", *options, tokenizer=chat_model))
+    assert bytes(ids) == b"content,roleq;content,name,rolea;"
+
+
+def test_columns_get_the_known_names(tmp_path):
+    content = '{"question": "ab", "answer": "cd", "id": 7}'
+    result = prepare(tmp_path, content, "--column", "prompt=question", "--column", "completion=answer")
+    assert rows_of(result) == [expected("ab", "cd")]
+    assert json.loads(result.stdout)["notes"] == ["columns that are not used: id"]
+    result = prepare(tmp_path, content, "--column", "prompt=query")
+    assert result.returncode == 2 and 'data.jsonl:1: there is no "query"' in result.stderr
+    result = prepare(tmp_path, '{"prompt": "a", "chosen": "b", "completion": "c"}')
+    assert result.returncode == 2 and '"chosen" cannot be learned' in result.stderr
+
+
+def test_conversations_of_from_and_value(tmp_path, chat_model):
+    turns = [("system", "be"), ("human", "hi"), ("gpt", "yo")]
+    row = {"conversations": [{"from": sender, "value": text} for sender, text in turns]}
+    [(ids, labels)] = rows_of(prepare(tmp_path, json.dumps(row), tokenizer=chat_model))
+    assert ids == [BOS, *b"[system]be[user]hi[assistant]yo", EOS]
+    assert [label for label in labels if label != IGNORED] == [*b"yo", EOS]
+    row["conversations"][1]["from"] = "bot"
+    result = prepare(tmp_path, json.dumps(row), tokenizer=chat_model)
+    assert result.returncode == 2
+    assert 'conversations[1]: role "bot" is unknown' in result.stderr and "human, gpt" in result.stderr
+
+
+def test_content_in_parts_is_joined_or_given_to_the_template(tmp_path, chat_model):
+    parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+    row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "yo"}]}
+    [(ids, _)] = rows_of(prepare(tmp_path, json.dumps(row), tokenizer=chat_model))
+    assert ids == [BOS, *b"[user]hi[assistant]yo", EOS]
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for part in m.content %}({{ part.text }}){% endfor %}{% endif %}{% endfor %}"
+    )
+    (chat_model / "chat_template.jinja").write_text(template)
+    [(ids, _)] = rows_of(prepare(tmp_path, json.dumps(row), tokenizer=chat_model))
+    assert bytes(ids) == b"[user](h)(i)[assistant]yo"
+    parts.append({"type": "image", "url": "x"})
+    result = prepare(tmp_path, json.dumps(row), tokenizer=chat_model)
+    assert result.returncode == 2 and "of type image" in result.stderr
+
+
+def test_a_message_of_weight_0_is_not_learned(tmp_path, chat_model):
+    row = {"messages": [{"role": "assistant", "content": "no", "weight": 0}, {"role": "assistant", "content": "yo"}]}
+    [(_, labels)] = rows_of(prepare(tmp_path, json.dumps(row), tokenizer=chat_model))
+    assert [label for label in labels if label != IGNORED] == [*b"yo", EOS]
+    row["messages"][0]["weight"] = 2
+    assert prepare(tmp_path, json.dumps(row), tokenizer=chat_model).returncode == 2
+
+
+def test_special_tokens_of_older_directories(tmp_path):
+    config = json.loads((MODEL / "tokenizer_config.json").read_text())
+    moved = {name: config.pop(name) for name in ("bos_token", "eos_token", "pad_token")}
+    (tmp_path / "tokenizer.json").write_bytes((MODEL / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(moved))
+    assert rows_of(prepare(tmp_path, '{"text": "abc"}', tokenizer=tmp_path))[0][0] == [BOS, *b"abc", EOS]
+    (tmp_path / "special_tokens_map.json").unlink()
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "eos_token_id": 257}')
+    result = prepare(tmp_path, '{"text": "abc"}', tokenizer=tmp_path)
+    assert rows_of(result)[0][0][-1] == EOS
+    assert "</s> is taken from the model's configuration" in json.loads(result.stdout)["notes"][0]
+
+
+def test_the_date_of_a_template_is_part_of_the_key(tmp_path, chat_model):
+    template = "{{ strftime_now('%d.%m.%Y') }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    (chat_model / "chat_template.jinja").write_text(template)
+    content = '{"messages": [{"role": "user", "content": "q"}]}'
+
+    def on(date):
+        return prepare(tmp_path, content, "--template-date", date, tokenizer=chat_model)
+
+    first, other, again = on("2026-01-31"), on("2027-12-01"), on("2026-01-31")
+    assert bytes(rows_of(first)[0][0]) == b"31.01.2026q"
+    assert bytes(rows_of(other)[0][0]) == b"01.12.2027q"
+    assert json.loads(again.stdout)["cached"] and json.loads(again.stdout)["path"] == json.loads(first.stdout)["path"]
+    assert on("soon").returncode == 2
+
+
+BAD_TEMPLATES = {
+    "{% include 'x' %}": "no loader",
+    "{{ 1/0 }}": "division by zero",
+    "{{ 'a' + 1 }}": "TypeError",
+    "{{ messages() }}": "not callable",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}": "recursion",
+    "{% for m in": "line 1",
+    "{{ raise_exception('never so') }}": "never so",
+}
+
+
+@pytest.mark.parametrize("template", BAD_TEMPLATES)
+def test_a_template_that_fails_is_named_with_its_reason(template, tmp_path, chat_model):
+    (chat_model / "chat_template.jinja").write_text(template)
+    result = prepare(tmp_path, '{"messages": [{"role": "user", "content": "q"}]}', tokenizer=chat_model)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "chat template" in result.stderr and str(chat_model) in result.stderr
+    assert BAD_TEMPLATES[template] in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("template", "code", "reason"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", 2, "ran longer than 1 seconds"),
+        ("{{ (10 ** (9 ** 9)) | string | length }}", 2, "ran longer than"),
+        ("{{ 'a' * 99999999999 }}", 3, "out of memory"),
+    ],
+)
+def test_a_template_without_end_is_ended(template, code, reason, tmp_path, chat_model):
+    (chat_model / "chat_template.jinja").write_text(template)
+    source = tmp_path / "data.jsonl"
+    source.write_text('{"messages": [{"role": "user", "content": "q"}]}')
+    path = str(SCRIPT.parent)
+    shorter = f"import sys; sys.path.insert(0, {path!r}); import template_limits as t; t.SECONDS_A_RENDERING = 1; t.SECONDS_BEFORE_KILLING = 3"
+    result = run_alone("prepare", "--input", source, "--cache", tmp_path, tokenizer=chat_model, before=shorter)
+    assert (result.returncode, result.stderr.count("\n")) == (code, 1)
+    assert reason in result.stderr
+
+
+def test_rows_are_shown_with_what_is_learned_apart(tmp_path):
+    path = json.loads(prepare(tmp_path, '{"prompt": "ab", "completion": "cd"}').stdout)["path"]
+    [row] = json.loads(run("show", "--prepared", path, "--rows", 5).stdout)["rows"]
+    assert [(s["learned"], s["tokens"], s["text"]) for s in row] == [(False, 3, "<s>ab"), (True, 3, "cd</s>")]
+
+
+def test_requests_are_served_line_by_line(chat_model):
+    asked = [
+        {"encode": [{"messages": [{"role": "user", "content": "hi"}]}]},
+        {"encode": [{"messages": [{"role": "assistant", "content": "hi"}]}]},
+        {"decode": [[BOS, *b"so"]]},
+    ]
+    lines = run("serve", tokenizer=chat_model, stdin="".join(json.dumps(a) + "\n" for a in asked)).stdout.splitlines()
+    encoded, refused, decoded = map(json.loads, lines)
+    assert encoded["ids"] == [[BOS, *b"[user]hi[assistant]"]] and encoded["stop_ids"] == [EOS]
+    assert "the last message is the assistant's" in refused["error"]
+    assert decoded == {"texts": ["so"]}

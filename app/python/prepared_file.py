@@ -1,0 +1,132 @@
+"""Rows as token ids and labels, and the file that keeps them under a key of everything they depend on."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+from array import array
+
+from tokenizer_files import tokenizer_files
+
+# Part of the cache key: raise it whenever the same input would give other tokens.
+PREPARATION_VERSION = 2
+IGNORED_LABEL = -100
+LIBRARIES = ("transformers", "tokenizers", "jinja2")
+
+
+def _common_length(a, b):
+    length = 0
+    for left, right in zip(a, b):
+        if left != right:
+            break
+        length += 1
+    return length
+
+
+def _mask_of_spans(offsets, spans):
+    """1 for each token that overlaps a span; tokens and spans are in order."""
+    mask, at = [], 0
+    for begin, end in offsets:
+        while at < len(spans) and begin >= spans[at][1]:
+            at += 1
+        mask.append(at < len(spans) and end > spans[at][0])
+    return mask
+
+
+def _encode(tokenizer, texts, is_plain, with_offsets=False):
+    if not texts:
+        return {"input_ids": [], "offset_mapping": []}
+    return tokenizer(texts, add_special_tokens=is_plain, return_attention_mask=False, return_offsets_mapping=with_offsets)
+
+
+def _labels(ids, learned):
+    return [token if bit else IGNORED_LABEL for token, bit in zip(ids, learned)]
+
+
+def tokenize(tokenizer, rows):
+    """(ids, labels) of each Row. After a prompt the answer begins at the first token that differs from the prompt's."""
+    result = [(row.ids, _labels(row.ids, row.mask)) if row.ids is not None else None for row in rows]
+    for is_plain in (True, False):
+        for has_spans in (False, True):
+            chosen = [
+                i
+                for i, row in enumerate(rows)
+                if row.ids is None and row.is_plain == is_plain and (row.spans is not None) == has_spans
+            ]
+            encoded = _encode(tokenizer, [rows[i].text for i in chosen], is_plain, has_spans)
+            prompted = [i for i in chosen if rows[i].prompt is not None]
+            prompts = dict(zip(prompted, _encode(tokenizer, [rows[i].prompt for i in prompted], is_plain)["input_ids"]))
+            for place, i in enumerate(chosen):
+                ids = encoded["input_ids"][place]
+                labels = ids
+                if has_spans:
+                    labels = _labels(ids, _mask_of_spans(encoded["offset_mapping"][place], rows[i].spans))
+                elif i in prompts:
+                    masked = _common_length(prompts[i], ids)
+                    labels = [IGNORED_LABEL] * masked + ids[masked:]
+                result[i] = (ids, labels)
+    return result
+
+
+class Columns:
+    """The three columns of a prepared file, filled row by row."""
+
+    def __init__(self):
+        self.input_ids, self.labels, self.offsets = array("i"), array("i"), array("q", [0])
+
+    def append(self, ids, labels):
+        self.input_ids.extend(ids)
+        self.labels.extend(labels)
+        self.offsets.append(len(self.input_ids))
+
+
+def _template_date(given, contents):
+    """The date that a template may print: the given one, or today's where a template asks for it."""
+    if given:
+        return given
+    return datetime.date.today().isoformat() if any(b"strftime_now" in content for content in contents) else ""
+
+
+def cache_key(settings, tokenizer_directory, inputs, template_date):
+    """A hash of the settings, the libraries, the tokenizer's files, the inputs and the date that a template prints."""
+    files = tokenizer_files(tokenizer_directory)
+    contents = [path.read_bytes() for path in files]
+    versions = [importlib.metadata.version(name) for name in LIBRARIES]
+    head = [PREPARATION_VERSION, versions, settings, [path.name for path in files], _template_date(template_date, contents)]
+    digest = hashlib.sha256(json.dumps(head).encode())
+    for content in [*contents, *(pathlib.Path(path).read_bytes() for path in inputs)]:
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()[:32]
+
+
+def write_prepared(path, columns, notes):
+    import numpy
+    from safetensors.numpy import save
+
+    content = save(
+        {
+            "input_ids": numpy.frombuffer(columns.input_ids, dtype=numpy.int32),
+            "labels": numpy.frombuffer(columns.labels, dtype=numpy.int32),
+            "offsets": numpy.frombuffer(columns.offsets, dtype=numpy.int64),
+        },
+        {"notes": json.dumps(notes)},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_prepared(path):
+    """(input_ids, labels, offsets, notes) of a prepared file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        notes = json.loads((file.metadata() or {}).get("notes", "[]"))
+        return file.get_tensor("input_ids"), file.get_tensor("labels"), file.get_tensor("offsets"), notes
