@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "app/device_engine.h"
 #include "app/local_launcher.h"
 #include "core/base/error.h"
 #include "core/run/run_options.h"
@@ -11,14 +12,18 @@ namespace {
 
 constexpr int kMostProcesses = 256;
 
-void start_processes(const LaunchOptions& launch, const RankInfo& info) {
-  const std::int64_t count = launch.ranks + launch.gpus;
-  const std::string_view option = launch.ranks > 0 ? "--ranks" : "--gpus";
-  if (info.launcher != Launcher::none) {
+/// How many processes this one is to start; 0: none. On GPUs each rank is a process, so fsdp.world_size asks for them
+/// too.
+std::int64_t processes_to_start(const LaunchOptions& launch, const RunConfig& config, const RankInfo& info) {
+  if (info.launcher == Launcher::own) return 0;
+  const std::int64_t asked = launch.ranks + launch.gpus;
+  if (asked > 0 && info.launcher != Launcher::none) {
+    const std::string_view option = launch.ranks > 0 ? "--ranks" : "--gpus";
     fail_input("{} starts processes, but {} has started this one already; leave {} out, or {}", option,
                to_string(info.launcher), option, to_string(info.launcher));
   }
-  throw CLI::RuntimeError(launch_ranks(static_cast<int>(count)));
+  if (asked > 0 || info.launcher != Launcher::none) return asked;
+  return config.fsdp.world_size > 1 && runs_on_device(config) ? config.fsdp.world_size : 0;
 }
 
 /// Options that may differ from host to host: where things lie.
@@ -55,8 +60,11 @@ std::shared_ptr<LaunchOptions> add_launch_options(CLI::App& command) {
 void run_on_ranks(const LaunchOptions& launch, RunConfig config, const RankWork& work) {
   const RankInfo info = read_rank_info(environment_variable);
   if (launch.gpus > 0) config.device = Device::cuda;
+  if (launch.ranks > 0) config.device = Device::cpu;
   check_run_config(config);  // before any process is started, so that it is said once
-  if (launch.ranks + launch.gpus > 0 && info.launcher != Launcher::own) start_processes(launch, info);
+  if (const std::int64_t count = processes_to_start(launch, config, info); count > 0) {
+    throw CLI::RuntimeError(launch_ranks(static_cast<int>(count)));
+  }
   if (info.launcher == Launcher::none) {
     RankLink alone = RankLink::connect(info, {});
     work(config, alone);

@@ -24,9 +24,9 @@ std::shared_ptr<LaunchOptions> add_launch_options(CLI::App& command);
 using RankWork = std::function<void(const RunConfig& config, RankLink& link)>;
 
 /// Runs `work` as one rank of the job that a launcher started (core/launch/rank_info.h), where fsdp.world_size becomes
-/// the number of processes; or alone. With --ranks or --gpus, starts the processes instead, waits for them and throws
-/// CLI::RuntimeError with their exit code. What `work` throws is told to the other ranks. Throws Error(bad_input) where
-/// the ranks have different options.
+/// the number of processes; or alone. With --ranks or --gpus, or where the run is on GPUs and fsdp.world_size above 1,
+/// starts the processes instead, waits for them and throws CLI::RuntimeError with their exit code. What `work` throws
+/// is told to the other ranks. Throws Error(bad_input) where the ranks have different options.
 void run_on_ranks(const LaunchOptions& launch, RunConfig config, const RankWork& work);
 
 }  // namespace qshard

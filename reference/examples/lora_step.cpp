@@ -32,7 +32,7 @@ int main() {
 
   const Matrix<float> dense = pattern(kOut, kIn, 0.1F);
   const Tensor tensor = from_floats({dense.data(), static_cast<std::size_t>(dense.size())}, DType::f32, {kOut, kIn});
-  const Weight4bit quantized = reference::quantize(tensor.view(), {.offset = {}}, "W");
+  const Weight4bit quantized = reference::quantize(tensor.view(), {.double_quant = false}, "W");
   reference::LinearWeights<float> layer;
   layer.quantized = quantized.view();
 

@@ -39,7 +39,7 @@ class Program {
       for (int i = 0; i < dense.size(); ++i) dense.data()[i] = static_cast<float>((i * 37 + layer) % 19 - 9) / 90.0F;
       const Tensor tensor =
           from_floats({dense.data(), static_cast<std::size_t>(dense.size())}, DType::f32, {kSize, kSize});
-      layers_.push_back({reference::quantize(tensor.view(), {.offset = {}}, "W"),
+      layers_.push_back({reference::quantize(tensor.view(), {.double_quant = false}, "W"),
                          reference::ShardedUnit(layout_.units[layer], kRanks, strategy, ledgers_)});
       layers_.back().unit.store(0, layout_.units[layer].flats[0].slots[0],
                                 std::as_bytes(std::span(layers_[layer].weight.codes)));

@@ -22,7 +22,7 @@ int main() {
     std::vector<float> block(32, 1.0F);
     block[0] = value;
     const Tensor tensor = from_floats(block, DType::f32, {32});
-    const Weight4bit weight = reference::quantize(tensor.view(), {.blocksize = 32, .offset = {}}, "x");
+    const Weight4bit weight = reference::quantize(tensor.view(), {.blocksize = 32, .double_quant = false}, "x");
     expected.push_back(weight.codes[0] >> 4);
   }
   return compare("codes of NF4", found, expected);

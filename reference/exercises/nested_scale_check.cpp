@@ -9,7 +9,7 @@ int main() {
   std::vector<float> weight;
   for (int i = 0; i < 32 * 600; ++i) weight.push_back(static_cast<float>((i * 7919) % 10007) / 10007.0F - 0.4F);
   const Tensor tensor = from_floats(weight, DType::f32, {32 * 600});
-  const reference::QuantizeOptions options{.blocksize = 32, .double_quant = true, .offset = {}};
+  const QuantizationOptions options{.blocksize = 32};
   const Weight4bit quantized = reference::quantize(tensor.view(), options, "weight");
   std::vector<float> found;
   for (std::size_t i = 0; i < quantized.absmax_codes.size(); ++i) {
