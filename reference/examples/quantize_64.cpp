@@ -19,7 +19,8 @@ int main() {
   for (int i = 0; i < 64; ++i) weight[i] = 0.02F * std::sin(1.7F * static_cast<float>(i + 1));
   const Tensor tensor = from_floats(weight, DType::f32, {64});
 
-  const Weight4bit quantized = reference::quantize(tensor.view(), {.blocksize = 64, .double_quant = false}, "64 numbers");
+  const Weight4bit quantized =
+      reference::quantize(tensor.view(), {.blocksize = 64, .double_quant = false}, "64 numbers");
   fmt::print("\nabsmax = {:.6f}: the largest magnitude, the one scale of this block\n", quantized.absmax[0]);
 
   const Tensor back = reference::dequantize(quantized.view(), DType::f32);

@@ -15,6 +15,7 @@ using namespace qshard;
 using reference::Matrix;
 
 constexpr int kRanks = 2;
+const reference::ProcessGroup kGroup = reference::make_process_group(kRanks, nullptr);
 constexpr int kLayers = 2;
 constexpr int kSize = 64;  // features in and out
 constexpr std::int64_t kCodeBytes = kSize * kSize / 2;
@@ -40,7 +41,7 @@ class Program {
       const Tensor tensor =
           from_floats({dense.data(), static_cast<std::size_t>(dense.size())}, DType::f32, {kSize, kSize});
       layers_.push_back({reference::quantize(tensor.view(), {.double_quant = false}, "W"),
-                         reference::ShardedUnit(layout_.units[layer], kRanks, strategy, ledgers_)});
+                         reference::ShardedUnit(layout_.units[layer], strategy, kGroup, ledgers_)});
       layers_.back().unit.store(0, layout_.units[layer].flats[0].slots[0],
                                 std::as_bytes(std::span(layers_[layer].weight.codes)));
     }
@@ -70,7 +71,7 @@ class Program {
     std::vector<float> norms(kRanks);
     for (int rank = 0; rank < kRanks; ++rank) norms[rank] = dy[rank].squaredNorm();
     fmt::print("  all-reduce of the squared gradient norms: {:.5f} + {:.5f}", norms[0], norms[1]);
-    reference::all_reduce({{&norms[0], 1}, {&norms[1], 1}});
+    reference::all_reduce(kGroup, reference::RankBuffers<float>{{&norms[0], 1}, {&norms[1], 1}});
     fmt::print(" = {:.5f} on rank 0, {:.5f} on rank 1\n\n", norms[0], norms[1]);
   }
 
