@@ -129,10 +129,10 @@ void Workload::poison() {
   const auto role = roles();
   for (Copy& copy : copies_) {
     for (int field = 0; field < kFields; ++field) {
-      if (role[field] == Role::output) poison(copy.memory[field]);
+      if (role[field] == Role::output) bench::poison(copy.memory[field]);
     }
   }
-  poison(workspace_);
+  bench::poison(workspace_);
 }
 
 std::uint64_t Workload::hash_inputs() const {

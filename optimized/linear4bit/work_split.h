@@ -13,9 +13,9 @@ struct WorkSplit {
   int shorter;  // steps of a worker
   int longer;   // workers, the first ones, that have one more
 
-  WorkSplit(int tiles, int steps, int most_workers)
-      : tiles(tiles),
-        steps(steps),
+  WorkSplit(int tile_count, int tile_steps, int most_workers)
+      : tiles(tile_count),
+        steps(tile_steps),
         workers(most_workers < tiles * steps ? most_workers : tiles * steps),
         shorter(tiles * steps / workers),
         longer(tiles * steps % workers) {}
