@@ -88,6 +88,10 @@ class Collector:
         plan = self._fit(plan, self._rehearse())
         begin = time.monotonic()
         while len(self._rounds) < plan.first:
+            if self._rounds and plan.budget is not None and time.monotonic() - begin + self._last_round > plan.budget:
+                self._progress.note(f"the budget holds {len(self._rounds)} rounds only")
+                plan = dataclasses.replace(plan, most=len(self._rounds))
+                break
             self._run(orders[len(self._rounds)], None)
         result = judge(self._rounds, self._rules)
         while len(self._rounds) < plan.most and open_benchmarks(result):
