@@ -44,7 +44,7 @@ TEST(RunConfig, ReadsEverySectionAndRemembersThePlace) {
   EXPECT_EQ(config.training.eval_strategy, Interval::no);
   EXPECT_EQ(config.fsdp.fsdp_sharding_strategy, ShardingStrategy::shard_grad_op);
   EXPECT_EQ(config.rows_per_step(), 8 * 1 * 3);
-  EXPECT_EQ(config.dataset.path, "a b.jsonl");
+  EXPECT_EQ(config.dataset.path, std::vector<std::string>{"a b.jsonl"});
   EXPECT_FALSE(config.dataset.shuffle);
   EXPECT_EQ(config.where("lora.r"), "train.yaml:7: lora.r");
 }
