@@ -37,13 +37,17 @@ RESULTS = {
     "quantize": QUANTIZE,
     "linear4bit": LINEAR,
     "linear4bit_backward": LINEAR,
-    "ladder": DEQUANTIZE + ["bench/ladder/*", "bench/providers/ladder.cpp", "bench/providers/example_plugin/*"],
+    "ladder": DEQUANTIZE + ["bench/ladder/*", "bench/providers/ladder.cpp", "bench/providers/example_plugin/naive_dequantize.cu"],
     "dequantize_models": DEQUANTIZE,
     "quantize_models": QUANTIZE,
     "blocksizes": DEQUANTIZE + QUANTIZE,
     "dtypes": DEQUANTIZE + QUANTIZE,
     "linear4bit_models": LINEAR,
     "reference": DEQUANTIZE + QUANTIZE + ["bench/providers/reference.cpp"],
+    "step_kernels": ["bench/gpu/step_kernel.cpp"],
+    "lora": ["bench/gpu/lora_kernels.cpp"],
+    "attention": ["bench/gpu/attention_rows.cpp"],
+    "sharded_step": ["bench/sharded_step/main.cpp"],
 }
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 

@@ -145,7 +145,6 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{kModel + "a: [1\n", {"train.yaml:", "not valid YAML"}},
         BadConfig{"- 1\n", {"train.yaml", "expected keys and values"}},
         BadConfig{"", {"model_name_or_path is missing"}},
-        BadConfig{kModel + "device: cuda\n", {"train.yaml:2: device", "device: cpu"}},
         BadConfig{kModel + "fsdp:\n  fsdp_offload_params: true\n", {"train.yaml:3", "set it to false"}},
         BadConfig{kModel + "training:\n  bf16: true\n  fp16: true\n", {"exclude each other"}},
         BadConfig{kModel + "quantization: {bnb_4bit_compute_dtype: float32}\ntraining: {bf16: true}\n",

@@ -56,18 +56,14 @@ __device__ __forceinline__ void update(const AdamWFactors& by, float factor, con
     m[e] = __fadd_rn(m[e], __fmul_rn(by.keep, __fsub_rn(g[e], m[e])));
     v[e] = __fadd_rn(__fmul_rn(by.beta2, v[e]), __fmul_rn(__fmul_rn(by.keep_sq, g[e]), g[e]));
   }
-  const ElementVector<M, kCount> stored_m = rounded<M>(m);
-  const ElementVector<M, kCount> stored_v = rounded<M>(v);
-  to_floats(stored_m, m);
-  to_floats(stored_v, v);
 #pragma unroll
   for (int e = 0; e < kCount; ++e) {
     const float denominator = __fadd_rn(__fdiv_rn(__fsqrt_rn(v[e]), by.correction), by.epsilon);
     p[e] = __fsub_rn(__fmul_rn(p[e], by.decay), __fdiv_rn(__fmul_rn(by.step_size, m[e]), denominator));
   }
   vector_at<kCount>(arrays.parameter + first, 0) = rounded<P>(p);
-  vector_at<kCount>(arrays.exp_avg + first, 0) = stored_m;
-  vector_at<kCount>(arrays.exp_avg_sq + first, 0) = stored_v;
+  vector_at<kCount>(arrays.exp_avg + first, 0) = rounded<M>(m);
+  vector_at<kCount>(arrays.exp_avg_sq + first, 0) = rounded<M>(v);
 }
 
 template <int kCount, typename P, typename M>
