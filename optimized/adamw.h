@@ -21,10 +21,10 @@ struct AdamWStep {
 ///   m <- m + (1 - beta1) (g - m)              exp_avg, rounded to moment_dtype
 ///   v <- beta2 v + (1 - beta2) g g            exp_avg_sq, rounded to moment_dtype
 ///   p <- p (1 - lr weight_decay) - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
-/// and p rounded to parameter_dtype. Each operation in float, rounded to nearest, with m and v as they are before they are rounded to be stored.
-/// Equal to the bit to reference::adamw_update where moment_dtype is parameter_dtype; with f32 moments beside 16-bit
-/// parameters the moments are those of an f32 reference. A factor that is not finite changes nothing at all: see
-/// clip_factor().
+/// and p rounded to parameter_dtype. Each operation in float, rounded to nearest, with m and v as they are before they
+/// are rounded to be stored. Equal to the bit to reference::adamw_update where moment_dtype is parameter_dtype; with
+/// f32 moments beside 16-bit parameters the moments are those of an f32 reference. A factor that is not finite changes
+/// nothing at all: see clip_factor().
 ///
 /// All arrays [count] in device memory, aligned to their elements; accesses take 8 elements at once where the arrays
 /// are aligned to 16 bytes. Moves 16 bytes an element with 16-bit parameter and moments. One launch on `stream`, none
