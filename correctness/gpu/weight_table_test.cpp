@@ -1,0 +1,161 @@
+// The pointers that a decoder layer gets, and the memory that a run is planned with: neither needs a GPU.
+#include <filesystem>
+#include <numeric>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/formats/hf_config.h"
+#include "optimized/sharded/model_plan.h"
+
+namespace qshard::optimized {
+namespace {
+
+EngineOptions options_of(DType storage) {
+  EngineOptions options;
+  options.dtype = options.compute_dtype = DType::bf16;
+  options.quantization.quant_storage = storage;
+  options.lora.r = 8;
+  options.lora.target_modules = {"q_proj", "v_proj", "down_proj"};
+  return options;
+}
+
+ModelPlan plan_of(const char* family, DType storage, int world_size) {
+  const auto path = std::filesystem::path(QSHARD_GOLDEN_DIR) / "families" / family / "base" / "config.json";
+  return make_model_plan(read_hf_config(path), *make_random_source(0.02, 1), options_of(storage), {96, 4, 48},
+                         world_size);
+}
+
+/// A rank that holds everything, in memory that nobody reads or writes.
+class WholeRank {
+ public:
+  explicit WholeRank(const ModelPlan& plan)
+      : plan_(&plan),
+        places_(plan.layout),
+        memory_(static_cast<std::size_t>(places_.bytes()) * 8),
+        arena_(memory_.data(), std::ssize(memory_)),
+        region_(arena_.take(places_.bytes(), "weight shards")),
+        constants_(plan.infos.size() * kNestedConstants),
+        table(plan.config, plan.layout, plan.infos, DType::bf16, 16, constants_.data()),
+        gatherer(plan.layout, places_, region_, nullptr, nullptr, arena_),
+        optimizer(plan.layout, places_, {}, DType::bf16, arena_) {}
+
+  /// Where the parameter of that name lies; null where the model has none.
+  [[nodiscard]] const void* address(const std::string& name) const {
+    for (std::size_t unit = 0; unit < plan_->layout.units.size(); ++unit) {
+      const std::vector<Flat>& flats = plan_->layout.units[unit].flats;
+      for (std::size_t flat = 0; flat < flats.size(); ++flat) {
+        for (const Slot& slot : flats[flat].slots) {
+          if (slot.parameter.name != name) continue;
+          return region_.as<std::byte>() + places_.offset(unit, flat) + slot.offset;
+        }
+      }
+    }
+    return nullptr;
+  }
+  /// And its gradient.
+  [[nodiscard]] const float* gradient(const std::string& name) const {
+    for (std::size_t unit = 0; unit < plan_->layout.units.size(); ++unit) {
+      const std::vector<Flat>& flats = plan_->layout.units[unit].flats;
+      for (std::size_t flat = 0; flat < flats.size(); ++flat) {
+        for (const Slot& slot : flats[flat].slots) {
+          if (slot.parameter.name == name) return optimizer.gradients(unit, flat) + slot.offset / 2;  // bf16
+        }
+      }
+    }
+    return nullptr;
+  }
+  [[nodiscard]] const float* constants(const std::string& weight) const {
+    return constants_.data() + std::distance(plan_->infos.begin(), plan_->infos.find(weight)) * kNestedConstants;
+  }
+
+ private:
+  const ModelPlan* plan_;
+  ShardPlaces places_;
+  std::vector<std::byte> memory_;
+  Arena arena_;
+  Arena::Piece region_;
+  std::vector<float> constants_;
+
+ public:
+  WeightTable table;
+  UnitGatherer gatherer;
+  AdapterOptimizer optimizer;
+};
+
+void expect_linear(const WholeRank& rank, const std::string& module, const LinearPointers& linear) {
+  SCOPED_TRACE(module);
+  const DeviceWeight4bit& quantized = linear.weight.quantized;
+  EXPECT_TRUE(linear.weight.in_4bit);
+  EXPECT_EQ(quantized.codes, rank.address(module + ".weight"));
+  EXPECT_EQ(quantized.absmax_codes, rank.address(module + ".weight.absmax"));
+  EXPECT_EQ(quantized.nested_absmax, rank.address(module + ".weight.nested_absmax"));
+  EXPECT_EQ(quantized.nested_map, rank.constants(module + ".weight"));
+  EXPECT_EQ(quantized.offset, quantized.nested_map + 256);
+  EXPECT_EQ(quantized.elements, linear.weight.out * linear.weight.in);
+  EXPECT_EQ(linear.bias, rank.address(module + ".bias"));
+  EXPECT_EQ(linear.lora.a, rank.address(module + ".lora_A.weight"));
+  EXPECT_EQ(linear.lora.b, rank.address(module + ".lora_B.weight"));
+  EXPECT_EQ(linear.lora.a_gradient, rank.gradient(module + ".lora_A.weight"));
+  EXPECT_EQ(linear.lora.b_gradient, rank.gradient(module + ".lora_B.weight"));
+  EXPECT_EQ(linear.lora.rank, linear.lora.a == nullptr ? 0 : 8);
+  EXPECT_EQ(linear.lora.scaling, linear.lora.a == nullptr ? 1 : 2);
+}
+
+class WeightTableOf : public testing::TestWithParam<std::tuple<const char*, DType>> {};
+
+TEST_P(WeightTableOf, PointsAtEveryParameter) {
+  const auto [family, storage] = GetParam();
+  const ModelPlan plan = plan_of(family, storage, 1);
+  const WholeRank rank(plan);
+  const auto modules = layer_modules(plan.config);
+  for (std::int64_t layer = 0; layer < plan.config.num_hidden_layers; ++layer) {
+    const LayerWeights weights = rank.table.layer(layer, rank.gatherer, &rank.optimizer);
+    const auto at = [&](const char* name) { return rank.address(module_path(layer, name) + ".weight"); };
+    EXPECT_NE(weights.input_norm, nullptr);
+    EXPECT_EQ(weights.input_norm, at("input_layernorm"));
+    EXPECT_EQ(weights.post_attention_norm, at("post_attention_layernorm"));
+    EXPECT_EQ(weights.query_norm, at("self_attn.q_norm"));
+    EXPECT_EQ(weights.key_norm, at("self_attn.k_norm"));
+    EXPECT_EQ(weights.query_norm != nullptr, plan.config.qk_norm);
+    for (std::size_t role = 0; role < kProjections; ++role) {
+      expect_linear(rank, module_path(layer, modules[role].name), weights.projections[role]);
+    }
+  }
+  const auto parameter = [&](const SlotPlace& place) { return rank.table.parameter(place, rank.gatherer); };
+  const bool tied = plan.config.tie_word_embeddings;
+  EXPECT_EQ(parameter(rank.table.embedding()), rank.address("model.embed_tokens.weight"));
+  EXPECT_EQ(parameter(rank.table.final_norm()), rank.address("model.norm.weight"));
+  EXPECT_EQ(parameter(rank.table.output_head()), rank.address(tied ? "model.embed_tokens.weight" : "lm_head.weight"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, WeightTableOf,
+                         testing::Combine(testing::Values("qwen2", "qwen3", "llama_bias", "mistral_window"),
+                                          testing::Values(DType::bf16, DType::u8)));
+
+// The bytes in use at the peak, gaps included, are the allocation; keeping activations only adds to it; and a second
+// dry run gives the same plan.
+TEST(MemoryPlanOf, ARunIsADryRunOfIt) {
+  for (const int world_size : {1, 2, 3}) {
+    const ModelPlan plan = plan_of("qwen3", DType::bf16, world_size);
+    const ShardPlaces places(plan.layout);
+    const auto source = make_random_source(0.02, 1);
+    const WeightLoader loader(plan.layout, places, plan.infos, plan.options.quantization, *source);
+    std::int64_t before = 0;
+    for (std::int64_t kept = 0; kept <= plan.config.num_hidden_layers; ++kept) {
+      const MemoryPlan memory = plan_memory(plan, places, loader, kept);
+      const std::int64_t used = std::accumulate(memory.at_peak.begin(), memory.at_peak.end(), std::int64_t{0},
+                                                [](std::int64_t sum, const MemoryUse& use) { return sum + use.bytes; });
+      EXPECT_EQ(used, memory.arena_bytes);
+      EXPECT_GE(memory.arena_bytes, before);
+      EXPECT_EQ(plan_memory(plan, places, loader, kept).arena_bytes, memory.arena_bytes);
+      RecordProperty("world " + std::to_string(world_size) + " kept " + std::to_string(kept),
+                     std::to_string(memory.arena_bytes));
+      before = memory.arena_bytes;
+    }
+    EXPECT_GT(before, places.bytes());
+  }
+}
+
+}  // namespace
+}  // namespace qshard::optimized
