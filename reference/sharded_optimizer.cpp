@@ -66,7 +66,7 @@ void ShardedOptimizer::zero_gradients() {
 }
 
 void ShardedOptimizer::add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients) {
-  const auto stage = static_cast<std::size_t>(layer + 1);
+  const auto stage = stage_of_layer(layer);
   const std::size_t parts = replicated() ? 1 : group_.world_size();
   for (TrainableFlat& trainable : flats_) {
     if (weights_->units()[trainable.unit].layout().stage != stage) continue;

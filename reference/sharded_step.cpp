@@ -68,10 +68,7 @@ void ShardedStep::drop(std::size_t rank, std::int64_t elements) {
 // One table of as many positions as the longest row so far serves all batches, but where the frequencies depend on the
 // length of a batch (dynamic).
 std::shared_ptr<const RopeTable<float>> ShardedStep::rope_for(const TokenBatch& batch) {
-  std::int64_t longest = 0;
-  for (std::size_t row = 1; row < batch.offsets.size(); ++row) {
-    longest = std::max(longest, batch.offsets[row] - batch.offsets[row - 1]);
-  }
+  const std::int64_t longest = longest_row(batch);
   const std::int64_t known = rope_ == nullptr ? 0 : rope_->cos.rows();
   if (longest > known || (config_.rope.type == RopeType::dynamic && longest != known)) {
     rope_ = std::make_shared<const RopeTable<float>>(make_rope_table<float>(config_, longest, options_.compute_dtype));
@@ -93,7 +90,7 @@ void ShardedStep::embed_all(const std::vector<TokenBatch>& batches, std::vector<
 
 void ShardedStep::forward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
                                 bool training, std::vector<RankPass>& passes) {
-  const auto stage = static_cast<std::size_t>(layer + 1);
+  const auto stage = stage_of_layer(layer);
   weights_->gather(stage);
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
@@ -132,7 +129,7 @@ std::vector<double> ShardedStep::losses(const std::vector<TokenBatch>& batches, 
 
 void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
                                  std::vector<RankPass>& passes, ShardedOptimizer& optimizer) {
-  const auto stage = static_cast<std::size_t>(layer + 1);
+  const auto stage = stage_of_layer(layer);
   weights_->gather(stage);
   std::vector<LayerGradients<float>> gradients(batches.size());
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {

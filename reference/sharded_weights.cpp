@@ -142,7 +142,7 @@ LinearWeights<float> ShardedWeights::linear(std::size_t rank, std::size_t stage,
 }
 
 LayerWeights<float> ShardedWeights::layer(std::int64_t layer, std::size_t rank) const {
-  const auto stage = static_cast<std::size_t>(layer + 1);
+  const auto stage = stage_of_layer(layer);
   LayerWeights<float> weights;
   weights.input_norm = vector(rank, stage, ParameterRole::input_norm);
   weights.post_attention_norm = vector(rank, stage, ParameterRole::post_attention_norm);

@@ -1,19 +1,12 @@
 #include "core/model/lora_init.h"
 
 #include <cmath>
-#include <string_view>
 
+#include "core/base/fnv_hash.h"
 #include "core/tensor/philox.h"
 
 namespace qshard {
 namespace {
-
-// FNV-1a, 64 bits: a fixed number for a name on every platform.
-std::uint64_t hash_name(std::string_view name) {
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3U;
-  return hash;
-}
 
 std::uint32_t low(std::uint64_t value) {
   return static_cast<std::uint32_t>(value);
@@ -26,7 +19,7 @@ std::uint32_t high(std::uint64_t value) {
 }  // namespace
 
 std::vector<float> lora_a_values(std::uint64_t seed, const std::string& name, const Shape& shape) {
-  const std::uint64_t stream = hash_name(name);
+  const std::uint64_t stream = fnv_hash(name);
   const float bound = 1.0F / std::sqrt(static_cast<float>(shape[1]));
   std::vector<float> values(static_cast<std::size_t>(element_count(shape)));
   for (std::size_t i = 0; i < values.size(); ++i) {

@@ -57,6 +57,11 @@ struct ModelStage {
   std::vector<Parameter> parameters;
 };
 
+/// The stage of decoder layer `layer`: stage 0 is the embedding, the last one the head.
+constexpr std::size_t stage_of_layer(std::int64_t layer) {
+  return static_cast<std::size_t>(layer + 1);
+}
+
 /// How a linear layer's weight (named with its .weight) is already held in 4 bits in the checkpoint, if it is.
 using PrequantizedInfo = std::function<std::optional<Weight4bitInfo>(const std::string& name, const Shape& shape)>;
 
@@ -64,7 +69,7 @@ using PrequantizedInfo = std::function<std::optional<Weight4bitInfo>(const std::
 Weight4bitInfo planned_info(const QuantizationOptions& options, DType dtype, const Shape& shape);
 
 /// The model's stages in the order of the forward pass: embedding, decoder layers, head. With tied embeddings the head
-/// has a norm only and uses the embedding again; stages[layer + 1] is decoder layer `layer`. A linear layer is 4-bit
+/// has a norm only and uses the embedding again. A linear layer is 4-bit
 /// where `prequantized` says so or quantization.load_in_4bit; it has an adapter where lora.target_modules names it.
 /// Everything that is not 4-bit, LoRA included, is of `dtype`. Throws Error(bad_input) where no target module matches
 /// any layer.

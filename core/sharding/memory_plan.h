@@ -14,10 +14,9 @@ struct MemoryUse {
 
 /// What one rank needs of its GPU's memory, found by a dry run of loading, a training step and an evaluation.
 struct MemoryPlan {
-  std::int64_t arena_bytes = 0;      // the one allocation that everything below lies in
-  std::vector<MemoryUse> at_peak;    // what is in use when the arena is fullest, largest first
-  std::int64_t kept_layers = 0;      // decoder layers whose activations are kept instead of made again
-  std::vector<std::int64_t> course;  // bytes in use after each request of a training step, in order
+  std::int64_t arena_bytes = 0;    // the one allocation that everything below lies in
+  std::vector<MemoryUse> at_peak;  // what is in use when the arena is fullest, largest first
+  std::int64_t kept_layers = 0;    // decoder layers whose activations are kept instead of made again
 };
 
 }  // namespace qshard

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/base/fnv_hash.h"
 #include "core/formats/safetensors.h"
 
 namespace qshard {
@@ -36,11 +37,6 @@ void check_offsets(const PreparedDataset& dataset, const std::string& file) {
   if (offsets.back() != dataset.tokens()) {
     fail_input("{}: offsets end at {}, but there are {} tokens", file, offsets.back(), dataset.tokens());
   }
-}
-
-std::uint64_t hash_bytes(std::uint64_t hash, std::span<const std::byte> bytes) {
-  for (const std::byte byte : bytes) hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001B3ULL;
-  return hash;
 }
 
 }  // namespace
@@ -117,10 +113,9 @@ TokenBatch make_batch(const PreparedDataset& dataset, std::span<const RowChoice>
 }
 
 std::uint64_t fingerprint(const PreparedDataset& dataset) {
-  std::uint64_t hash = 0xCBF29CE484222325ULL;
-  hash = hash_bytes(hash, std::as_bytes(std::span(dataset.input_ids)));
-  hash = hash_bytes(hash, std::as_bytes(std::span(dataset.labels)));
-  return hash_bytes(hash, std::as_bytes(std::span(dataset.offsets)));
+  std::uint64_t hash = fnv_hash(std::as_bytes(std::span(dataset.input_ids)));
+  hash = fnv_hash(std::as_bytes(std::span(dataset.labels)), hash);
+  return fnv_hash(std::as_bytes(std::span(dataset.offsets)), hash);
 }
 
 }  // namespace qshard

@@ -1,5 +1,7 @@
 #include "core/training/token_batch.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 
 namespace qshard {
@@ -12,6 +14,14 @@ std::int64_t count_loss_tokens(const TokenBatch& batch) {
     }
   }
   return count;
+}
+
+std::int64_t longest_row(const TokenBatch& batch) {
+  std::int64_t longest = 0;
+  for (std::size_t row = 1; row < batch.offsets.size(); ++row) {
+    longest = std::max(longest, batch.offsets[row] - batch.offsets[row - 1]);
+  }
+  return longest;
 }
 
 void check_tokens(const TokenBatch& batch, std::int64_t vocab_size) {

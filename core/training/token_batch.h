@@ -23,6 +23,9 @@ struct TokenBatch {
 /// Labels that count towards the loss: those not ignored and not at the first position of their row.
 std::int64_t count_loss_tokens(const TokenBatch& batch);
 
+/// Tokens of the longest row; 0 without rows.
+std::int64_t longest_row(const TokenBatch& batch);
+
 /// Throws Error(bad_input), naming the place, for a token id or a label outside the vocabulary.
 void check_tokens(const TokenBatch& batch, std::int64_t vocab_size);
 

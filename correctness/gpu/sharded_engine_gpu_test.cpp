@@ -19,10 +19,7 @@ RankLink alone() {
 
 optimized::DeviceRunOptions run_of(const TokenBatch& batch, optimized::Recomputation recomputation) {
   optimized::DeviceRunOptions run;
-  run.batch = {batch.tokens(), batch.rows(), 0};
-  for (std::size_t row = 1; row < batch.offsets.size(); ++row) {
-    run.batch.longest = std::max(run.batch.longest, batch.offsets[row] - batch.offsets[row - 1]);
-  }
+  run.batch = {batch.tokens(), batch.rows(), longest_row(batch)};
   run.recomputation = recomputation;
   return run;
 }

@@ -45,7 +45,6 @@ Arena::Piece Arena::take(std::int64_t bytes, const char* name) {
   piece.use_ = use_of(name);
   uses_[piece.use_].bytes += size;
   in_use_ += size;
-  course_.push_back(in_use_);
   if (begin + size > peak_) {
     peak_ = begin + size;
     at_peak_ = uses_;

@@ -57,8 +57,6 @@ class Arena {
   [[nodiscard]] std::int64_t peak() const { return peak_; }
   /// What was in use when the peak was reached, largest first; gaps between pieces under "unused".
   [[nodiscard]] std::vector<MemoryUse> at_peak() const;
-  /// Bytes in use after each take() so far, in order: the course of memory over a step.
-  [[nodiscard]] const std::vector<std::int64_t>& course() const { return course_; }
 
  private:
   struct Range {
@@ -75,7 +73,6 @@ class Arena {
   std::vector<Range> taken_;  // sorted, apart
   std::vector<MemoryUse> uses_;
   std::vector<MemoryUse> at_peak_;
-  std::vector<std::int64_t> course_;
   std::int64_t in_use_ = 0;
   std::int64_t peak_ = 0;
 };

@@ -62,9 +62,12 @@ void AdapterOptimizer::clear(cudaStream_t stream) {
   QSHARD_CUDA_CHECK(cudaMemsetAsync(exp_avg_sq_.as(), 0, bytes, stream));
 }
 
-void AdapterOptimizer::reduce(const PeerArenas& peers, cudaStream_t stream) {
+const float* AdapterOptimizer::own_gradients() const {
+  return world_size_ == 1 ? whole_.as<float>() : reduced_.as<float>();
+}
+
+void AdapterOptimizer::add_up(const PeerArenas& peers, cudaStream_t stream) const {
   for (const TrainableFlat& flat : flats_) {
-    if (world_size_ == 1) break;
     const std::int64_t shard = shards_ == 1 ? 0 : static_cast<std::int64_t>(peers.own);
     RankArrays arrays;
     arrays.ranks = static_cast<int>(world_size_);
@@ -74,17 +77,19 @@ void AdapterOptimizer::reduce(const PeerArenas& peers, cudaStream_t stream) {
     }
     sum_in_rank_order(arrays, flat.shard_elements, reduced_.as<float>() + flat.shard_begin, stream);
   }
+}
+
+void AdapterOptimizer::reduce(const PeerArenas& peers, cudaStream_t stream) {
+  if (world_size_ > 1) add_up(peers, stream);
   QSHARD_CUDA_CHECK(cudaMemsetAsync(norm_squared_.as(), 0, 8, stream));
-  const float* own = world_size_ == 1 ? whole_.as<float>() : reduced_.as<float>();
-  sum_squares(own, shard_elements_, partials_.as<double>(), norm_squared_.as<double>(), stream);
+  sum_squares(own_gradients(), shard_elements_, partials_.as<double>(), norm_squared_.as<double>(), stream);
 }
 
 void AdapterOptimizer::update(void* parameters, double max_grad_norm, double learning_rate, std::int64_t step,
                               cudaStream_t stream) {
   clip_factor(norm_squared_.as<double>(), max_grad_norm, factor_.as<float>(), stream);
-  const float* own = world_size_ == 1 ? whole_.as<float>() : reduced_.as<float>();
-  adamw_update({options_, learning_rate, step, parameter_dtype_, moment_dtype_}, shard_elements_, parameters, own,
-               factor_.as<float>(), exp_avg_.as(), exp_avg_sq_.as(), stream);
+  adamw_update({options_, learning_rate, step, parameter_dtype_, moment_dtype_}, shard_elements_, parameters,
+               own_gradients(), factor_.as<float>(), exp_avg_.as(), exp_avg_sq_.as(), stream);
 }
 
 }  // namespace qshard::optimized

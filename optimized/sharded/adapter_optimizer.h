@@ -54,6 +54,8 @@ class AdapterOptimizer {
     std::int64_t shard_begin;  // in elements, in the shards
   };
 
+  [[nodiscard]] const float* own_gradients() const;
+  void add_up(const PeerArenas& peers, cudaStream_t stream) const;
   [[nodiscard]] const TrainableFlat& find(std::size_t unit, std::size_t flat) const;
 
   AdamWOptions options_;

@@ -19,7 +19,6 @@ struct Arrays {
   std::int32_t* row_of;
   std::int32_t* offsets;
   std::uint32_t* row_ids;
-  std::int32_t* last_tokens;
   float* scale;
 
   Arrays(std::byte* memory, std::int64_t tokens, std::int64_t rows) {
@@ -30,11 +29,10 @@ struct Arrays {
     row_of = positions + tokens;
     offsets = row_of + tokens;
     row_ids = reinterpret_cast<std::uint32_t*>(offsets + rows + 1);
-    last_tokens = reinterpret_cast<std::int32_t*>(row_ids + rows);
-    scale = reinterpret_cast<float*>(last_tokens + rows);
+    scale = reinterpret_cast<float*>(row_ids + rows);
   }
 
-  static std::int64_t bytes(std::int64_t tokens, std::int64_t rows) { return 4 * (4 * tokens + 3 * rows + 2); }
+  static std::int64_t bytes(std::int64_t tokens, std::int64_t rows) { return 4 * (4 * tokens + 2 * rows + 2); }
 };
 
 void fill(const TokenBatch& batch, float gradient_scale, const Arrays& arrays) {
@@ -48,19 +46,10 @@ void fill(const TokenBatch& batch, float gradient_scale, const Arrays& arrays) {
       arrays.row_of[token] = static_cast<std::int32_t>(row);
     }
     arrays.offsets[row + 1] = static_cast<std::int32_t>(end);
-    arrays.last_tokens[row] = static_cast<std::int32_t>(end - 1);
     arrays.row_ids[row] = static_cast<std::uint32_t>(batch.row_ids[static_cast<std::size_t>(row)]);
   }
   arrays.offsets[0] = 0;
   *arrays.scale = gradient_scale;
-}
-
-std::int64_t longest_row(const TokenBatch& batch) {
-  std::int64_t longest = 0;
-  for (std::size_t row = 1; row < batch.offsets.size(); ++row) {
-    longest = std::max(longest, batch.offsets[row] - batch.offsets[row - 1]);
-  }
-  return longest;
 }
 
 }  // namespace
@@ -100,7 +89,6 @@ void DeviceBatch::upload(const TokenBatch& batch, float gradient_scale, cudaStre
            static_cast<std::int32_t>(longest_row(batch)),
            on_device.row_of};
   scale_ = on_device.scale;
-  last_tokens_ = on_device.last_tokens;
   const Staging& staging = staging_[next_];
   next_ = 1 - next_;
   if (staging.memory == nullptr) return;

@@ -27,8 +27,6 @@ class DeviceBatch {
   [[nodiscard]] const TokenRows& rows() const { return rows_; }
   /// One float in device memory.
   [[nodiscard]] const float* gradient_scale() const { return scale_; }
-  /// [rows] in device memory: the last token of each row.
-  [[nodiscard]] const std::int32_t* last_tokens() const { return last_tokens_; }
 
  private:
   struct Staging {
@@ -42,7 +40,6 @@ class DeviceBatch {
   int next_ = 0;
   TokenRows rows_;
   const float* scale_ = nullptr;
-  const std::int32_t* last_tokens_ = nullptr;
 };
 
 }  // namespace qshard::optimized

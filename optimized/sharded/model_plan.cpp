@@ -56,6 +56,35 @@ std::string remedies(const ModelPlan& plan, const ShardPlaces& places, const Wei
   return text + "\n  more GPUs make each one's share of the weights smaller";
 }
 
+// For automatic recomputation with as many kept layers as `available` bytes hold.
+MemoryPlan choose_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
+                         Recomputation recomputation, std::int64_t available) {
+  if (recomputation == Recomputation::always) return plan_memory(plan, places, loader, 0);
+  std::int64_t most = plan.config.num_hidden_layers;
+  MemoryPlan memory = plan_memory(plan, places, loader, most);
+  if (recomputation == Recomputation::never || memory.arena_bytes <= available) return memory;
+  std::int64_t least = 0;  // kept layers that fit, if any do
+  memory = plan_memory(plan, places, loader, 0);
+  while (most - least > 1) {
+    const std::int64_t middle = least + (most - least) / 2;
+    MemoryPlan tried = plan_memory(plan, places, loader, middle);
+    if (tried.arena_bytes <= available) {
+      least = middle;
+      memory = std::move(tried);
+    } else {
+      most = middle;
+    }
+  }
+  return memory;
+}
+
+// Uses at the peak, largest first.
+std::string describe(const MemoryPlan& plan) {
+  std::string text;
+  for (const MemoryUse& use : plan.at_peak) text += fmt::format("  {:<26}{:>12}\n", use.name, text_of(use.bytes));
+  return text;
+}
+
 }  // namespace
 
 ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
@@ -72,27 +101,6 @@ ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source,
   plan.options.world_size = world_size;
   plan.layout = plan_shards(stages, world_size, options.sharding);
   return plan;
-}
-
-MemoryPlan choose_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
-                         Recomputation recomputation, std::int64_t available) {
-  if (recomputation == Recomputation::always) return plan_memory(plan, places, loader, 0);
-  std::int64_t most = plan.config.num_hidden_layers;
-  MemoryPlan memory = plan_memory(plan, places, loader, most);
-  if (recomputation == Recomputation::never || available == 0 || memory.arena_bytes <= available) return memory;
-  std::int64_t least = 0;  // kept layers that fit, if any do
-  memory = plan_memory(plan, places, loader, 0);
-  while (most - least > 1) {
-    const std::int64_t middle = least + (most - least) / 2;
-    MemoryPlan tried = plan_memory(plan, places, loader, middle);
-    if (tried.arena_bytes <= available) {
-      least = middle;
-      memory = std::move(tried);
-    } else {
-      most = middle;
-    }
-  }
-  return memory;
 }
 
 MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
@@ -112,12 +120,6 @@ MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const We
        text_of(static_cast<std::int64_t>(total)),
        run.memory_budget > 0 ? fmt::format(" and training.memory_budget_gib of {}", text_of(run.memory_budget)) : "",
        text_of(outside), text_of(kLibraryReserve), describe(memory), remedies(plan, places, loader, memory));
-}
-
-std::string describe(const MemoryPlan& plan) {
-  std::string text;
-  for (const MemoryUse& use : plan.at_peak) text += fmt::format("  {:<26}{:>12}\n", use.name, text_of(use.bytes));
-  return text;
 }
 
 }  // namespace qshard::optimized

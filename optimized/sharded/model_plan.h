@@ -14,12 +14,9 @@ namespace qshard::optimized {
 ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
                           const BatchBound& bound, int world_size);
 
-/// The memory of a run: for automatic recomputation with as many kept layers as `available` bytes hold (0: all).
-MemoryPlan choose_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
-                         Recomputation recomputation, std::int64_t available);
-
-/// The same for the current device and run.memory_budget. Throws Error(out_of_resources), with the plan and what would
-/// make it fit, largest saving first, where the device has too little.
+/// The memory of a run on the current device within run.memory_budget, with as many kept layers as it holds where
+/// recomputation is automatic. Throws Error(out_of_resources), with the plan and what would make it fit, largest saving
+/// first, where the device has too little.
 MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
                       const DeviceRunOptions& run);
 

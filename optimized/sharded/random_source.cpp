@@ -1,17 +1,11 @@
 #include "core/base/error.h"
+#include "core/base/fnv_hash.h"
 #include "optimized/random_values.h"
 #include "optimized/sharded/weight_source.h"
 
 namespace qshard::optimized {
 
 namespace {
-
-// FNV-1a, 64 bits: a fixed number for a name on every platform.
-std::uint64_t hash_name(const std::string& name) {
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3U;
-  return hash;
-}
 
 class RandomSource : public WeightSource {
  public:
@@ -26,7 +20,7 @@ class RandomSource : public WeightSource {
   void write(const std::string& name, const Shape& shape, DType wanted, bool, void* out,
              cudaStream_t stream) const override {
     const bool norm = shape.size() == 1 && name.ends_with("norm.weight");
-    random_values(seed_ ^ hash_name(name), norm ? 1.0 : 0.0, norm ? 0.0 : deviation_, element_count(shape), wanted, out,
+    random_values(seed_ ^ fnv_hash(name), norm ? 1.0 : 0.0, norm ? 0.0 : deviation_, element_count(shape), wanted, out,
                   stream);
   }
 

@@ -60,11 +60,9 @@ MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const W
   RankState state(plan, places, kept_layers, {}, nullptr, {&arena});
   loader.reserve(arena);
   state.batch().upload(largest_batch(plan.bound), 1.0F, nullptr);
-  const auto before = static_cast<std::ptrdiff_t>(arena.course().size());
   state.step().forward_backward(1);
-  const std::vector<std::int64_t> course(arena.course().begin() + before, arena.course().end());
   state.step().forward_loss();
-  return {arena.peak(), arena.at_peak(), kept_layers, course};
+  return {arena.peak(), arena.at_peak(), kept_layers};
 }
 
 }  // namespace qshard::optimized

@@ -223,12 +223,4 @@ std::unique_ptr<TrainingEngine> make_sharded_engine(const ModelConfig& config, c
                                          run, link);
 }
 
-MemoryPlan plan_device_memory(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
-                              const DeviceRunOptions& run, std::int64_t available) {
-  const ModelPlan plan = make_model_plan(config, source, options, run.batch, options.world_size);
-  const ShardPlaces places(plan.layout);
-  const WeightLoader loader(plan.layout, places, plan.infos, options.quantization, source);
-  return choose_memory(plan, places, loader, run.recomputation, available);
-}
-
 }  // namespace qshard::optimized

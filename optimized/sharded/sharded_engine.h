@@ -38,12 +38,4 @@ std::unique_ptr<TrainingEngine> make_sharded_engine(const ModelConfig& config, c
                                                     const EngineOptions& options, const DeviceRunOptions& run,
                                                     RankLink& link);
 
-/// The memory that a rank of such an engine needs, without a GPU; `available` bytes decide how many layers are kept
-/// where recomputation is automatic (0: all).
-MemoryPlan plan_device_memory(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
-                              const DeviceRunOptions& run, std::int64_t available);
-
-/// The plan as text: uses at the peak, largest first.
-std::string describe(const MemoryPlan& plan);
-
 }  // namespace qshard::optimized

@@ -6,25 +6,12 @@
 
 namespace qshard::optimized {
 
-namespace {
-
-// Stage 0 is the embedding, stage i + 1 decoder layer i, the last one the head.
-std::size_t stage_of(std::int64_t layer) {
-  return static_cast<std::size_t>(layer + 1);
-}
-
-}  // namespace
-
 ShardedStep::ShardedStep(const Parts& parts, std::int64_t kept_layers)
-    : parts_(parts),
-      config_(parts.config),
-      resources_(parts.resources),
-      kept_layers_(kept_layers),
-      loss_sum_(parts.resources.arena->take(8, "token rows")) {}
+    : parts_(parts), kept_layers_(kept_layers), loss_sum_(parts.resources.arena->take(8, "token rows")) {}
 
 LayerContext ShardedStep::context(std::int64_t layer, std::int64_t step, bool training) const {
   LayerContext context;
-  context.config = config_;
+  context.config = parts_.config;
   context.rows = &parts_.batch->rows();
   context.cos = parts_.rope->cos();
   context.sin = parts_.rope->sin();
@@ -40,34 +27,34 @@ HeadWeights ShardedStep::head() const {
   const WeightTable& weights = *parts_.weights;
   return {weights.parameter(weights.final_norm(), *parts_.gatherer),
           weights.parameter(weights.output_head(), *parts_.gatherer),
-          config_->vocab_size,
-          config_->hidden_size,
-          config_->rms_norm_eps,
+          parts_.config->vocab_size,
+          parts_.config->hidden_size,
+          parts_.config->rms_norm_eps,
           parts_.options->dtype};
 }
 
 Arena::Piece ShardedStep::take_rows(std::int64_t rows, const char* name) const {
-  return resources_.arena->take(rows * row_bytes(), name);
+  return parts_.resources.arena->take(rows * row_bytes(), name);
 }
 
 void ShardedStep::acquire_head() {
-  if (config_->tie_word_embeddings) parts_.gatherer->acquire(0);
-  parts_.gatherer->acquire(stage_of(config_->num_hidden_layers));
+  if (parts_.config->tie_word_embeddings) parts_.gatherer->acquire(0);
+  parts_.gatherer->acquire(stage_of_layer(parts_.config->num_hidden_layers));
 }
 
 void ShardedStep::release_head() {
-  parts_.gatherer->release(stage_of(config_->num_hidden_layers));
-  if (config_->tie_word_embeddings) parts_.gatherer->release(0);
+  parts_.gatherer->release(stage_of_layer(parts_.config->num_hidden_layers));
+  if (parts_.config->tie_word_embeddings) parts_.gatherer->release(0);
 }
 
 Arena::Piece ShardedStep::embed_tokens() {
   Arena::Piece x = take_rows(tokens(), "layer inputs");
   const WeightTable& weights = *parts_.weights;
   if (tokens() == 0) return x;
-  resources_.launch([&] {
-    parts_.rope->cover(parts_.batch->rows().longest, resources_.stream);
-    embed(*parts_.embedding, weights.slot(weights.embedding()).offset, parts_.options->dtype, config_->hidden_size,
-          parts_.batch->rows().input_ids, tokens(), x.as(), resources_.stream);
+  parts_.resources.launch([&] {
+    parts_.rope->cover(parts_.batch->rows().longest, parts_.resources.stream);
+    embed(*parts_.embedding, weights.slot(weights.embedding()).offset, parts_.options->dtype,
+          parts_.config->hidden_size, parts_.batch->rows().input_ids, tokens(), x.as(), parts_.resources.stream);
   });
   return x;
 }
@@ -75,32 +62,32 @@ Arena::Piece ShardedStep::embed_tokens() {
 void ShardedStep::forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x,
                                 const Arena::Piece& y, LayerActivations& activations) {
   UnitGatherer& gatherer = *parts_.gatherer;
-  gatherer.acquire(stage_of(layer));
-  gatherer.prefetch(stage_of(layer + 1));  // after the last layer comes the head
+  gatherer.acquire(stage_of_layer(layer));
+  gatherer.prefetch(stage_of_layer(layer + 1));  // after the last layer comes the head
   if (tokens() > 0) {
     const LayerWeights weights = parts_.weights->layer(layer, gatherer, nullptr);
-    layer_forward(resources_, context(layer, step, training), weights, x.as(), y.as(), activations);
+    layer_forward(parts_.resources, context(layer, step, training), weights, x.as(), y.as(), activations);
     activations.masks = {};
   }
-  gatherer.release(stage_of(layer));
+  gatherer.release(stage_of_layer(layer));
 }
 
 void ShardedStep::backward_layer(std::int64_t layer, std::int64_t step, const Arena::Piece& x, const Arena::Piece& dy,
                                  LayerActivations& activations) {
   UnitGatherer& gatherer = *parts_.gatherer;
-  gatherer.acquire(stage_of(layer));
-  if (layer > 0) gatherer.prefetch(stage_of(layer - 1));
+  gatherer.acquire(stage_of_layer(layer));
+  if (layer > 0) gatherer.prefetch(stage_of_layer(layer - 1));
   if (tokens() > 0) {
     const LayerWeights weights = parts_.weights->layer(layer, gatherer, parts_.optimizer);
     const LayerContext here = context(layer, step, true);
-    if (!keeps(layer)) layer_activations(resources_, here, weights, x.as(), activations);
-    layer_backward(resources_, here, weights, x.as(), layer > 0, dy.as(), activations);
+    if (!keeps(layer)) layer_activations(parts_.resources, here, weights, x.as(), activations);
+    layer_backward(parts_.resources, here, weights, x.as(), layer > 0, dy.as(), activations);
   }
-  gatherer.release(stage_of(layer));
+  gatherer.release(stage_of_layer(layer));
 }
 
 void ShardedStep::forward_backward(std::int64_t step) {
-  const std::int64_t layers = config_->num_hidden_layers;
+  const std::int64_t layers = parts_.config->num_hidden_layers;
   std::vector<Arena::Piece> inputs;  // of each layer; then the head's
   std::vector<LayerActivations> kept(static_cast<std::size_t>(layers));
   inputs.push_back(embed_tokens());
@@ -113,7 +100,7 @@ void ShardedStep::forward_backward(std::int64_t step) {
   }
   acquire_head();
   if (tokens() > 0) {
-    output_loss(resources_, head(), parts_.batch->rows(), parts_.batch->gradient_scale(), inputs.back().as(),
+    output_loss(parts_.resources, head(), parts_.batch->rows(), parts_.batch->gradient_scale(), inputs.back().as(),
                 loss_sum());
   }
   release_head();
@@ -126,37 +113,16 @@ void ShardedStep::forward_backward(std::int64_t step) {
   }
 }
 
-Arena::Piece ShardedStep::forward_layers() {
+void ShardedStep::forward_loss() {
   Arena::Piece x = embed_tokens();
-  for (std::int64_t layer = 0; layer < config_->num_hidden_layers; ++layer) {
+  for (std::int64_t layer = 0; layer < parts_.config->num_hidden_layers; ++layer) {
     Arena::Piece y = take_rows(tokens(), "layer inputs");
     LayerActivations activations;
     forward_layer(layer, 0, false, x, y, activations);
     x = std::move(y);
   }
-  return x;
-}
-
-void ShardedStep::forward_loss() {
-  const Arena::Piece x = forward_layers();
   acquire_head();
-  if (tokens() > 0) output_loss(resources_, head(), parts_.batch->rows(), nullptr, x.as(), loss_sum());
-  release_head();
-}
-
-void ShardedStep::forward_logits(void* logits) {
-  const Arena::Piece x = forward_layers();
-  const TokenRows& rows = parts_.batch->rows();
-  const Arena::Piece last = take_rows(rows.rows, "head");
-  acquire_head();
-  if (tokens() > 0) {
-    resources_.launch([&] {
-      const ShardedTable activations{{x.as<std::byte>()}, rows.tokens * row_bytes(), 1};
-      embed(activations, 0, parts_.options->dtype, config_->hidden_size, parts_.batch->last_tokens(), rows.rows,
-            last.as(), resources_.stream);
-    });
-    output_logits(resources_, head(), rows.rows, last.as(), logits);
-  }
+  if (tokens() > 0) output_loss(parts_.resources, head(), parts_.batch->rows(), nullptr, x.as(), loss_sum());
   release_head();
 }
 

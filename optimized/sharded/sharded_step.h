@@ -43,8 +43,6 @@ class ShardedStep {
   void forward_backward(std::int64_t step);
   /// Adds the batch's summed loss, without dropout or gradients.
   void forward_loss();
-  /// Logits of the last token of each row, without dropout, [rows, vocab] in the model's dtype, on the device.
-  void forward_logits(void* logits);
 
   /// One double in device memory, to which losses are added.
   [[nodiscard]] double* loss_sum() const { return loss_sum_.as<double>(); }
@@ -53,23 +51,22 @@ class ShardedStep {
   [[nodiscard]] LayerContext context(std::int64_t layer, std::int64_t step, bool training) const;
   [[nodiscard]] HeadWeights head() const;
   [[nodiscard]] Arena::Piece take_rows(std::int64_t rows, const char* name) const;
-  [[nodiscard]] bool keeps(std::int64_t layer) const { return layer >= config_->num_hidden_layers - kept_layers_; }
+  [[nodiscard]] bool keeps(std::int64_t layer) const {
+    return layer >= parts_.config->num_hidden_layers - kept_layers_;
+  }
   [[nodiscard]] std::int64_t row_bytes() const {
-    return config_->hidden_size * static_cast<std::int64_t>(size_of(parts_.options->dtype));
+    return parts_.config->hidden_size * static_cast<std::int64_t>(size_of(parts_.options->dtype));
   }
   [[nodiscard]] std::int64_t tokens() const { return parts_.batch->rows().tokens; }
   void acquire_head();
   void release_head();
   Arena::Piece embed_tokens();
-  Arena::Piece forward_layers();
   void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x, const Arena::Piece& y,
                      LayerActivations& activations);
   void backward_layer(std::int64_t layer, std::int64_t step, const Arena::Piece& x, const Arena::Piece& dy,
                       LayerActivations& activations);
 
   Parts parts_;
-  const ModelConfig* config_;
-  StepResources resources_;
   std::int64_t kept_layers_;
   Arena::Piece loss_sum_;
 };

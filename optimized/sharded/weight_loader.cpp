@@ -27,53 +27,53 @@ WeightLoader::WeightLoader(const ShardLayout& layout, const ShardPlaces& places,
                            const std::map<std::string, Weight4bitInfo>& infos, const QuantizationOptions& quantization,
                            const WeightSource& source)
     : layout_(&layout), places_(&places), infos_(&infos), quantization_(quantization), source_(&source) {
+  const SlotIndex index(layout);
   for (std::size_t unit = 0; unit < layout.units.size(); ++unit) {
     for (std::size_t flat = 0; flat < layout.units[unit].flats.size(); ++flat) {
       const std::vector<Slot>& slots = layout.units[unit].flats[flat].slots;
       for (std::size_t slot = 0; slot < slots.size(); ++slot) {
         const ParameterKind kind = slots[slot].parameter.kind;
-        if (kind == ParameterKind::dense) items_.push_back(make_dense(unit, flat, slot));
-        if (kind == ParameterKind::codes) items_.push_back(make_4bit(unit, flat, slot));
+        if (kind == ParameterKind::dense) items_.push_back(make_dense({unit, flat, slot}));
+        if (kind == ParameterKind::codes) items_.push_back(make_4bit({unit, flat, slot}, index));
       }
     }
   }
 }
 
 const Slot& WeightLoader::slot(const Part& part) const {
-  return layout_->units[part.unit].flats[part.flat].slots[part.slot];
+  return layout_->units[part.place.unit].flats[part.place.flat].slots[part.place.slot];
 }
 
-WeightLoader::Item WeightLoader::make_dense(std::size_t unit, std::size_t flat, std::size_t slot) {
+WeightLoader::Item WeightLoader::make_dense(const SlotPlace& place) {
   Item item;
-  const Parameter& parameter = layout_->units[unit].flats[flat].slots[slot].parameter;
+  item.parts.push_back({place, 0});
+  const Parameter& parameter = slot(item.parts[0]).parameter;
   item.name = parameter.name;
-  item.parts.push_back({unit, flat, slot, 0});
   staging_bytes_ = std::max(staging_bytes_, parameter.bytes());
   return item;
 }
 
-// The statistics of a weight are in the same unit as its codes.
-WeightLoader::Item WeightLoader::make_4bit(std::size_t unit, std::size_t flat, std::size_t slot) {
+WeightLoader::Item WeightLoader::make_4bit(const SlotPlace& place, const SlotIndex& index) {
   Item item;
-  item.name = layout_->units[unit].flats[flat].slots[slot].parameter.name;
   item.in_4bit = true;
-  item.parts.push_back({unit, flat, slot, 0});
-  std::int64_t bytes = aligned(layout_->units[unit].flats[flat].slots[slot].parameter.bytes());
-  for (const char* suffix : {".absmax", ".nested_absmax"}) {
-    for (std::size_t f = 0; f < layout_->units[unit].flats.size(); ++f) {
-      const std::vector<Slot>& slots = layout_->units[unit].flats[f].slots;
-      for (std::size_t s = 0; s < slots.size(); ++s) {
-        if (slots[s].parameter.name != item.name + suffix) continue;
-        item.parts.push_back({unit, f, s, bytes});
-        bytes += aligned(slots[s].parameter.bytes());
-      }
-    }
+  std::int64_t bytes = 0;
+  const auto add = [&](const SlotPlace& of) {
+    item.parts.push_back({of, bytes});
+    bytes += aligned(slot(item.parts.back()).parameter.bytes());
+  };
+  add(place);
+  const Parameter& codes = slot(item.parts[0]).parameter;
+  item.name = codes.name;
+  item.is_stored = source_->prequantized(item.name).has_value();
+  for (const ParameterRole role : {ParameterRole::absmax, ParameterRole::nested_absmax}) {
+    const SlotPlace* found = index.find(layout_->units[place.unit].stage, role, codes.projection);
+    if (found != nullptr) add(*found);
   }
   const auto info = infos_->find(item.name);
   item.constants = bytes;
   item.constants_index = std::distance(infos_->begin(), info);
   staging_bytes_ = std::max(staging_bytes_, bytes + kNestedConstants * 4);
-  if (source_->prequantized(item.name)) return item;
+  if (item.is_stored) return item;
   const std::int64_t elements = element_count(info->second.shape);
   const DType written = source_->written_dtype(item.name, info->second.dtype);
   raw_bytes_ = std::max(raw_bytes_, elements * static_cast<std::int64_t>(size_of(written)));
@@ -82,51 +82,53 @@ WeightLoader::Item WeightLoader::make_4bit(std::size_t unit, std::size_t flat, s
   return item;
 }
 
+WeightLoader::Memory WeightLoader::take_memory(Arena& arena) const {
+  Memory memory;
+  memory.staging = arena.take(staging_bytes_, "loading");
+  memory.raw = arena.take(raw_bytes_, "loading");
+  memory.workspace = arena.take(workspace_bytes_, "loading");
+  memory.map = arena.take(256 * 4, "loading");
+  return memory;
+}
+
 void WeightLoader::reserve(Arena& arena) const {
-  const auto staging = arena.take(staging_bytes_, "loading");
-  const auto raw = arena.take(raw_bytes_, "loading");
-  const auto workspace = arena.take(workspace_bytes_, "loading");
-  const auto map = arena.take(256 * 4, "loading");
+  [[maybe_unused]] const Memory given_back_at_the_end = take_memory(arena);
 }
 
 void WeightLoader::load(const Target& target, RankLink& link, Arena& arena, cudaStream_t stream) const {
-  const auto staging = arena.take(staging_bytes_, "loading");
-  const auto raw = arena.take(raw_bytes_, "loading");
-  const auto workspace = arena.take(workspace_bytes_, "loading");
-  const auto map = arena.take(256 * 4, "loading");
-  upload(dynamic_map().data(), 256 * 4, map.as<std::byte>(), stream);
+  const Memory memory = take_memory(arena);
+  upload(dynamic_map().data(), 256 * 4, memory.map.as<std::byte>(), stream);
   const PeerArenas& peers = *target.peers;
   const std::size_t ranks = peers.bases.size();
   for (std::size_t first = 0; first < items_.size(); first += ranks) {
     const std::size_t mine = first + peers.own;
-    if (mine < items_.size()) {
-      stage(items_[mine], staging.as<std::byte>(), raw.as<std::byte>(), map.as<float>(), workspace.as(), stream);
-    }
+    if (mine < items_.size()) stage(items_[mine], memory, stream);
     QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
     link.barrier();
     for (std::size_t rank = 0; rank < ranks && first + rank < items_.size(); ++rank) {
-      copy_parts(items_[first + rank], peers.bases[rank] + staging.offset(), peers.bases[peers.own] + target.region,
-                 peers.own, target.nested_constants, stream);
+      copy_parts(items_[first + rank], peers.bases[rank] + memory.staging.offset(),
+                 peers.bases[peers.own] + target.region, peers.own, target.nested_constants, stream);
     }
     QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
     link.barrier();
   }
 }
 
-void WeightLoader::stage(const Item& item, std::byte* staging, std::byte* raw, const float* map, void* workspace,
-                         cudaStream_t stream) const {
+void WeightLoader::stage(const Item& item, const Memory& memory, cudaStream_t stream) const {
   if (!item.in_4bit) {
     const Parameter& parameter = slot(item.parts[0]).parameter;
-    source_->write(item.name, parameter.shape, parameter.dtype, true, staging, stream);
-  } else if (source_->prequantized(item.name)) {
-    stage_stored(item, staging, stream);
+    source_->write(item.name, parameter.shape, parameter.dtype, true, memory.staging.as(), stream);
+  } else if (item.is_stored) {
+    stage_stored(item, memory, stream);
   } else {
-    stage_quantized(item, staging, raw, map, workspace, stream);
+    stage_quantized(item, memory, stream);
   }
 }
 
-void WeightLoader::stage_quantized(const Item& item, std::byte* staging, std::byte* raw, const float* map,
-                                   void* workspace, cudaStream_t stream) const {
+void WeightLoader::stage_quantized(const Item& item, const Memory& memory, cudaStream_t stream) const {
+  auto* staging = memory.staging.as<std::byte>();
+  void* raw = memory.raw.as();
+  const auto* map = memory.map.as<float>();
   const Weight4bitInfo& info = infos_->at(item.name);
   const std::int64_t elements = element_count(info.shape);
   const DType written = source_->written_dtype(item.name, info.dtype);
@@ -141,11 +143,12 @@ void WeightLoader::stage_quantized(const Item& item, std::byte* staging, std::by
   const NestedOutput nested{reinterpret_cast<std::uint8_t*>(absmax),
                             reinterpret_cast<float*>(staging + item.parts[2].offset), constants + 256};
   QSHARD_CUDA_CHECK(cudaMemcpyAsync(constants, map, 256 * 4, cudaMemcpyDeviceToDevice, stream));
-  quantize_nested(raw, written, elements, info.quant_type, info.blocksize, codes, map, nullptr, nested, workspace,
-                  static_cast<std::size_t>(workspace_bytes_), stream);
+  quantize_nested(raw, written, elements, info.quant_type, info.blocksize, codes, map, nullptr, nested,
+                  memory.workspace.as(), static_cast<std::size_t>(workspace_bytes_), stream);
 }
 
-void WeightLoader::stage_stored(const Item& item, std::byte* staging, cudaStream_t stream) const {
+void WeightLoader::stage_stored(const Item& item, const Memory& memory, cudaStream_t stream) const {
+  auto* staging = memory.staging.as<std::byte>();
   const Weight4bit weight = source_->read_4bit(item.name);
   upload(weight.codes.data(), weight.codes.size(), staging + item.parts[0].offset, stream);
   std::byte* absmax = staging + item.parts[1].offset;
@@ -167,11 +170,11 @@ void WeightLoader::copy_parts(const Item& item, const std::byte* staging, std::b
   };
   for (const Part& part : item.parts) {
     const Slot& of = slot(part);
-    const std::int64_t shard_bytes = layout_->units[part.unit].flats[part.flat].shard_bytes;
+    const std::int64_t shard_bytes = layout_->units[part.place.unit].flats[part.place.flat].shard_bytes;
     for (const ShardPiece& piece : cut_into_pieces(of.offset, of.parameter.bytes(), shard_bytes)) {
       if (shard_count(*layout_) > 1 && piece.shard != own) continue;
-      copy(region + places_->offset(part.unit, part.flat) + piece.in_shard, staging + part.offset + piece.in_parameter,
-           piece.size);
+      copy(region + places_->offset(part.place.unit, part.place.flat) + piece.in_shard,
+           staging + part.offset + piece.in_parameter, piece.size);
     }
   }
   if (!item.in_4bit || !infos_->at(item.name).nested) return;

@@ -8,6 +8,7 @@
 #include "core/launch/rank_link.h"
 #include "core/model/quantization_options.h"
 #include "core/sharding/shard_layout.h"
+#include "core/sharding/slot_index.h"
 #include "optimized/device/arena.h"
 #include "optimized/sharded/device_shards.h"
 #include "optimized/sharded/peer_arenas.h"
@@ -36,26 +37,32 @@ class WeightLoader {
   void load(const Target& target, RankLink& link, Arena& arena, cudaStream_t stream) const;
 
  private:
+  struct Memory {
+    Arena::Piece staging;    // what this rank has read, for all ranks to copy from
+    Arena::Piece raw;        // a tensor that is to be quantized
+    Arena::Piece workspace;  // of its quantization
+    Arena::Piece map;        // the nested map
+  };
   struct Part {  // one slot's bytes in the staging memory
-    std::size_t unit, flat, slot;
+    SlotPlace place;
     std::int64_t offset;
   };
   struct Item {  // one tensor of the checkpoint
     std::string name;
     bool in_4bit = false;
+    bool is_stored = false;      // in 4 bits in the checkpoint already
     std::vector<Part> parts;     // 4-bit: codes, absmax, nested absmax
     std::int64_t constants = 0;  // 4-bit and nested: offset of map and offset in the staging memory
     std::int64_t constants_index = 0;
   };
 
   [[nodiscard]] const Slot& slot(const Part& part) const;
-  Item make_dense(std::size_t unit, std::size_t flat, std::size_t slot);
-  Item make_4bit(std::size_t unit, std::size_t flat, std::size_t slot);
-  void stage(const Item& item, std::byte* staging, std::byte* raw, const float* map, void* workspace,
-             cudaStream_t stream) const;
-  void stage_quantized(const Item& item, std::byte* staging, std::byte* raw, const float* map, void* workspace,
-                       cudaStream_t stream) const;
-  void stage_stored(const Item& item, std::byte* staging, cudaStream_t stream) const;
+  Item make_dense(const SlotPlace& place);
+  Item make_4bit(const SlotPlace& place, const SlotIndex& index);
+  [[nodiscard]] Memory take_memory(Arena& arena) const;
+  void stage(const Item& item, const Memory& memory, cudaStream_t stream) const;
+  void stage_quantized(const Item& item, const Memory& memory, cudaStream_t stream) const;
+  void stage_stored(const Item& item, const Memory& memory, cudaStream_t stream) const;
   void copy_parts(const Item& item, const std::byte* staging, std::byte* region, std::size_t own, float* constants,
                   cudaStream_t stream) const;
 
