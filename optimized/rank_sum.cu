@@ -9,24 +9,30 @@ namespace {
 
 constexpr int kThreads = 256;
 
+/// Sum over the ranks in element i, on top of what is in `out` where kAdd.
+template <bool kAdd>
 __global__ void __launch_bounds__(kThreads) add_ranks(RankArrays arrays, std::int64_t count, float* out) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
     float sum = 0;
     for (int rank = 0; rank < arrays.ranks; ++rank) sum = __fadd_rn(sum, arrays.of_rank[rank][i]);
-    out[i] = sum;
+    out[i] = kAdd ? __fadd_rn(out[i], sum) : sum;
   }
 }
 
+__device__ float4 added(float4 a, float4 b) {
+  return {__fadd_rn(a.x, b.x), __fadd_rn(a.y, b.y), __fadd_rn(a.z, b.z), __fadd_rn(a.w, b.w)};
+}
+
+template <bool kAdd>
 __global__ void __launch_bounds__(kThreads) add_ranks_by_four(RankArrays arrays, std::int64_t count, float4* out) {
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
     float4 sum{0, 0, 0, 0};
     for (int rank = 0; rank < arrays.ranks; ++rank) {
-      const float4 x = reinterpret_cast<const float4*>(arrays.of_rank[rank])[i];
-      sum = {__fadd_rn(sum.x, x.x), __fadd_rn(sum.y, x.y), __fadd_rn(sum.z, x.z), __fadd_rn(sum.w, x.w)};
+      sum = added(sum, reinterpret_cast<const float4*>(arrays.of_rank[rank])[i]);
     }
-    out[i] = sum;
+    out[i] = kAdd ? added(out[i], sum) : sum;
   }
 }
 
@@ -34,9 +40,8 @@ bool in_fours(const void* pointer) {
   return reinterpret_cast<std::uintptr_t>(pointer) % sizeof(float4) == 0;
 }
 
-}  // namespace
-
-void sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream) {
+template <bool kAdd>
+void sum_ranks(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream) {
   check_at_least(count, 0, "the number of elements of a sum over ranks");
   check_at_least(arrays.ranks, 1, "the number of ranks of a sum over ranks");
   check_pointer(out, sizeof(float), "the result of a sum over ranks");
@@ -49,11 +54,21 @@ void sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out,
   const std::int64_t items = wide ? count / 4 : count;
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((items + kThreads - 1) / kThreads, 4096));
   if (wide) {
-    add_ranks_by_four<<<blocks, kThreads, 0, stream>>>(arrays, items, reinterpret_cast<float4*>(out));
+    add_ranks_by_four<kAdd><<<blocks, kThreads, 0, stream>>>(arrays, items, reinterpret_cast<float4*>(out));
   } else {
-    add_ranks<<<blocks, kThreads, 0, stream>>>(arrays, items, out);
+    add_ranks<kAdd><<<blocks, kThreads, 0, stream>>>(arrays, items, out);
   }
   QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+void sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream) {
+  sum_ranks<false>(arrays, count, out, stream);
+}
+
+void add_sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream) {
+  sum_ranks<true>(arrays, count, out, stream);
 }
 
 }  // namespace qshard::optimized

@@ -20,4 +20,7 @@ struct RankArrays {
 /// pointers; Error(rank_failed) when the launch fails.
 void sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream);
 
+/// out[i] += that sum, which is made first: the micro-batches of a step, one after the other.
+void add_sum_in_rank_order(const RankArrays& arrays, std::int64_t count, float* out, cudaStream_t stream);
+
 }  // namespace qshard::optimized

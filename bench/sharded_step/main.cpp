@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
+#include "core/base/fnv_hash.h"
 #include "core/launch/rank_info.h"
 #include "core/launch/rank_link.h"
 #include "optimized/device/cuda_check.h"
@@ -27,9 +28,12 @@ struct Options {
   int r = 64;
   double dropout = 0.1;
   std::string checkpointing = "on";
+  std::string offloading = "auto";
   std::string sharding = "FULL_SHARD";
   double budget_gib = 0;
   int steps = 8;
+  int accumulation = 1;
+  bool hash = false;
 };
 
 /// hidden, intermediate, heads, key-value heads, vocabulary, layers: from the models' config.json.
@@ -71,6 +75,20 @@ optimized::Recomputation recomputation_of(const std::string& checkpointing) {
   return checkpointing == "off" ? optimized::Recomputation::never : optimized::Recomputation::automatic;
 }
 
+optimized::ActivationOffloading offloading_of(const std::string& offloading) {
+  if (offloading == "on") return optimized::ActivationOffloading::always;
+  return offloading == "off" ? optimized::ActivationOffloading::never : optimized::ActivationOffloading::automatic;
+}
+
+/// Of names and bytes: equal for equal adapters.
+std::uint64_t hash_of(const NamedTensors& adapter) {
+  std::uint64_t hash = kFnvBasis;
+  for (const auto& [name, tensor] : adapter) {
+    hash = fnv_hash(tensor.bytes(), fnv_hash(std::as_bytes(std::span(name)), hash));
+  }
+  return hash;
+}
+
 ShardingStrategy sharding_of(const std::string& name) {
   for (const auto strategy :
        {ShardingStrategy::full_shard, ShardingStrategy::shard_grad_op, ShardingStrategy::no_shard}) {
@@ -100,6 +118,7 @@ void measure(const Options& options, RankLink& link) {
   optimized::DeviceRunOptions run;
   run.batch = {options.rows * options.length, options.rows, options.length};
   run.recomputation = recomputation_of(options.checkpointing);
+  run.offloading = offloading_of(options.offloading);
   run.memory_budget = static_cast<std::int64_t>(options.budget_gib * (1 << 30));
   const auto source = optimized::make_random_source(0.02, 1234);
   const auto begin = std::chrono::steady_clock::now();
@@ -112,7 +131,8 @@ void measure(const Options& options, RankLink& link) {
   for (int step = 1; step <= options.steps; ++step) {
     link.barrier();
     const auto start = std::chrono::steady_clock::now();
-    losses.push_back(engine->train_step({{batch}}, 1e-4, step).loss);
+    const std::vector<std::vector<TokenBatch>> micro_batches(static_cast<std::size_t>(options.accumulation), {batch});
+    losses.push_back(engine->train_step(micro_batches, 1e-4, step).loss);
     QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
     link.barrier();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
@@ -122,6 +142,7 @@ void measure(const Options& options, RankLink& link) {
   const double median = sorted[sorted.size() / 2];
   const std::int64_t used = used_bytes();
   const std::int64_t arena = engine->peak_bytes_by_rank().front();
+  const std::uint64_t hash = options.hash ? hash_of(engine->adapter()) : 0;
   if (!link.is_first()) return;
   cudaDeviceProp properties{};
   QSHARD_CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
@@ -135,13 +156,15 @@ void measure(const Options& options, RankLink& link) {
       {"dropout", options.dropout},
       {"gpus", link.world_size()},
       {"checkpointing", options.checkpointing},
+      {"offloading", options.offloading},
       {"sharding", options.sharding},
       {"device", properties.name},
       {"seconds", seconds},
       {"step_s", median},
       {"losses", losses},
+      {"adapter_hash", hash},
       {"loading_s", loading.count()},
-      {"tokens_per_second", static_cast<double>(link.world_size() * run.batch.tokens) / median},
+      {"tokens_per_second", static_cast<double>(link.world_size() * run.batch.tokens * options.accumulation) / median},
       {"arena_bytes", arena},
       {"peak_bytes", used},
   };
@@ -164,9 +187,13 @@ int main(int argc, char** argv) {
   app.add_option("--dropout", options.dropout, "Of the adapters");
   app.add_option("--checkpointing", options.checkpointing, "on, off or auto")
       ->check(CLI::IsMember({"on", "off", "auto"}));
+  app.add_option("--offloading", options.offloading, "Layers' inputs wait in host memory: on, off or auto")
+      ->check(CLI::IsMember({"on", "off", "auto"}));
   app.add_option("--sharding", options.sharding, "FULL_SHARD, SHARD_GRAD_OP or NO_SHARD");
   app.add_option("--budget-gib", options.budget_gib, "Memory of the GPU that the run may use; 0: what is free");
   app.add_option("--steps", options.steps, "Steps; the first two do not count")->check(CLI::PositiveNumber);
+  app.add_option("--accumulation", options.accumulation, "Batches a step")->check(CLI::PositiveNumber);
+  app.add_flag("--hash", options.hash, "Print a hash of the adapter after the last step, to compare runs to the bit");
   CLI11_PARSE(app, argc, argv);
   try {
     RankLink link = RankLink::connect(read_rank_info(environment_variable), {.version = "sharded_step"});

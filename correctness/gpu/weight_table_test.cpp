@@ -38,7 +38,8 @@ class WholeRank {
         constants_(plan.infos.size() * kNestedConstants),
         table(plan.config, plan.layout, plan.infos, DType::bf16, 16, constants_.data()),
         gatherer(plan.layout, places_, region_, nullptr, nullptr, arena_),
-        optimizer(plan.layout, places_, {}, DType::bf16, arena_) {}
+        peers_{{memory_.data()}, 0},
+        gradients(plan.layout, places_, peers_, nullptr, arena_) {}
 
   /// Where the parameter of that name lies; null where the model has none.
   [[nodiscard]] const void* address(const std::string& name) const {
@@ -59,7 +60,7 @@ class WholeRank {
       const std::vector<Flat>& flats = plan_->layout.units[unit].flats;
       for (std::size_t flat = 0; flat < flats.size(); ++flat) {
         for (const Slot& slot : flats[flat].slots) {
-          if (slot.parameter.name == name) return optimizer.gradients(unit, flat) + slot.offset / 2;  // bf16
+          if (slot.parameter.name == name) return gradients.flat(unit, flat) + slot.offset / 2;  // bf16
         }
       }
     }
@@ -80,7 +81,8 @@ class WholeRank {
  public:
   WeightTable table;
   UnitGatherer gatherer;
-  AdapterOptimizer optimizer;
+  PeerArenas peers_;
+  AdapterGradients gradients;
 };
 
 void expect_linear(const WholeRank& rank, const std::string& module, const LinearPointers& linear) {
@@ -110,7 +112,7 @@ TEST_P(WeightTableOf, PointsAtEveryParameter) {
   const WholeRank rank(plan);
   const auto modules = layer_modules(plan.config);
   for (std::int64_t layer = 0; layer < plan.config.num_hidden_layers; ++layer) {
-    const LayerWeights weights = rank.table.layer(layer, rank.gatherer, &rank.optimizer);
+    const LayerWeights weights = rank.table.layer(layer, rank.gatherer, &rank.gradients);
     const auto at = [&](const char* name) { return rank.address(module_path(layer, name) + ".weight"); };
     EXPECT_NE(weights.input_norm, nullptr);
     EXPECT_EQ(weights.input_norm, at("input_layernorm"));
@@ -143,12 +145,12 @@ TEST(MemoryPlanOf, ARunIsADryRunOfIt) {
     const WeightLoader loader(plan.layout, places, plan.infos, plan.options.quantization, *source);
     std::int64_t before = 0;
     for (std::int64_t kept = 0; kept <= plan.config.num_hidden_layers; ++kept) {
-      const MemoryPlan memory = plan_memory(plan, places, loader, kept);
+      const MemoryPlan memory = plan_memory(plan, places, loader, {.kept_layers = kept});
       const std::int64_t used = std::accumulate(memory.at_peak.begin(), memory.at_peak.end(), std::int64_t{0},
                                                 [](std::int64_t sum, const MemoryUse& use) { return sum + use.bytes; });
       EXPECT_EQ(used, memory.arena_bytes);
       EXPECT_GE(memory.arena_bytes, before);
-      EXPECT_EQ(plan_memory(plan, places, loader, kept).arena_bytes, memory.arena_bytes);
+      EXPECT_EQ(plan_memory(plan, places, loader, {.kept_layers = kept}).arena_bytes, memory.arena_bytes);
       RecordProperty("world " + std::to_string(world_size) + " kept " + std::to_string(kept),
                      std::to_string(memory.arena_bytes));
       before = memory.arena_bytes;

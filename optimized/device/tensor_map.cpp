@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <array>
 
-#include <cuda_runtime_api.h>
-
 #include "core/base/error.h"
-#include "optimized/device/cuda_check.h"
+#include "optimized/device/driver_function.h"
 
 namespace qshard::optimized {
 
@@ -14,22 +12,12 @@ namespace {
 
 constexpr std::size_t kMostDimensions = 5;
 
-/// The driver's function, found through the runtime: nothing else here needs the driver's library.
-auto encode_function() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-  QSHARD_CUDA_CHECK(
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result));
-  if (function == nullptr) fail(ExitCode::rank_failed, "this driver has no cuTensorMapEncodeTiled");
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-}
-
 }  // namespace
 
 CUtensorMap byte_tensor_map(const std::uint8_t* base, std::initializer_list<std::int64_t> sizes,
                             std::initializer_list<std::int64_t> strides, std::initializer_list<int> box,
                             CUtensorMapSwizzle swizzle) {
-  static const auto encode = encode_function();
+  static const auto encode = driver_function<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled", 12000);
   std::array<cuuint64_t, kMostDimensions> size{};
   std::array<cuuint64_t, kMostDimensions> stride{};
   std::array<cuuint32_t, kMostDimensions> extent{};

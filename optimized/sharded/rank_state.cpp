@@ -40,29 +40,31 @@ TokenBatch largest_batch(const BatchBound& bound) {
 
 }  // namespace
 
-RankState::RankState(const ModelPlan& plan, const ShardPlaces& places, std::int64_t kept_layers,
+RankState::RankState(const ModelPlan& plan, const ShardPlaces& places, const MemoryChoice& choice,
                      const PeerArenas& peers, Transport* transport, const StepResources& resources)
     : region_(resources.arena->take(places.bytes(), "weight shards")),
       nested_constants_(
           resources.arena->take(static_cast<std::int64_t>(plan.infos.size()) * kNestedConstants * 4, "weight shards")),
       table_(plan.config, plan.layout, plan.infos, plan.options.dtype, plan.options.lora.alpha, nested_constants()),
       gatherer_(plan.layout, places, region_, transport, resources.stream, *resources.arena),
+      gradients_(plan.layout, places, peers, resources.stream, *resources.arena),
       optimizer_(plan.layout, places, plan.options.optimizer, plan.options.dtype, *resources.arena),
       batch_(plan.bound, *resources.arena),
       rope_(plan.config, plan.options.dtype, plan.bound.longest, *resources.arena),
       embedding_(embedding_table(plan, places, table_.embedding(), peers, region_.offset())),
-      step_({&plan.config, &plan.options, &table_, &embedding_, &gatherer_, &optimizer_, &batch_, &rope_, resources},
-            kept_layers) {}
+      step_({&plan.config, &plan.options, &table_, &embedding_, &gatherer_, &gradients_, &batch_, &rope_, resources},
+            choice, plan.bound.tokens) {}
 
 MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
-                       std::int64_t kept_layers) {
+                       const MemoryChoice& choice) {
   Arena arena(nullptr, 0);
-  RankState state(plan, places, kept_layers, {}, nullptr, {&arena});
+  const PeerArenas nobody;
+  RankState state(plan, places, choice, nobody, nullptr, {&arena});
   loader.reserve(arena);
   state.batch().upload(largest_batch(plan.bound), 1.0F, nullptr);
   state.step().forward_backward(1);
   state.step().forward_loss();
-  return {arena.peak(), arena.at_peak(), kept_layers};
+  return {arena.peak(), arena.at_peak(), state.step().host_bytes(), choice};
 }
 
 }  // namespace qshard::optimized

@@ -9,6 +9,7 @@
 #include "core/run/engine_options.h"
 #include "core/sharding/memory_plan.h"
 #include "core/sharding/shard_layout.h"
+#include "optimized/sharded/adapter_gradients.h"
 #include "optimized/sharded/adapter_optimizer.h"
 #include "optimized/sharded/device_batch.h"
 #include "optimized/sharded/sharded_step.h"
@@ -33,7 +34,7 @@ struct ModelPlan {
 class RankState {
  public:
   /// peers, transport and resources' plans and stream: null in a dry run. The references must outlive the state.
-  RankState(const ModelPlan& plan, const ShardPlaces& places, std::int64_t kept_layers, const PeerArenas& peers,
+  RankState(const ModelPlan& plan, const ShardPlaces& places, const MemoryChoice& choice, const PeerArenas& peers,
             Transport* transport, const StepResources& resources);
 
   /// This rank's shards; the trainable ones are at ShardPlaces::trainable_begin().
@@ -41,6 +42,7 @@ class RankState {
   [[nodiscard]] std::int64_t region_offset() const { return region_.offset(); }
   [[nodiscard]] float* nested_constants() const { return nested_constants_.as<float>(); }
   [[nodiscard]] UnitGatherer& gatherer() { return gatherer_; }
+  [[nodiscard]] AdapterGradients& gradients() { return gradients_; }
   [[nodiscard]] AdapterOptimizer& optimizer() { return optimizer_; }
   [[nodiscard]] DeviceBatch& batch() { return batch_; }
   [[nodiscard]] ShardedStep& step() { return step_; }
@@ -50,6 +52,7 @@ class RankState {
   Arena::Piece nested_constants_;
   WeightTable table_;
   UnitGatherer gatherer_;
+  AdapterGradients gradients_;
   AdapterOptimizer optimizer_;
   DeviceBatch batch_;
   RopeTables rope_;
@@ -59,6 +62,6 @@ class RankState {
 
 /// The memory of a run, by a dry run of it: loading, a training step over the largest batch, an evaluation of it.
 MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
-                       std::int64_t kept_layers);
+                       const MemoryChoice& choice);
 
 }  // namespace qshard::optimized

@@ -56,7 +56,8 @@ class ShardedEngine : public TrainingEngine {
         memory_(memory_plan_.arena_bytes, link),
         arena_(memory_.own(), memory_plan_.arena_bytes),
         resources_{&arena_, &matmul_, &linear4bit_, &attention_, stream_.get()} {
-    state_.emplace(plan_, places_, memory_plan_.kept_layers, memory_.arenas(), make_transport(), resources_);
+    state_.emplace(plan_, places_, memory_plan_.choice, memory_.arenas(), make_transport(), resources_);
+    state_->gradients().clear_signals();
     make_loader(source).load({&memory_.arenas(), state_->region_offset(), state_->nested_constants()}, link, arena_,
                              stream_.get());
     state_->optimizer().clear(stream_.get());
@@ -79,8 +80,8 @@ class ShardedEngine : public TrainingEngine {
     synchronize();  // the update before, which the others are about to read
     const Counts counts = total_counts(*link_, mine);
     check_loss_tokens(counts.loss_tokens);
-    AdapterOptimizer& optimizer = state_->optimizer();
-    optimizer.zero_gradients(stream_.get());
+    AdapterGradients& gradients = state_->gradients();
+    gradients.zero();
     clear_loss();
     for (const std::vector<TokenBatch>& batches : micro_batches) {
       state_->batch().upload(batches[0], static_cast<float>(1.0 / static_cast<double>(counts.loss_tokens)),
@@ -91,12 +92,13 @@ class ShardedEngine : public TrainingEngine {
     result.tokens = counts.tokens;
     result.loss_tokens = counts.loss_tokens;
     result.loss = total_loss() / static_cast<double>(counts.loss_tokens);
-    optimizer.reduce(memory_.arenas(), stream_.get());
+    gradients.reduce();
+    state_->optimizer().sum_squares_of(gradients.own(), stream_.get());
     const double norm_squared = total_norm_squared();
     result.grad_norm = std::sqrt(norm_squared);
     if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) {
-      optimizer.update(state_->region() + places_.trainable_begin(), plan_.options.max_grad_norm, learning_rate, step,
-                       stream_.get());
+      state_->optimizer().update(state_->region() + places_.trainable_begin(), gradients.own(),
+                                 plan_.options.max_grad_norm, learning_rate, step, stream_.get());
       state_->gatherer().invalidate();
     }
     return result;
@@ -179,7 +181,7 @@ class ShardedEngine : public TrainingEngine {
   [[nodiscard]] double total_norm_squared() {
     double* on_device = state_->optimizer().norm_squared();
     const std::vector<double> parts = all_gather_values(*link_, read(on_device));
-    if (state_->optimizer().replicated()) return parts.front();
+    if (state_->gradients().replicated()) return parts.front();
     double total = 0;
     for (const double part : parts) total += part;
     QSHARD_CUDA_CHECK(cudaMemcpyAsync(on_device, &total, sizeof total, cudaMemcpyHostToDevice, stream_.get()));

@@ -20,10 +20,18 @@ enum class Recomputation : std::uint8_t {
   automatic,  // as many layers are kept as the memory holds
 };
 
+/// Where the layers' inputs wait for the backward pass. The bits do not depend on it.
+enum class ActivationOffloading : std::uint8_t {
+  automatic,  // on the host where the GPU's memory does not hold them
+  always,
+  never,
+};
+
 /// What the GPUs need to know besides EngineOptions.
 struct DeviceRunOptions {
   BatchBound batch;  // the largest batch of training and evaluation
   Recomputation recomputation = Recomputation::automatic;
+  ActivationOffloading offloading = ActivationOffloading::automatic;
   std::int64_t memory_budget = 0;  // bytes of the card for this rank, context and libraries included; 0: what is free
 };
 

@@ -6,8 +6,16 @@
 
 namespace qshard::optimized {
 
-ShardedStep::ShardedStep(const Parts& parts, std::int64_t kept_layers)
-    : parts_(parts), kept_layers_(kept_layers), loss_sum_(parts.resources.arena->take(8, "token rows")) {}
+ShardedStep::ShardedStep(const Parts& parts, const MemoryChoice& choice, std::int64_t most_tokens)
+    : parts_(parts),
+      choice_(choice),
+      most_tokens_(most_tokens),
+      inputs_(parts.config->num_hidden_layers, most_tokens * row_bytes(), choice.inputs_on_host, parts_.resources),
+      loss_sum_(parts.resources.arena->take(8, "token rows")) {}
+
+std::int64_t ShardedStep::host_bytes() const {
+  return choice_.inputs_on_host ? parts_.config->num_hidden_layers * most_tokens_ * row_bytes() : 0;
+}
 
 LayerContext ShardedStep::context(std::int64_t layer, std::int64_t step, bool training) const {
   LayerContext context;
@@ -63,7 +71,8 @@ void ShardedStep::forward_layer(std::int64_t layer, std::int64_t step, bool trai
                                 const Arena::Piece& y, LayerActivations& activations) {
   UnitGatherer& gatherer = *parts_.gatherer;
   gatherer.acquire(stage_of_layer(layer));
-  gatherer.prefetch(stage_of_layer(layer + 1));  // after the last layer comes the head
+  const bool last = layer + 1 == parts_.config->num_hidden_layers;  // after it comes the head
+  if (!last || choice_.early_head) gatherer.prefetch(stage_of_layer(layer + 1));
   if (tokens() > 0) {
     const LayerWeights weights = parts_.weights->layer(layer, gatherer, nullptr);
     layer_forward(parts_.resources, context(layer, step, training), weights, x.as(), y.as(), activations);
@@ -77,39 +86,38 @@ void ShardedStep::backward_layer(std::int64_t layer, std::int64_t step, const Ar
   UnitGatherer& gatherer = *parts_.gatherer;
   gatherer.acquire(stage_of_layer(layer));
   if (layer > 0) gatherer.prefetch(stage_of_layer(layer - 1));
+  parts_.gradients->begin_stage(stage_of_layer(layer));
   if (tokens() > 0) {
-    const LayerWeights weights = parts_.weights->layer(layer, gatherer, parts_.optimizer);
+    const LayerWeights weights = parts_.weights->layer(layer, gatherer, parts_.gradients);
     const LayerContext here = context(layer, step, true);
     if (!keeps(layer)) layer_activations(parts_.resources, here, weights, x.as(), activations);
     layer_backward(parts_.resources, here, weights, x.as(), layer > 0, dy.as(), activations);
   }
+  parts_.gradients->end_stage(stage_of_layer(layer));
   gatherer.release(stage_of_layer(layer));
 }
 
 void ShardedStep::forward_backward(std::int64_t step) {
   const std::int64_t layers = parts_.config->num_hidden_layers;
-  std::vector<Arena::Piece> inputs;  // of each layer; then the head's
   std::vector<LayerActivations> kept(static_cast<std::size_t>(layers));
-  inputs.push_back(embed_tokens());
+  Arena::Piece x = embed_tokens();
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     Arena::Piece y = take_rows(tokens(), "layer inputs");
     LayerActivations activations;
-    forward_layer(layer, step, true, inputs.back(), y, activations);
+    forward_layer(layer, step, true, x, y, activations);
     if (keeps(layer)) kept[static_cast<std::size_t>(layer)] = std::move(activations);
-    inputs.push_back(std::move(y));
+    inputs_.push(std::move(x), tokens() * row_bytes());
+    x = std::move(y);
   }
   acquire_head();
   if (tokens() > 0) {
-    output_loss(parts_.resources, head(), parts_.batch->rows(), parts_.batch->gradient_scale(), inputs.back().as(),
-                loss_sum());
+    output_loss(parts_.resources, head(), parts_.batch->rows(), parts_.batch->gradient_scale(), x.as(), loss_sum());
   }
   release_head();
-  const Arena::Piece dx = std::move(inputs.back());
-  inputs.pop_back();
   for (std::int64_t layer = layers - 1; layer >= 0; --layer) {
+    const Arena::Piece input = inputs_.pop();
     LayerActivations activations = std::move(kept[static_cast<std::size_t>(layer)]);
-    backward_layer(layer, step, inputs.back(), dx, activations);
-    inputs.pop_back();
+    backward_layer(layer, step, input, x, activations);
   }
 }
 

@@ -5,11 +5,13 @@
 
 #include "core/model/model_config.h"
 #include "core/run/engine_options.h"
+#include "core/sharding/memory_plan.h"
 #include "optimized/embedding.h"
 #include "optimized/llama_ends.h"
 #include "optimized/llama_layer.h"
-#include "optimized/sharded/adapter_optimizer.h"
+#include "optimized/sharded/adapter_gradients.h"
 #include "optimized/sharded/device_batch.h"
+#include "optimized/sharded/layer_inputs.h"
 #include "optimized/sharded/rope_tables.h"
 #include "optimized/sharded/unit_gatherer.h"
 #include "optimized/sharded/weight_table.h"
@@ -20,9 +22,9 @@ namespace qshard::optimized {
 /// Forward and backward passes of one rank: stage by stage, each gathered one ahead of its use. Everything is enqueued
 /// on one stream; the host waits for nothing. A rank without tokens gathers like the others and computes nothing.
 ///
-/// Recomputation: of each decoder layer its input is kept; of the last `kept_layers` the activations, too. Before the
-/// backward pass of any other layer its activations are made again, except what nothing needs (the down projection).
-/// The bits do not depend on it: what is made again is made by the same kernels from the same input.
+/// Recomputation: of each decoder layer its input is kept; of the last choice.kept_layers the activations, too. Before
+/// the backward pass of any other layer its activations are made again, except what nothing needs (the down
+/// projection). The bits do not depend on it: what is made again is made by the same kernels from the same input.
 class ShardedStep {
  public:
   struct Parts {
@@ -31,18 +33,22 @@ class ShardedStep {
     const WeightTable* weights = nullptr;
     const ShardedTable* embedding = nullptr;  // all ranks' shards of the embedding's flat
     UnitGatherer* gatherer = nullptr;
-    AdapterOptimizer* optimizer = nullptr;
+    AdapterGradients* gradients = nullptr;
     DeviceBatch* batch = nullptr;
     RopeTables* rope = nullptr;
     StepResources resources;
   };
 
-  ShardedStep(const Parts& parts, std::int64_t kept_layers);
+  /// most_tokens: of a batch.
+  ShardedStep(const Parts& parts, const MemoryChoice& choice, std::int64_t most_tokens);
 
   /// Adds the gradients of the batch's summed loss times its gradient_scale; `step` keys dropout.
   void forward_backward(std::int64_t step);
   /// Adds the batch's summed loss, without dropout or gradients.
   void forward_loss();
+
+  /// Pinned host memory that the step uses.
+  [[nodiscard]] std::int64_t host_bytes() const;
 
   /// One double in device memory, to which losses are added.
   [[nodiscard]] double* loss_sum() const { return loss_sum_.as<double>(); }
@@ -52,7 +58,7 @@ class ShardedStep {
   [[nodiscard]] HeadWeights head() const;
   [[nodiscard]] Arena::Piece take_rows(std::int64_t rows, const char* name) const;
   [[nodiscard]] bool keeps(std::int64_t layer) const {
-    return layer >= parts_.config->num_hidden_layers - kept_layers_;
+    return layer >= parts_.config->num_hidden_layers - choice_.kept_layers;
   }
   [[nodiscard]] std::int64_t row_bytes() const {
     return parts_.config->hidden_size * static_cast<std::int64_t>(size_of(parts_.options->dtype));
@@ -67,7 +73,9 @@ class ShardedStep {
                       LayerActivations& activations);
 
   Parts parts_;
-  std::int64_t kept_layers_;
+  MemoryChoice choice_;
+  std::int64_t most_tokens_;
+  LayerInputs inputs_;
   Arena::Piece loss_sum_;
 };
 

@@ -61,15 +61,15 @@ const void* WeightTable::parameter(const SlotPlace& place, const UnitGatherer& g
   return flat == nullptr ? nullptr : flat + slot(place).offset;
 }
 
-float* WeightTable::gradient(const SlotPlace& place, const AdapterOptimizer* optimizer) const {
-  if (optimizer == nullptr) return nullptr;
-  float* flat = optimizer->gradients(place.unit, place.flat);
+float* WeightTable::gradient(const SlotPlace& place, const AdapterGradients* gradients) const {
+  if (gradients == nullptr) return nullptr;
+  float* flat = gradients->flat(place.unit, place.flat);
   const Slot& of = slot(place);
   return flat == nullptr ? nullptr : flat + of.offset / static_cast<std::int64_t>(size_of(of.parameter.dtype));
 }
 
 LinearPointers WeightTable::linear(std::int64_t layer, Projection role, const UnitGatherer& gatherer,
-                                   const AdapterOptimizer* optimizer) const {
+                                   const AdapterGradients* gradients) const {
   const auto find = [&](ParameterRole part) { return index_.find(stage_of_layer(layer), part, role); };
   const auto pointer = [&](ParameterRole part) {
     const SlotPlace* place = find(part);
@@ -98,13 +98,13 @@ LinearPointers WeightTable::linear(std::int64_t layer, Projection role, const Un
   pointers.lora.scaling = lora_alpha_ / static_cast<double>(pointers.lora.rank);
   pointers.lora.a = pointer(ParameterRole::lora_a);
   pointers.lora.b = pointer(ParameterRole::lora_b);
-  pointers.lora.a_gradient = gradient(*a, optimizer);
-  pointers.lora.b_gradient = gradient(*find(ParameterRole::lora_b), optimizer);
+  pointers.lora.a_gradient = gradient(*a, gradients);
+  pointers.lora.b_gradient = gradient(*find(ParameterRole::lora_b), gradients);
   return pointers;
 }
 
 LayerWeights WeightTable::layer(std::int64_t layer, const UnitGatherer& gatherer,
-                                const AdapterOptimizer* optimizer) const {
+                                const AdapterGradients* gradients) const {
   const auto norm = [&](ParameterRole role) {
     const SlotPlace* place = index_.find(stage_of_layer(layer), role);
     return place == nullptr ? nullptr : parameter(*place, gatherer);
@@ -115,7 +115,7 @@ LayerWeights WeightTable::layer(std::int64_t layer, const UnitGatherer& gatherer
   weights.query_norm = norm(ParameterRole::query_norm);
   weights.key_norm = norm(ParameterRole::key_norm);
   for (std::size_t role = 0; role < kProjections; ++role) {
-    weights.projections[role] = linear(layer, static_cast<Projection>(role), gatherer, optimizer);
+    weights.projections[role] = linear(layer, static_cast<Projection>(role), gatherer, gradients);
   }
   return weights;
 }

@@ -13,7 +13,7 @@
 #include "core/sharding/slot_index.h"
 #include "core/tensor/weight4bit.h"
 #include "optimized/llama_layer.h"
-#include "optimized/sharded/adapter_optimizer.h"
+#include "optimized/sharded/adapter_gradients.h"
 #include "optimized/sharded/unit_gatherer.h"
 
 namespace qshard::optimized {
@@ -30,9 +30,9 @@ class WeightTable {
   WeightTable(const ModelConfig& config, const ShardLayout& layout, const std::map<std::string, Weight4bitInfo>& infos,
               DType dtype, double lora_alpha, const float* nested_constants);
 
-  /// The stage (layer + 1) must be acquired. `optimizer` gives the places of gradients; null: a forward pass alone.
+  /// The stage (layer + 1) must be acquired. `gradients`: where they are added to; null: a forward pass alone.
   [[nodiscard]] LayerWeights layer(std::int64_t layer, const UnitGatherer& gatherer,
-                                   const AdapterOptimizer* optimizer) const;
+                                   const AdapterGradients* gradients) const;
   /// Null in a dry run.
   [[nodiscard]] const void* parameter(const SlotPlace& place, const UnitGatherer& gatherer) const;
 
@@ -45,8 +45,8 @@ class WeightTable {
  private:
   [[nodiscard]] std::size_t head_stage() const { return weights_.size() + 1; }
   [[nodiscard]] LinearPointers linear(std::int64_t layer, Projection role, const UnitGatherer& gatherer,
-                                      const AdapterOptimizer* optimizer) const;
-  [[nodiscard]] float* gradient(const SlotPlace& place, const AdapterOptimizer* optimizer) const;
+                                      const AdapterGradients* gradients) const;
+  [[nodiscard]] float* gradient(const SlotPlace& place, const AdapterGradients* gradients) const;
 
   const ShardLayout* layout_;
   double lora_alpha_;
