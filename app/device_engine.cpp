@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include "core/base/error.h"
+#include "optimized/sharded/model_plan.h"
 #include "optimized/sharded/sharded_engine.h"
 
 namespace qshard {
@@ -20,18 +21,22 @@ bool runs_on_device(const RunConfig& config) {
 }
 
 std::unique_ptr<TrainingEngine> make_device_engine(const RunConfig& config, const HfCheckpoint& checkpoint,
-                                                   const EngineOptions& options, const BatchBound& bound,
+                                                   const EngineOptions& options, const RunBounds& bounds,
                                                    RankLink& link) {
   if (options.world_size != link.world_size()) {
     fail_input("{} is {}, but on GPUs each rank is a process and {} were started: start the ranks with --gpus {}",
                config.where("fsdp.world_size"), options.world_size, link.world_size(), options.world_size);
   }
-  optimized::DeviceRunOptions run;
-  run.batch = bound;
-  run.recomputation =
-      options.gradient_checkpointing ? optimized::Recomputation::always : optimized::Recomputation::never;
   const auto source = optimized::make_checkpoint_source(checkpoint);
-  return optimized::make_sharded_engine(checkpoint.config(), *source, options, run, link);
+  return optimized::make_sharded_engine(checkpoint.config(), *source, options, bounds, link);
+}
+
+std::optional<MemoryPlans> plan_device_memory(const ModelConfig& model, const HfCheckpoint* checkpoint,
+                                              const EngineOptions& options, const RunBounds& bounds) {
+  // Weights that are quantized in loading need the most memory in the dtype that they are computed in.
+  const auto source =
+      checkpoint != nullptr ? optimized::make_checkpoint_source(*checkpoint) : optimized::make_random_source(1, 1);
+  return optimized::plan_run_memory(model, *source, options, bounds);
 }
 
 }  // namespace qshard

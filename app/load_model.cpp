@@ -44,8 +44,8 @@ AdapterConfig new_adapter_config(const RunConfig& config) {
 }
 
 std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, const HfCheckpoint& checkpoint,
-                                            const EngineOptions& options, const BatchBound& bound, RankLink* link) {
-  if (link != nullptr && runs_on_device(config)) return make_device_engine(config, checkpoint, options, bound, *link);
+                                            const EngineOptions& options, const RunBounds& bounds, RankLink* link) {
+  if (link != nullptr && runs_on_device(config)) return make_device_engine(config, checkpoint, options, bounds, *link);
   return reference::make_sharded_engine(checkpoint, options, link);
 }
 
@@ -65,17 +65,17 @@ EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
 }
 
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link,
-                       const BatchBound& bound) {
+                       const RunBounds& bounds) {
   HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
-    auto engine = make_engine(config, checkpoint, options, bound, link);
+    auto engine = make_engine(config, checkpoint, options, bounds, link);
     return {std::move(checkpoint), options, new_adapter_config(config), std::move(engine)};
   }
   PeftAdapter saved = read_adapter(adapter, checkpoint.config());
   check_agrees(config, saved.config);
   const EngineOptions options = resolve_options(config, checkpoint.config(), saved.config);
-  auto engine = make_engine(config, checkpoint, options, bound, link);
+  auto engine = make_engine(config, checkpoint, options, bounds, link);
   if (load_adapter) engine->load_adapter(saved.tensors);
   saved.config.lora_dropout = options.lora.dropout;
   return {std::move(checkpoint), options, std::move(saved.config), std::move(engine)};

@@ -25,9 +25,9 @@ struct LoadedModel {
 /// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or
 /// is empty. With load_adapter false the engine is made for that adapter but its tensors are left for later. Throws
 /// Error(bad_input) where a key of the configuration contradicts the adapter. Collective over `link`, which must
-/// outlive the engine; nullptr: this process holds all ranks, on the CPU. bound: of the batches, for a GPU's memory.
+/// outlive the engine; nullptr: this process holds all ranks, on the CPU. bounds: of the batches, for a GPU's memory.
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter = true,
-                       RankLink* link = nullptr, const BatchBound& bound = {});
+                       RankLink* link = nullptr, const RunBounds& bounds = {});
 
 /// The engine's options for a model and an adapter, without reading any weight.
 EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,

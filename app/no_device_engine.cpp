@@ -8,9 +8,14 @@ bool runs_on_device(const RunConfig& config) {
 }
 
 std::unique_ptr<TrainingEngine> make_device_engine(const RunConfig& config, const HfCheckpoint&, const EngineOptions&,
-                                                   const BatchBound&, RankLink&) {
+                                                   const RunBounds&, RankLink&) {
   fail_input("{}: this build has no CUDA; install the CUDA toolkit and build again, or use device: cpu",
              config.where("device"));
+}
+
+std::optional<MemoryPlans> plan_device_memory(const ModelConfig&, const HfCheckpoint*, const EngineOptions&,
+                                              const RunBounds&) {
+  return std::nullopt;
 }
 
 }  // namespace qshard

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <cstdio>
 
 #include "app/commands.h"
 #include "app/config_options.h"
+#include "app/device_engine.h"
 #include "app/load_model.h"
 #include "app/plan_json.h"
 #include "core/base/atomic_file.h"
@@ -14,8 +16,26 @@
 namespace qshard {
 namespace {
 
+struct RunPlan {
+  ShardLayout layout;
+  std::optional<MemoryPlans> memory;  // of a GPU
+  std::int64_t budget = 0;
+};
+
+/// The largest batches that the configuration allows.
+RunBounds largest_batches(const RunConfig& config) {
+  const TrainingConfig& training = config.training;
+  const auto rows_of = [&](std::int64_t rows) {
+    return BatchBound{rows * training.max_length, rows, training.max_length};
+  };
+  RunBounds bounds;
+  bounds.training = rows_of(training.per_device_train_batch_size);
+  if (!config.dataset.eval_path.empty()) bounds.evaluation = rows_of(training.per_device_eval_batch_size);
+  return bounds;
+}
+
 /// Needs config.json only, unless the checkpoint is quantized already: then its 4-bit weights' metadata too.
-ShardLayout plan(const RunConfig& config) {
+RunPlan plan(const RunConfig& config) {
   const std::filesystem::path directory = config.model_name_or_path;
   const ModelConfig llama = read_hf_config(directory / "config.json");
   std::optional<AdapterConfig> adapter;
@@ -30,8 +50,21 @@ ShardLayout plan(const RunConfig& config) {
     return read_weight4bit_info(*checkpoint, name);
   };
   const EngineOptions options = resolve_options(config, llama, adapter);
-  return plan_shards(list_model_stages(llama, options.quantization, options.lora, options.dtype, prequantized),
-                     options.world_size, options.sharding);
+  RunPlan plan{plan_shards(list_model_stages(llama, options.quantization, options.lora, options.dtype, prequantized),
+                           options.world_size, options.sharding),
+               std::nullopt, options.memory_budget};
+  if (config.device != Device::cpu && options.dtype == options.compute_dtype) {
+    plan.memory = plan_device_memory(llama, checkpoint ? &*checkpoint : nullptr, options, largest_batches(config));
+  }
+  return plan;
+}
+
+void print(const RunPlan& plan, const TrainingConfig& training) {
+  fmt::print("{}", describe(plan.layout));
+  if (!plan.memory) return;
+  fmt::print("GPU memory of a rank for rows of {} tokens, {} at once in training and {} in evaluation:\n{}",
+             training.max_length, training.per_device_train_batch_size, training.per_device_eval_batch_size,
+             describe(*plan.memory, plan.budget));
 }
 
 }  // namespace
@@ -39,18 +72,19 @@ ShardLayout plan(const RunConfig& config) {
 void add_plan_command(CLI::App& app) {
   auto path = std::make_shared<std::string>();
   auto overrides = std::make_shared<Overrides>();
-  CLI::App* command =
-      app.add_subcommand("plan", "The shard layout: units, what each rank holds, padding, messages; reads no weights");
+  CLI::App* command = app.add_subcommand(
+      "plan", "The shard layout and a GPU's memory: units, what each rank holds, padding, messages; reads no weights");
   command->add_option("CONFIG", *path, "Run configuration (YAML)")->required();
   add_config_options(*command, overrides, {});
   auto json = std::make_shared<std::string>();
   command->add_option("--json", *json, "Write what each rank holds to this file, for `qshard report`");
   command->callback([path, overrides, json] {
-    const ShardLayout layout = plan(load_run_config(*path, *overrides));
-    fmt::print("{}", describe(layout));
+    const RunConfig config = load_run_config(*path, *overrides);
+    const RunPlan planned = plan(config);
+    print(planned, config.training);
     if (json->empty()) return;
     const std::string name = std::filesystem::absolute(*path).lexically_normal().parent_path().filename().string();
-    write_file(*json, plan_json(layout, name));
+    write_file(*json, plan_json(planned.layout, name));
   });
 }
 

@@ -79,12 +79,13 @@ void print_summary(const RunConfig& config, const TrainingSummary& summary, cons
                              example_prompt_arguments(config.dataset.eval_path)));
 }
 
-BatchBound bound_of_run(const RunConfig& config, const PreparedDataset& train, const PreparedDataset* eval) {
+RunBounds bounds_of_run(const RunConfig& config, const PreparedDataset& train, const PreparedDataset* eval) {
   const TrainingConfig& training = config.training;
-  const BatchBound of_steps =
+  RunBounds bounds;
+  bounds.training =
       bound_of_batches(train, training.per_device_train_batch_size, config.dataset.packing ? training.max_length : 0);
-  if (eval == nullptr) return of_steps;
-  return larger(of_steps, bound_of_batches(*eval, training.per_device_eval_batch_size, 0));
+  if (eval != nullptr) bounds.evaluation = bound_of_batches(*eval, training.per_device_eval_batch_size, 0);
+  return bounds;
 }
 
 void train(const RunConfig& config, const std::string& command, RankLink& link) {
@@ -100,7 +101,7 @@ void train(const RunConfig& config, const std::string& command, RankLink& link) 
   progress.show("loading the model");
   link.set_activity("the loading of the model");
   const LoadedModel model = load_model(config, config.adapter_name_or_path, true, &link,
-                                       bound_of_run(config, train_rows, eval_rows ? &*eval_rows : nullptr));
+                                       bounds_of_run(config, train_rows, eval_rows ? &*eval_rows : nullptr));
   print_plan(config, model, train_rows, progress);
   const SaveAdapter save = [&](const std::filesystem::path& directory, const NamedTensors& tensors) {
     write_adapter(directory, model.adapter_config, tensors);

@@ -155,6 +155,23 @@ INSTANTIATE_TEST_SUITE_P(
                   {"1000000000000 rows"}},
         BadConfig{kModel + "training: {eval_strategy: steps}\n", {"dataset.eval_path"}}));
 
+TEST(RunConfig, SavingsOfMemoryAreSwitchesOrAuto) {
+  const auto with = [](const char* value) {
+    return parse_run_config("", "train.yaml",
+                            {{"training.gradient_checkpointing", value}, {"training.activation_offloading", value}});
+  };
+  EXPECT_EQ(parse_run_config("", "train.yaml", {}).training.gradient_checkpointing, MemorySaving::automatic);
+  for (const auto& [value, meaning] :
+       {std::pair{"auto", MemorySaving::automatic}, std::pair{"true", MemorySaving::always},
+        std::pair{"false", MemorySaving::never}}) {
+    EXPECT_EQ(with(value).training.gradient_checkpointing, meaning);
+    EXPECT_EQ(with(value).training.activation_offloading, meaning);
+  }
+  EXPECT_THROW(with("sometimes"), Error);
+  const RunConfig budget = parse_run_config("training: {memory_budget_gib: 23.5}", "train.yaml", {});
+  EXPECT_EQ(engine_options(budget, DType::bf16).memory_budget, 25232932864);  // 23.5 * 2^30
+}
+
 TEST(RunConfig, MissingFileIsNamed) {
   expect_bad_input({"/nonexistent/train.yaml"}, [] { load_run_config("/nonexistent/train.yaml", {}); });
 }

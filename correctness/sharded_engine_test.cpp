@@ -125,7 +125,7 @@ TEST(ShardedEngine, QuantStorageChangesNoBit) {
 TEST(ShardedEngine, RecomputationChangesNoBit) {
   EngineOptions options = base_options();
   const auto recomputed = make_engine(options);
-  options.gradient_checkpointing = false;
+  options.gradient_checkpointing = MemorySaving::never;
   const auto kept = make_engine(options);
   EXPECT_EQ(train(*recomputed, deal(1, 1), 1, 4), train(*kept, deal(1, 1), 1, 4));
   expect_same_bits(recomputed->adapter(), kept->adapter());

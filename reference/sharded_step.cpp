@@ -95,7 +95,7 @@ void ShardedStep::forward_layer(std::int64_t layer, const std::vector<TokenBatch
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
     RankPass& pass = passes[rank];
-    const bool keep = training && !options_.gradient_checkpointing;
+    const bool keep = training && options_.gradient_checkpointing == MemorySaving::never;
     LayerActivations<float> activations;
     Matrix<float> y = layer_forward(context(pass, batches[rank], layer, step, training), weights_->layer(layer, rank),
                                     pass.x, keep ? &activations : nullptr);
@@ -141,7 +141,7 @@ void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatc
     const Matrix<float> x = std::move(pass.inputs.back());
     pass.inputs.pop_back();
     LayerActivations<float> activations;
-    if (options_.gradient_checkpointing) {
+    if (options_.gradient_checkpointing != MemorySaving::never) {
       layer_forward(here, weights, x, &activations);
       (*ranks_)[rank].add(activations.bytes());
     } else {

@@ -70,14 +70,9 @@ TokenBatch random_batch(const Options& options, std::int64_t vocab, int rank) {
   return batch;
 }
 
-optimized::Recomputation recomputation_of(const std::string& checkpointing) {
-  if (checkpointing == "on") return optimized::Recomputation::always;
-  return checkpointing == "off" ? optimized::Recomputation::never : optimized::Recomputation::automatic;
-}
-
-optimized::ActivationOffloading offloading_of(const std::string& offloading) {
-  if (offloading == "on") return optimized::ActivationOffloading::always;
-  return offloading == "off" ? optimized::ActivationOffloading::never : optimized::ActivationOffloading::automatic;
+MemorySaving saving_of(const std::string& name) {
+  if (name == "on") return MemorySaving::always;
+  return name == "off" ? MemorySaving::never : MemorySaving::automatic;
 }
 
 /// Of names and bytes: equal for equal adapters.
@@ -115,14 +110,13 @@ void measure(const Options& options, RankLink& link) {
   engine_options.lora.dropout = options.dropout;
   engine_options.max_grad_norm = 0.3;
   engine_options.dtype = engine_options.compute_dtype = DType::bf16;
-  optimized::DeviceRunOptions run;
-  run.batch = {options.rows * options.length, options.rows, options.length};
-  run.recomputation = recomputation_of(options.checkpointing);
-  run.offloading = offloading_of(options.offloading);
-  run.memory_budget = static_cast<std::int64_t>(options.budget_gib * (1 << 30));
+  engine_options.gradient_checkpointing = saving_of(options.checkpointing);
+  engine_options.activation_offloading = saving_of(options.offloading);
+  engine_options.memory_budget = static_cast<std::int64_t>(options.budget_gib * (1 << 30));
+  const BatchBound bound{options.rows * options.length, options.rows, options.length};
   const auto source = optimized::make_random_source(0.02, 1234);
   const auto begin = std::chrono::steady_clock::now();
-  const auto engine = optimized::make_sharded_engine(config, *source, engine_options, run, link);
+  const auto engine = optimized::make_sharded_engine(config, *source, engine_options, {bound, {}}, link);
   const TokenBatch batch = random_batch(options, config.vocab_size, link.rank());
   const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - begin;
 
@@ -164,7 +158,7 @@ void measure(const Options& options, RankLink& link) {
       {"losses", losses},
       {"adapter_hash", hash},
       {"loading_s", loading.count()},
-      {"tokens_per_second", static_cast<double>(link.world_size() * run.batch.tokens * options.accumulation) / median},
+      {"tokens_per_second", static_cast<double>(link.world_size() * bound.tokens * options.accumulation) / median},
       {"arena_bytes", arena},
       {"peak_bytes", used},
   };

@@ -16,6 +16,13 @@ struct AdamWOptions {
   double weight_decay = 0.0;
 };
 
+/// A way to save memory that costs time. Results have the same bits with it and without.
+enum class MemorySaving : std::uint8_t {
+  automatic,  // as far as the memory makes it necessary
+  always,
+  never,
+};
+
 /// Everything a TrainingEngine is made from, besides the checkpoint.
 struct EngineOptions {
   int world_size = 1;
@@ -23,11 +30,15 @@ struct EngineOptions {
   QuantizationOptions quantization;
   LoraOptions lora;
   AdamWOptions optimizer;
-  double max_grad_norm = 1.0;          // 0: no clipping
-  DType dtype = DType::bf16;           // of everything that is not 4-bit, LoRA and optimizer state included
-  DType compute_dtype = DType::f32;    // each operation's result is rounded to it
-  bool gradient_checkpointing = true;  // keep each layer's input only and run its forward pass again
-  std::uint64_t seed = 42;             // LoRA initialization and dropout
+  double max_grad_norm = 1.0;        // 0: no clipping
+  DType dtype = DType::bf16;         // of everything that is not 4-bit, LoRA and optimizer state included
+  DType compute_dtype = DType::f32;  // each operation's result is rounded to it
+  // Keep a layer's input only and run its forward pass again. The reference does so unless it is `never`.
+  MemorySaving gradient_checkpointing = MemorySaving::automatic;
+  // Let the layers' inputs wait for the backward pass in host memory. Nothing to the reference.
+  MemorySaving activation_offloading = MemorySaving::automatic;
+  std::int64_t memory_budget = 0;  // bytes of a GPU that a rank may use, context included; 0: what is free
+  std::uint64_t seed = 42;         // LoRA initialization and dropout
 };
 
 }  // namespace qshard

@@ -140,6 +140,8 @@ EngineOptions engine_options(const RunConfig& config, DType checkpoint_dtype) {
   options.dtype = config.dtype.value_or(checkpoint_dtype);
   options.compute_dtype = config.training.bf16 ? DType::bf16 : config.training.fp16 ? DType::f16 : config.compute_dtype;
   options.gradient_checkpointing = config.training.gradient_checkpointing;
+  options.activation_offloading = config.training.activation_offloading;
+  options.memory_budget = static_cast<std::int64_t>(config.training.memory_budget_gib * (std::int64_t{1} << 30));
   options.seed = static_cast<std::uint64_t>(config.training.seed);
   return options;
 }

@@ -61,7 +61,9 @@ struct TrainingConfig {
   Interval eval_strategy = Interval::no;
   Interval save_strategy = Interval::steps;
   bool overwrite_output_dir = false;
-  bool gradient_checkpointing = true;
+  MemorySaving gradient_checkpointing = MemorySaving::automatic;
+  MemorySaving activation_offloading = MemorySaving::automatic;
+  double memory_budget_gib = 0;  // 0: what is free
   bool bf16 = false;
   bool fp16 = false;
 };

@@ -22,6 +22,23 @@ RunOption storage_dtype(std::string_view key, auto member, std::string_view doc)
       doc);
 }
 
+template <typename Member>
+RunOption memory_saving(std::string_view key, Member member, std::string_view doc) {
+  return {key, "auto | true | false", doc,
+          [member](RunConfig& config, const OptionValue& value, std::string_view where) {
+            const bool automatic = value.texts.size() == 1 && value.texts.front() == "auto";
+            member(config) = automatic                  ? MemorySaving::automatic
+                             : parse_bool(value, where) ? MemorySaving::always
+                                                        : MemorySaving::never;
+          },
+          [member](const RunConfig& config) {
+            const MemorySaving saving = member(config);
+            return std::string(saving == MemorySaving::automatic ? "auto"
+                               : saving == MemorySaving::always  ? "true"
+                                                                 : "false");
+          }};
+}
+
 RunOption blocksize() {
   RunOption option = integer(
       "quantization.blocksize", [](auto& c) -> auto& { return c.quantization.blocksize; }, {32, 4096},
@@ -199,9 +216,16 @@ void add_batch_options(std::vector<RunOption>& options) {
        integer(
            "training.max_steps", [](auto& c) -> auto& { return c.training.max_steps; }, {.least = -1},
            "Optimizer steps; -1 leaves it to num_train_epochs."),
-       boolean(
+       memory_saving(
            "training.gradient_checkpointing", [](auto& c) -> auto& { return c.training.gradient_checkpointing; },
-           "Keep each layer's input only and run its forward pass again; it changes no bit."),
+           "Keep a layer's input only and run its forward pass again; auto: of as many layers as the GPU's memory "
+           "needs."),
+       memory_saving(
+           "training.activation_offloading", [](auto& c) -> auto& { return c.training.activation_offloading; },
+           "Let the layers' inputs wait in host memory; auto: where the GPU's memory does not hold them."),
+       number(
+           "training.memory_budget_gib", [](auto& c) -> auto& { return c.training.memory_budget_gib; },
+           {.most = 1 << 20}, "GiB of a GPU that a rank may use, context included; 0: what is free."),
        boolean(
            "training.bf16", [](auto& c) -> auto& { return c.training.bf16; },
            "Short for quantization.bnb_4bit_compute_dtype: bfloat16."),

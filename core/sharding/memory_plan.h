@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,8 +24,20 @@ struct MemoryChoice {
 struct MemoryPlan {
   std::int64_t arena_bytes = 0;    // the one allocation that everything below lies in
   std::vector<MemoryUse> at_peak;  // what is in use when the arena is fullest, largest first
+  std::string peak_in;             // the part of the run in which that is
   std::int64_t host_bytes = 0;     // pinned host memory
   MemoryChoice choice;
 };
+
+/// What a run may need: the plans with every saving and with none, and the one within a given budget.
+struct MemoryPlans {
+  MemoryPlan smallest;
+  MemoryPlan fastest;
+  std::optional<MemoryPlan> within_budget;  // where a budget is given and something fits
+  std::int64_t outside_arena = 0;           // context and libraries of a rank, as measured on some GPU
+};
+
+/// Lines of text for people: sizes, choices, and what the memory goes to at the peak.
+std::string describe(const MemoryPlans& plans, std::int64_t budget);
 
 }  // namespace qshard

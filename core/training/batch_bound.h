@@ -20,4 +20,12 @@ BatchBound bound_of_batches(const PreparedDataset& dataset, std::int64_t places,
 /// The larger of both in every respect.
 BatchBound larger(const BatchBound& a, const BatchBound& b);
 
+/// The batches of a run by what is done with them; what is never done has a bound of zeros.
+struct RunBounds {
+  BatchBound training;
+  BatchBound evaluation;
+
+  [[nodiscard]] BatchBound all() const { return larger(training, evaluation); }
+};
+
 }  // namespace qshard

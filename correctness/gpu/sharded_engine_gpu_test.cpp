@@ -17,21 +17,18 @@ RankLink alone() {
   return RankLink::connect(RankInfo{}, {});
 }
 
-optimized::DeviceRunOptions run_of(const TokenBatch& batch, optimized::Recomputation recomputation) {
-  optimized::DeviceRunOptions run;
-  run.batch = {batch.tokens(), batch.rows(), longest_row(batch)};
-  run.recomputation = recomputation;
-  return run;
+RunBounds bounds_of(const TokenBatch& batch) {
+  const BatchBound bound{batch.tokens(), batch.rows(), longest_row(batch)};
+  return {bound, bound};
 }
 
 Trajectory train(const std::filesystem::path& of, const std::string& base, const EngineOptions& options,
-                 double learning_rate, std::int64_t steps,
-                 optimized::Recomputation recomputation = optimized::Recomputation::always) {
+                 double learning_rate, std::int64_t steps) {
   RankLink link = alone();
   const HfCheckpoint checkpoint = HfCheckpoint::open(of / base);
   const auto source = optimized::make_checkpoint_source(checkpoint);
-  const auto engine = optimized::make_sharded_engine(checkpoint.config(), *source, options,
-                                                     run_of(golden_batches(1, of)[0], recomputation), link);
+  const auto engine =
+      optimized::make_sharded_engine(checkpoint.config(), *source, options, bounds_of(golden_batches(1, of)[0]), link);
   return reference::train(*engine, of, learning_rate, steps);
 }
 
@@ -94,11 +91,16 @@ EngineOptions with_dropout(DType dtype) {
 
 TEST_F(ShardedEngineGpu, SameBitsRunToRunAndWhateverIsKept) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const EngineOptions options = with_dropout(dtype);
-    const Trajectory first = train(golden_llama(), "bnb4bit", options, kGoldenLearningRate, 5);
-    expect_same_bits(first, train(golden_llama(), "bnb4bit", options, kGoldenLearningRate, 5));
-    for (const auto kept : {optimized::Recomputation::never, optimized::Recomputation::automatic}) {
-      expect_same_bits(first, train(golden_llama(), "bnb4bit", options, kGoldenLearningRate, 5, kept));
+    EngineOptions options = with_dropout(dtype);
+    const auto run = [&] { return train(golden_llama(), "bnb4bit", options, kGoldenLearningRate, 5); };
+    const Trajectory first = run();
+    expect_same_bits(first, run());
+    for (const auto recomputing : {MemorySaving::always, MemorySaving::never}) {
+      for (const auto offloading : {MemorySaving::always, MemorySaving::never}) {
+        options.gradient_checkpointing = recomputing;
+        options.activation_offloading = offloading;
+        expect_same_bits(first, run());
+      }
     }
   }
 }
@@ -128,9 +130,10 @@ TEST_F(ShardedEngineGpu, ResumesToTheBit) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(golden_llama() / "bnb4bit");
   const auto source = optimized::make_checkpoint_source(checkpoint);
   const std::vector<TokenBatch> batch = golden_batches(1);
-  const auto run = run_of(batch[0], optimized::Recomputation::always);
   RankLink link = alone();
-  const auto engine = [&] { return optimized::make_sharded_engine(checkpoint.config(), *source, options, run, link); };
+  const auto engine = [&] {
+    return optimized::make_sharded_engine(checkpoint.config(), *source, options, bounds_of(batch[0]), link);
+  };
   const auto whole = engine();
   std::vector<double> losses;
   for (std::int64_t step = 1; step <= 4; ++step) losses.push_back(whole->train_step({batch}, 1e-3, step).loss);
@@ -154,7 +157,7 @@ TEST_F(ShardedEngineGpu, RefusesTokensOutsideTheVocabulary) {
   std::vector<TokenBatch> batch = golden_batches(1);
   RankLink link = alone();
   const auto engine = optimized::make_sharded_engine(checkpoint.config(), *source, golden_options(DType::bf16),
-                                                     run_of(batch[0], optimized::Recomputation::always), link);
+                                                     bounds_of(batch[0]), link);
   batch[0].input_ids[5] = static_cast<std::int32_t>(checkpoint.config().vocab_size);
   EXPECT_THROW(engine->train_step({batch}, 1e-3, 1), Error);
 }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/base/error.h"
 #include "optimized/device/cuda_check.h"
 
 namespace qshard::optimized {
@@ -18,6 +19,7 @@ std::byte* LayerInputs::host_place(std::size_t layer) const {
 }
 
 void LayerInputs::push(Arena::Piece input, std::int64_t bytes) {
+  if (on_host_ && bytes > bytes_) fail_input("a batch is larger than what host memory was planned for");
   // The one before has long been copied when the stream of the arithmetic comes to this place.
   if (on_host_ && !inputs_.empty()) {
     inputs_.back().copied.hold_back(resources_->stream);

@@ -19,6 +19,9 @@ namespace {
 // with driver 580 and cuDNN 9.19.
 constexpr std::int64_t kLibraryReserve = std::int64_t{64} << 20;
 
+// The context of a process with these kernels on H100 and H200, driver 580. Other drivers and GPUs differ.
+constexpr std::int64_t kContextBytes = std::int64_t{522} << 20;
+
 void check_supported(const EngineOptions& options) {
   if (options.compute_dtype != options.dtype) {
     fail_input(
@@ -48,6 +51,11 @@ struct Planner {
   }
 };
 
+BatchBound half(const BatchBound& bound) {
+  const std::int64_t tokens = (bound.tokens + 1) / 2;
+  return {tokens, bound.rows, std::min(bound.longest, tokens)};
+}
+
 // What would make the run smaller, largest saving first.
 std::string remedies(const Planner& planner, const MemoryPlan& memory) {
   std::vector<Remedy> found;
@@ -63,9 +71,11 @@ std::string remedies(const Planner& planner, const MemoryPlan& memory) {
   offloading.inputs_on_host = true;
   if (!memory.choice.inputs_on_host) try_plan(plan, offloading, "training.activation_offloading: true");
   ModelPlan shorter = plan;
-  shorter.bound.tokens = std::max<std::int64_t>(1, plan.bound.tokens / 2);
-  shorter.bound.longest = std::min(shorter.bound.longest, shorter.bound.tokens);
+  shorter.bounds.training = half(plan.bounds.training);
   try_plan(shorter, memory.choice, "half as many tokens a batch (training.max_length, per_device_train_batch_size)");
+  ModelPlan less_at_once = plan;
+  less_at_once.bounds.evaluation = half(plan.bounds.evaluation);
+  try_plan(less_at_once, memory.choice, "half as many tokens in evaluation (training.per_device_eval_batch_size)");
   std::sort(found.begin(), found.end(), [](const Remedy& a, const Remedy& b) { return a.saved > b.saved; });
   std::string text;
   for (const Remedy& remedy : found) text += fmt::format("\n  {} saves {}", remedy.advice, text_of(remedy.saved));
@@ -91,24 +101,25 @@ MemoryPlan keep_layers(const Planner& planner, MemoryChoice choice, std::int64_t
 }
 
 // What costs least time first: the head's early gather is given up before the layers' inputs go to the host.
-std::vector<MemoryChoice> choices_of(ActivationOffloading offloading, std::int64_t kept_layers) {
+std::vector<MemoryChoice> choices_of(MemorySaving offloading, std::int64_t kept_layers) {
   std::vector<MemoryChoice> choices;
   for (const bool on_host : {false, true}) {
-    if (offloading == (on_host ? ActivationOffloading::never : ActivationOffloading::always)) continue;
+    if (offloading == (on_host ? MemorySaving::never : MemorySaving::always)) continue;
     for (const bool early_head : {true, false}) choices.push_back({kept_layers, on_host, early_head});
   }
   return choices;
 }
 
 // The first choice that fits `available` bytes; the smallest plan where none does.
-MemoryPlan choose_memory(const Planner& planner, const DeviceRunOptions& run, std::int64_t available) {
+MemoryPlan choose_memory(const Planner& planner, std::int64_t available) {
+  const EngineOptions& options = planner.plan->options;
   const std::int64_t layers = planner.plan->config.num_hidden_layers;
   MemoryPlan memory;
   for (const MemoryChoice& choice :
-       choices_of(run.offloading, run.recomputation == Recomputation::never ? layers : 0)) {
+       choices_of(options.activation_offloading, options.gradient_checkpointing == MemorySaving::never ? layers : 0)) {
     memory = planner(choice);
     if (memory.arena_bytes > available) continue;
-    if (run.recomputation != Recomputation::automatic) return memory;
+    if (options.gradient_checkpointing != MemorySaving::automatic) return memory;
     return keep_layers(planner, choice, layers, available);
   }
   return memory;
@@ -124,9 +135,9 @@ std::string describe(const MemoryPlan& plan) {
 }  // namespace
 
 ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
-                          const BatchBound& bound, int world_size) {
+                          const RunBounds& bounds, int world_size) {
   check_supported(options);
-  ModelPlan plan{config, options, {}, {}, bound};
+  ModelPlan plan{config, options, {}, {}, bounds};
   const PrequantizedInfo prequantized = [&](const std::string& name, const Shape& shape) {
     std::optional<Weight4bitInfo> info = source.prequantized(name);
     if (!info && options.quantization.load_in_4bit) info = planned_info(options.quantization, options.dtype, shape);
@@ -139,24 +150,43 @@ ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source,
   return plan;
 }
 
-MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
-                      const DeviceRunOptions& run) {
+MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader) {
   std::size_t free = 0;
   std::size_t total = 0;
   QSHARD_CUDA_CHECK(cudaMemGetInfo(&free, &total));
   const auto outside = static_cast<std::int64_t>(total - free);
   std::int64_t available = static_cast<std::int64_t>(free) - kLibraryReserve;
-  if (run.memory_budget > 0) available = std::min(available, run.memory_budget - outside - kLibraryReserve);
+  if (plan.options.memory_budget > 0)
+    available = std::min(available, plan.options.memory_budget - outside - kLibraryReserve);
   const Planner planner{&plan, &places, &loader};
-  MemoryPlan memory = choose_memory(planner, run, available);
+  MemoryPlan memory = choose_memory(planner, available);
   if (memory.arena_bytes <= available) return memory;
   fail(ExitCode::out_of_resources,
        "the run needs {} of the GPU, but {} are left of its {}{} (in use before the run: {}; kept for libraries: {}).\n"
        "{}What would make it fit:{}",
        text_of(memory.arena_bytes), text_of(std::max<std::int64_t>(0, available)),
        text_of(static_cast<std::int64_t>(total)),
-       run.memory_budget > 0 ? fmt::format(" and training.memory_budget_gib of {}", text_of(run.memory_budget)) : "",
+       plan.options.memory_budget > 0
+           ? fmt::format(" and training.memory_budget_gib of {}", text_of(plan.options.memory_budget))
+           : "",
        text_of(outside), text_of(kLibraryReserve), describe(memory), remedies(planner, memory));
+}
+
+MemoryPlans plan_run_memory(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
+                            const RunBounds& bounds) {
+  const ModelPlan plan = make_model_plan(config, source, options, bounds, options.world_size);
+  const ShardPlaces places(plan.layout);
+  const WeightLoader loader(plan.layout, places, plan.infos, options.quantization, source);
+  const Planner planner{&plan, &places, &loader};
+  MemoryPlans plans;
+  plans.outside_arena = kContextBytes + kLibraryReserve;
+  plans.smallest = planner({.kept_layers = 0, .inputs_on_host = true, .early_head = false});
+  plans.fastest = planner({.kept_layers = config.num_hidden_layers, .inputs_on_host = false, .early_head = true});
+  const std::int64_t available = options.memory_budget - plans.outside_arena;
+  if (options.memory_budget == 0) return plans;
+  MemoryPlan chosen = choose_memory(planner, available);
+  if (chosen.arena_bytes <= available) plans.within_budget = std::move(chosen);
+  return plans;
 }
 
 }  // namespace qshard::optimized

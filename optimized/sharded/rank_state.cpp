@@ -49,22 +49,33 @@ RankState::RankState(const ModelPlan& plan, const ShardPlaces& places, const Mem
       gatherer_(plan.layout, places, region_, transport, resources.stream, *resources.arena),
       gradients_(plan.layout, places, peers, resources.stream, *resources.arena),
       optimizer_(plan.layout, places, plan.options.optimizer, plan.options.dtype, *resources.arena),
-      batch_(plan.bound, *resources.arena),
-      rope_(plan.config, plan.options.dtype, plan.bound.longest, *resources.arena),
+      batch_(plan.bounds.all(), *resources.arena),
+      rope_(plan.config, plan.options.dtype, plan.bounds.all().longest, *resources.arena),
       embedding_(embedding_table(plan, places, table_.embedding(), peers, region_.offset())),
       step_({&plan.config, &plan.options, &table_, &embedding_, &gatherer_, &gradients_, &batch_, &rope_, resources},
-            choice, plan.bound.tokens) {}
+            choice, plan.bounds.training.tokens) {}
 
 MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
                        const MemoryChoice& choice) {
   Arena arena(nullptr, 0);
   const PeerArenas nobody;
   RankState state(plan, places, choice, nobody, nullptr, {&arena});
+  std::string peak_in = "loading";
+  const auto run_part = [&](const char* name, const auto& part) {
+    const std::int64_t before = arena.peak();
+    part();
+    if (arena.peak() > before) peak_in = name;
+  };
   loader.reserve(arena);
-  state.batch().upload(largest_batch(plan.bound), 1.0F, nullptr);
-  state.step().forward_backward(1);
-  state.step().forward_loss();
-  return {arena.peak(), arena.at_peak(), state.step().host_bytes(), choice};
+  run_part("training step", [&] {
+    state.batch().upload(largest_batch(plan.bounds.training), 1.0F, nullptr);
+    state.step().forward_backward(1);
+  });
+  run_part("evaluation", [&] {
+    state.batch().upload(largest_batch(plan.bounds.evaluation), 0.0F, nullptr);
+    state.step().forward_loss();
+  });
+  return {arena.peak(), arena.at_peak(), peak_in, state.step().host_bytes(), choice};
 }
 
 }  // namespace qshard::optimized

@@ -26,7 +26,7 @@ struct ModelPlan {
   EngineOptions options;
   ShardLayout layout;
   std::map<std::string, Weight4bitInfo> infos;  // of the 4-bit weights, by name
-  BatchBound bound;
+  RunBounds bounds;
 };
 
 /// Everything one rank holds in its arena, put there in a fixed order: shards, adapter gradients and optimizer state,
@@ -60,7 +60,8 @@ class RankState {
   ShardedStep step_;
 };
 
-/// The memory of a run, by a dry run of it: loading, a training step over the largest batch, an evaluation of it.
+/// The memory of a run, by a dry run of it: loading, a training step and an evaluation over their
+/// largest batches.
 MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
                        const MemoryChoice& choice);
 

@@ -48,11 +48,11 @@ Counts total_counts(RankLink& link, const Counts& mine) {
 
 class ShardedEngine : public TrainingEngine {
  public:
-  ShardedEngine(ModelPlan plan, const WeightSource& source, const DeviceRunOptions& run, RankLink& link)
+  ShardedEngine(ModelPlan plan, const WeightSource& source, RankLink& link)
       : link_(&link),
         plan_(std::move(plan)),
         places_(plan_.layout),
-        memory_plan_(fit_memory(plan_, places_, make_loader(source), run)),
+        memory_plan_(fit_memory(plan_, places_, make_loader(source))),
         memory_(memory_plan_.arena_bytes, link),
         arena_(memory_.own(), memory_plan_.arena_bytes),
         resources_{&arena_, &matmul_, &linear4bit_, &attention_, stream_.get()} {
@@ -218,11 +218,11 @@ class ShardedEngine : public TrainingEngine {
 }  // namespace
 
 std::unique_ptr<TrainingEngine> make_sharded_engine(const ModelConfig& config, const WeightSource& source,
-                                                    const EngineOptions& options, const DeviceRunOptions& run,
+                                                    const EngineOptions& options, const RunBounds& bounds,
                                                     RankLink& link) {
   choose_device(link);
-  return std::make_unique<ShardedEngine>(make_model_plan(config, source, options, run.batch, link.world_size()), source,
-                                         run, link);
+  return std::make_unique<ShardedEngine>(make_model_plan(config, source, options, bounds, link.world_size()), source,
+                                         link);
 }
 
 }  // namespace qshard::optimized
