@@ -2,6 +2,7 @@
 // on rank 0: seconds of each step, tokens a second, memory. bench/sharded_step/run starts the ranks, and the peer.
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <map>
 #include <random>
 
@@ -15,6 +16,7 @@
 #include "core/launch/rank_info.h"
 #include "core/launch/rank_link.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/device_buffer.h"
 #include "optimized/sharded/sharded_engine.h"
 
 namespace qshard::bench {
@@ -34,6 +36,7 @@ struct Options {
   int steps = 8;
   int accumulation = 1;
   bool hash = false;
+  double leave_free_gib = 0;
 };
 
 /// hidden, intermediate, heads, key-value heads, vocabulary, layers: from the models' config.json.
@@ -97,6 +100,30 @@ std::int64_t used_bytes() {
   std::size_t total = 0;
   QSHARD_CUDA_CHECK(cudaMemGetInfo(&free, &total));
   return static_cast<std::int64_t>(total - free);
+}
+
+/// Holds the memory of every GPU but so much, as another program would, until the standard input ends.
+void hold_memory(double leave_free_gib) {
+  int devices = 0;
+  QSHARD_CUDA_CHECK(cudaGetDeviceCount(&devices));
+  for (int device = 0; device < devices; ++device) {
+    QSHARD_CUDA_CHECK(cudaSetDevice(device));
+    QSHARD_CUDA_CHECK(cudaFree(nullptr));  // the context
+  }
+  std::vector<optimized::DeviceBuffer> held;
+  for (int device = 0; device < devices; ++device) {
+    QSHARD_CUDA_CHECK(cudaSetDevice(device));
+    std::size_t free = 0;
+    std::size_t total = 0;
+    QSHARD_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    const double surplus = static_cast<double>(free) - leave_free_gib * (1 << 30);
+    if (surplus < 0) fail_input("GPU {} has less than {} GiB free", device, leave_free_gib);
+    held.emplace_back(static_cast<std::size_t>(surplus));
+    QSHARD_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    fmt::print("{{\"device\": {}, \"free_bytes\": {}, \"total_bytes\": {}}}\n", device, free, total);
+  }
+  std::fflush(stdout);
+  while (std::getchar() != EOF) continue;
 }
 
 void measure(const Options& options, RankLink& link) {
@@ -188,8 +215,14 @@ int main(int argc, char** argv) {
   app.add_option("--steps", options.steps, "Steps; the first two do not count")->check(CLI::PositiveNumber);
   app.add_option("--accumulation", options.accumulation, "Batches a step")->check(CLI::PositiveNumber);
   app.add_flag("--hash", options.hash, "Print a hash of the adapter after the last step, to compare runs to the bit");
+  app.add_option("--leave-free-gib", options.leave_free_gib,
+                 "Measure nothing: hold the memory of all GPUs but so much until the standard input ends");
   CLI11_PARSE(app, argc, argv);
   try {
+    if (options.leave_free_gib > 0) {
+      bench::hold_memory(options.leave_free_gib);
+      return 0;
+    }
     RankLink link = RankLink::connect(read_rank_info(environment_variable), {.version = "sharded_step"});
     tell_failures(link, [&] { bench::measure(options, link); });
     return 0;
