@@ -76,7 +76,7 @@ void ShardedStep::forward_layer(std::int64_t layer, std::int64_t step, bool trai
   if (tokens() > 0) {
     const LayerWeights weights = parts_.weights->layer(layer, gatherer, nullptr);
     layer_forward(parts_.resources, context(layer, step, training), weights, x.as(), y.as(), activations);
-    activations.masks = {};
+    if (!keeps(layer)) activations.masks = {};
   }
   gatherer.release(stage_of_layer(layer));
 }
