@@ -1,5 +1,6 @@
 #include "optimized/llama_layer.h"
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
@@ -24,19 +25,23 @@ class LayerPass {
         config_(*context.config),
         weights_(weights),
         kept_(activations),
-        tokens_(context.rows->tokens),
+        all_tokens_(context.rows->tokens),
+        tokens_(all_tokens_),
         hidden_(config_.hidden_size),
         intermediate_(config_.intermediate_size),
         query_(config_.num_attention_heads * config_.head_dim),
         key_value_(config_.num_key_value_heads * config_.head_dim),
         element_(static_cast<std::int64_t>(size_of(context.dtype))) {}
 
-  void forward(const void* x, void* y, bool want_y) {
+  void forward(const void* x, void* y, bool keep) {
+    attention_half(x);
+    feed_forward(y, keep);
+  }
+
+  void attention_half(const void* x) {
     make_masks();
     attend(x);
     join_attention(x);
-    feed_forward();
-    if (want_y) join_feed_forward(y);
   }
 
   void backward(const void* x, bool want_dx, void* dy) {
@@ -50,6 +55,22 @@ class LayerPass {
  private:
   using Roles = std::span<const Projection>;
 
+  /// The feed-forward half of `whole` over some of its tokens, in the same order.
+  LayerPass(const LayerPass& whole, std::int64_t first, std::int64_t tokens)
+      : resources_(whole.resources_),
+        context_(whole.context_),
+        config_(whole.config_),
+        weights_(whole.weights_),
+        kept_(whole.kept_),
+        all_tokens_(whole.all_tokens_),
+        first_(first),
+        tokens_(tokens),
+        hidden_(whole.hidden_),
+        intermediate_(whole.intermediate_),
+        query_(whole.query_),
+        key_value_(whole.key_value_),
+        element_(whole.element_) {}
+
   [[nodiscard]] Arena::Piece take(std::int64_t elements, const char* name) const {
     return resources_.arena->take(elements * element_, name);
   }
@@ -62,7 +83,10 @@ class LayerPass {
   [[nodiscard]] const LinearPointers& linear(Projection role) const {
     return weights_.projections[static_cast<std::size_t>(role)];
   }
-  [[nodiscard]] Arena::Piece& lora_h(Projection role) const { return kept_.lora[static_cast<std::size_t>(role)]; }
+  [[nodiscard]] Arena::Piece& kept_lora_h(Projection role) const { return kept_.lora[static_cast<std::size_t>(role)]; }
+  [[nodiscard]] void* lora_h(Projection role) const {
+    return at(kept_lora_h(role), first_ * lora_rank_stride(linear(role).lora.rank));
+  }
 
   // ---- dropout masks ----
 
@@ -72,19 +96,20 @@ class LayerPass {
   [[nodiscard]] std::int64_t mask_offset(Projection role) const {
     std::int64_t offset = 0;
     for (std::size_t before = 0; before < static_cast<std::size_t>(role); ++before) {
-      offset += tokens_ * dropout_mask_stride(weights_.projections[before].weight.in);
+      offset += all_tokens_ * dropout_mask_stride(weights_.projections[before].weight.in);
     }
     return offset;
   }
 
   [[nodiscard]] const std::uint8_t* mask(Projection role) const {
-    return drops() && !resources_.dry_run() ? kept_.masks.as<std::uint8_t>() + mask_offset(role) : nullptr;
+    if (!drops() || resources_.dry_run()) return nullptr;
+    return kept_.masks.as<std::uint8_t>() + mask_offset(role) + first_ * dropout_mask_stride(linear(role).weight.in);
   }
 
   void make_masks() {
     if (!drops() || !kept_.masks.empty()) return;
     const std::int64_t bytes =
-        mask_offset(Projection::down) + tokens_ * dropout_mask_stride(linear(Projection::down).weight.in);
+        mask_offset(Projection::down) + all_tokens_ * dropout_mask_stride(linear(Projection::down).weight.in);
     kept_.masks = resources_.arena->take(bytes, "dropout masks");
     std::vector<DropoutMaskBits> masks;
     for (std::size_t role = 0; role < kProjections; ++role) {
@@ -123,8 +148,10 @@ class LayerPass {
     for (const Projection role : roles) {
       const LoraPointers& lora = linear(role).lora;
       if (lora.rank == 0) continue;
-      lora_h(role) = take(tokens_ * lora_rank_stride(lora.rank), "activations");
-      downs.push_back({lora.a, lora.rank, mask(role), lora_h(role).as()});
+      if (kept_lora_h(role).empty()) {
+        kept_lora_h(role) = take(all_tokens_ * lora_rank_stride(lora.rank), "activations");
+      }
+      downs.push_back({lora.a, lora.rank, mask(role), lora_h(role)});
     }
     if (downs.empty()) return;
     const std::size_t bytes = lora_workspace_bytes(roles);
@@ -144,8 +171,7 @@ class LayerPass {
       });
     }
     if (of.lora.rank == 0) return;
-    resources_.launch(
-        [&] { lora_up_add(lora_output(role), lora_h(role).as(), of.lora.b, y, y_stride, resources_.stream); });
+    resources_.launch([&] { lora_up_add(lora_output(role), lora_h(role), of.lora.b, y, y_stride, resources_.stream); });
   }
 
   /// Adds the gradients of the adapters of `roles`, which share the input x and whose outputs' gradients are dys, and
@@ -163,7 +189,7 @@ class LayerPass {
       const std::size_t bytes = lora_output_workspace_bytes(shape);
       const Arena::Piece workspace = resources_.arena->take(static_cast<std::int64_t>(bytes), "workspace");
       resources_.launch([&] {
-        lora_up_backward(shape, dys[i], dy_stride, lora_h(roles[i]).as(), lora.b, gs.back().as(), lora.b_gradient,
+        lora_up_backward(shape, dys[i], dy_stride, lora_h(roles[i]), lora.b, gs.back().as(), lora.b_gradient,
                          workspace.as(), bytes, resources_.stream);
       });
       downs.push_back({gs.back().as(), lora.rank, mask(roles[i]), lora.a_gradient});
@@ -329,27 +355,40 @@ class LayerPass {
     return {tokens_, intermediate_, 2 * intermediate_, 2 * intermediate_, intermediate_, context_.dtype};
   }
 
+  /// Tiles of the tokens, so that what lies between the products need not exist for all of them at once. The number of
+  /// tiles depends on the number of tokens alone: it decides in which order the adapters' gradients are added up.
+  template <typename Operation>
+  void for_each_tile(const Operation& operation) const {
+    for (std::int64_t first = 0; first < tokens_; first += kFeedForwardTile) {
+      LayerPass tile(*this, first, std::min(kFeedForwardTile, tokens_ - first));
+      operation(tile);
+    }
+  }
+
+  /// Element `offset` of gate and up of this tile: in what is kept of all tokens, or in what this tile has made.
+  [[nodiscard]] void* gate_up(std::int64_t offset) const {
+    return kept_.gate_up.empty() ? at(gate_up_, offset) : at(kept_.gate_up, first_ * 2 * intermediate_ + offset);
+  }
+
   void mlp_norm(const Arena::Piece& input) const {
     resources_.launch([&] {
-      rmsnorm_forward(hidden_norm(), kept_.mlp_residual.as(), weights_.post_attention_norm, input.as(),
+      rmsnorm_forward(hidden_norm(), at(kept_.mlp_residual, first_ * hidden_), weights_.post_attention_norm, input.as(),
                       resources_.stream);
     });
   }
 
   void swiglu(const Arena::Piece& out) const {
-    resources_.launch([&] {
-      swiglu_forward(swiglu_shape(), at(kept_.gate_up, 0), at(kept_.gate_up, intermediate_), out.as(),
-                     resources_.stream);
-    });
+    resources_.launch(
+        [&] { swiglu_forward(swiglu_shape(), gate_up(0), gate_up(intermediate_), out.as(), resources_.stream); });
   }
 
-  void feed_forward() {
-    kept_.gate_up = take(2 * tokens_ * intermediate_, "activations");
+  void make_gate_up() {
+    if (kept_.gate_up.empty()) gate_up_ = take(2 * tokens_ * intermediate_, "activations");
     const Arena::Piece input = take(tokens_ * hidden_, "activations");
     mlp_norm(input);
     down_to_ranks(kGateUp, input.as());
-    project(Projection::gate, input.as(), at(kept_.gate_up, 0), 2 * intermediate_);
-    project(Projection::up, input.as(), at(kept_.gate_up, intermediate_), 2 * intermediate_);
+    project(Projection::gate, input.as(), gate_up(0), 2 * intermediate_);
+    project(Projection::up, input.as(), gate_up(intermediate_), 2 * intermediate_);
   }
 
   /// y = mlp_residual + down_proj(swiglu).
@@ -358,35 +397,64 @@ class LayerPass {
     swiglu(act);
     down_to_ranks(kDown, act.as());
     project(Projection::down, act.as(), y, hidden_);
-    resources_.launch([&] { add(tokens_ * hidden_, context_.dtype, kept_.mlp_residual.as(), y, resources_.stream); });
+    resources_.launch([&] {
+      add(tokens_ * hidden_, context_.dtype, at(kept_.mlp_residual, first_ * hidden_), y, resources_.stream);
+    });
+  }
+
+  /// Row `first` of rows of hidden_ elements.
+  [[nodiscard]] void* row(void* rows, std::int64_t first) const {
+    return resources_.dry_run() ? nullptr : static_cast<std::byte*>(rows) + first * hidden_ * element_;
+  }
+
+  void feed_forward(void* y, bool keep) {
+    if (keep) kept_.gate_up = take(2 * tokens_ * intermediate_, "activations");
+    for_each_tile([&](LayerPass& tile) {
+      tile.make_gate_up();
+      tile.join_feed_forward(row(y, tile.first_));
+    });
   }
 
   /// dy becomes the gradient of mlp_residual; gate_up is used up.
   void feed_forward_backward(void* dy) {
-    Arena::Piece dact = take(tokens_ * intermediate_, "gradients of activations");
-    {
-      const Arena::Piece act = take(tokens_ * intermediate_, "activations");
-      swiglu(act);
-      if (linear(Projection::down).lora.rank > 0 && lora_h(Projection::down).empty()) down_to_ranks(kDown, act.as());
-      projections_backward(kDown, act.as(), std::array{dy}, hidden_, &dact);
-    }
-    resources_.launch([&] {
-      swiglu_backward(swiglu_shape(), at(kept_.gate_up, 0), at(kept_.gate_up, intermediate_), dact.as(),
-                      at(kept_.gate_up, 0), at(kept_.gate_up, intermediate_), resources_.stream);
-    });
-    dact = {};
-    const Arena::Piece input = take(tokens_ * hidden_, "activations");
-    mlp_norm(input);
-    const Arena::Piece dinput = take(tokens_ * hidden_, "gradients of activations");
-    const std::array<void*, 2> parts{at(kept_.gate_up, intermediate_), at(kept_.gate_up, 0)};
-    projections_backward(kUpGate, input.as(), parts, 2 * intermediate_, &dinput);
-    resources_.launch([&] {
-      rmsnorm_backward(hidden_norm(), kept_.mlp_residual.as(), weights_.post_attention_norm, dinput.as(), dy, dy,
-                       resources_.stream);
+    const bool has_gate_up = !kept_.gate_up.empty();
+    const bool has_down_h = !kept_lora_h(Projection::down).empty();
+    for_each_tile([&](LayerPass& tile) {
+      if (!has_gate_up) tile.make_gate_up();
+      tile.down_backward(row(dy, tile.first_), has_down_h);
+      tile.gate_up_backward(row(dy, tile.first_));
     });
     kept_.gate_up = {};
   }
 
+  /// The gradients of gate and up take their place.
+  void down_backward(void* dy, bool has_down_h) {
+    const Arena::Piece dact = take(tokens_ * intermediate_, "gradients of activations");
+    {
+      const Arena::Piece act = take(tokens_ * intermediate_, "activations");
+      swiglu(act);
+      if (!has_down_h) down_to_ranks(kDown, act.as());
+      projections_backward(kDown, act.as(), std::array{dy}, hidden_, &dact);
+    }
+    resources_.launch([&] {
+      swiglu_backward(swiglu_shape(), gate_up(0), gate_up(intermediate_), dact.as(), gate_up(0), gate_up(intermediate_),
+                      resources_.stream);
+    });
+  }
+
+  void gate_up_backward(void* dy) {
+    const Arena::Piece input = take(tokens_ * hidden_, "activations");
+    mlp_norm(input);
+    const Arena::Piece dinput = take(tokens_ * hidden_, "gradients of activations");
+    const std::array<void*, 2> parts{gate_up(intermediate_), gate_up(0)};
+    projections_backward(kUpGate, input.as(), parts, 2 * intermediate_, &dinput);
+    resources_.launch([&] {
+      rmsnorm_backward(hidden_norm(), at(kept_.mlp_residual, first_ * hidden_), weights_.post_attention_norm,
+                       dinput.as(), dy, dy, resources_.stream);
+    });
+  }
+
+  static constexpr std::int64_t kFeedForwardTile = 4096;
   static constexpr std::array kQueryKeyValue{Projection::q, Projection::k, Projection::v};
   static constexpr std::array kValueKeyQuery{Projection::v, Projection::k, Projection::q};
   static constexpr std::array kOutput{Projection::o};
@@ -399,24 +467,27 @@ class LayerPass {
   const ModelConfig& config_;
   const LayerWeights& weights_;
   LayerActivations& kept_;
-  std::int64_t tokens_;
+  std::int64_t all_tokens_;
+  std::int64_t first_ = 0;  // of all tokens, the first that this pass works on
+  std::int64_t tokens_;     // how many it works on
   std::int64_t hidden_;
   std::int64_t intermediate_;
   std::int64_t query_;
   std::int64_t key_value_;
   std::int64_t element_;
+  Arena::Piece gate_up_;  // of a tile, where gate and up of all tokens are not kept
 };
 
 }  // namespace
 
 void layer_forward(const StepResources& resources, const LayerContext& context, const LayerWeights& weights,
-                   const void* x, void* y, LayerActivations& activations) {
-  LayerPass(resources, context, weights, activations).forward(x, y, true);
+                   const void* x, void* y, bool keep, LayerActivations& activations) {
+  LayerPass(resources, context, weights, activations).forward(x, y, keep);
 }
 
 void layer_activations(const StepResources& resources, const LayerContext& context, const LayerWeights& weights,
                        const void* x, LayerActivations& activations) {
-  LayerPass(resources, context, weights, activations).forward(x, nullptr, false);
+  LayerPass(resources, context, weights, activations).attention_half(x);
 }
 
 void layer_backward(const StepResources& resources, const LayerContext& context, const LayerWeights& weights,

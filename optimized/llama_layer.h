@@ -59,16 +59,17 @@ struct LayerActivations {
   Arena::Piece attention_output;  // before o_proj                                            [tokens, q]
   Arena::Piece lse;               // of attention                                             [heads, tokens] float
   Arena::Piece mlp_residual;      // x + attention                                            [tokens, hidden]
-  Arena::Piece gate_up;           // [tokens, 2 intermediate]
+  Arena::Piece gate_up;           // [tokens, 2 intermediate]; empty: made again in the backward pass
   std::array<Arena::Piece, kProjections> lora;  // dropout(x) A^T                         [tokens, lora_rank_stride(r)]
   Arena::Piece masks;  // of dropout, as bits; may be given back between the passes, and is then made again
 };
 
-/// y = layer(x), x and y [tokens, hidden]; fills `activations`. Deterministic.
+/// y = layer(x), x and y [tokens, hidden]; fills `activations`, gate_up only where they are to be kept. Deterministic.
 void layer_forward(const StepResources& resources, const LayerContext& context, const LayerWeights& weights,
-                   const void* x, void* y, LayerActivations& activations);
+                   const void* x, void* y, bool keep, LayerActivations& activations);
 
-/// The activations alone, for recomputation: what only y needs, the down projection, is left out.
+/// The activations alone, for recomputation, but those of the feed-forward half: the backward pass makes them tile by
+/// tile. What only y needs, the down projection, is left out.
 void layer_activations(const StepResources& resources, const LayerContext& context, const LayerWeights& weights,
                        const void* x, LayerActivations& activations);
 

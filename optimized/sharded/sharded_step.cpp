@@ -75,7 +75,8 @@ void ShardedStep::forward_layer(std::int64_t layer, std::int64_t step, bool trai
   if (!last || choice_.early_head) gatherer.prefetch(stage_of_layer(layer + 1));
   if (tokens() > 0) {
     const LayerWeights weights = parts_.weights->layer(layer, gatherer, nullptr);
-    layer_forward(parts_.resources, context(layer, step, training), weights, x.as(), y.as(), activations);
+    layer_forward(parts_.resources, context(layer, step, training), weights, x.as(), y.as(), training && keeps(layer),
+                  activations);
     if (!keeps(layer)) activations.masks = {};
   }
   gatherer.release(stage_of_layer(layer));
