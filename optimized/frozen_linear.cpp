@@ -24,18 +24,38 @@ Linear4bitShape shape_of(const FrozenWeight& weight) {
           weight.quantized.nested()};
 }
 
+/// Returns whether the plan's kernel takes the addends; does nothing where it does not.
+bool multiply_4bit(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
+                   Linear4bitDirection direction, ConstRows from, MutableRows to, const Linear4bitAddends& addends,
+                   void* workspace) {
+  const std::size_t bytes = product_workspace_bytes(weight);
+  const Linear4bitPlan& plan = resources.linear4bit->find(*resources.matmul, shape_of(weight), rows, direction);
+  if (plan.workspace_bytes() > bytes) {
+    fail(ExitCode::rank_failed, "the kernel {} needs {} bytes of workspace, more than the {} that were planned",
+         plan.kernel_name(), plan.workspace_bytes(), bytes);
+  }
+  if (!plan.adds(addends, from.data, from.stride, to.data, to.stride)) return false;
+  plan.run(weight.quantized, from.data, from.stride, to.data, to.stride, workspace, resources.stream, addends);
+  return true;
+}
+
+Arena::Piece take_workspace(const StepResources& resources, const FrozenWeight& weight) {
+  return resources.arena->take(static_cast<std::int64_t>(product_workspace_bytes(weight)), "workspace");
+}
+
+bool multiply_with(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
+                   Linear4bitDirection direction, ConstRows from, MutableRows to, const Linear4bitAddends& addends) {
+  const Arena::Piece workspace = take_workspace(resources, weight);
+  if (resources.dry_run() || !weight.in_4bit) return false;
+  return multiply_4bit(resources, weight, rows, direction, from, to, addends, workspace.as());
+}
+
 void multiply(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
               Linear4bitDirection direction, ConstRows from, MutableRows to) {
-  const std::size_t bytes = product_workspace_bytes(weight);
-  const Arena::Piece workspace = resources.arena->take(static_cast<std::int64_t>(bytes), "workspace");
+  const Arena::Piece workspace = take_workspace(resources, weight);
   if (resources.dry_run()) return;
   if (weight.in_4bit) {
-    const Linear4bitPlan& plan = resources.linear4bit->find(*resources.matmul, shape_of(weight), rows, direction);
-    if (plan.workspace_bytes() > bytes) {
-      fail(ExitCode::rank_failed, "the kernel {} needs {} bytes of workspace, more than the {} that were planned",
-           plan.kernel_name(), plan.workspace_bytes(), bytes);
-    }
-    plan.run(weight.quantized, from.data, from.stride, to.data, to.stride, workspace.as(), resources.stream);
+    multiply_4bit(resources, weight, rows, direction, from, to, {}, workspace.as());
     return;
   }
   const bool forward = direction == Linear4bitDirection::forward;
@@ -72,6 +92,16 @@ void frozen_linear(const StepResources& resources, const FrozenWeight& weight, s
 void frozen_linear_input_gradient(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
                                   ConstRows dy, MutableRows dx) {
   multiply(resources, weight, rows, Linear4bitDirection::input_gradient, dy, dx);
+}
+
+bool frozen_linear_with(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows, ConstRows x,
+                        MutableRows y, const Linear4bitAddends& addends) {
+  return multiply_with(resources, weight, rows, Linear4bitDirection::forward, x, y, addends);
+}
+
+bool frozen_linear_input_gradient_with(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
+                                       ConstRows dy, MutableRows dx, const Linear4bitAddends& addends) {
+  return multiply_with(resources, weight, rows, Linear4bitDirection::input_gradient, dy, dx, addends);
 }
 
 }  // namespace qshard::optimized

@@ -5,6 +5,7 @@
 
 #include "core/tensor/dtype.h"
 #include "optimized/device_weight4bit.h"
+#include "optimized/linear4bit/linear4bit_addends.h"
 #include "optimized/step_resources.h"
 
 namespace qshard::optimized {
@@ -36,5 +37,13 @@ void frozen_linear(const StepResources& resources, const FrozenWeight& weight, s
 /// The gradient of the input: dx = dy W.
 void frozen_linear_input_gradient(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
                                   ConstRows dy, MutableRows dx);
+
+/// The same with addends in one product (Linear4bitPlan). Returns whether it was done: it is not where the weight is
+/// dense, where the plan's kernel does not take the addends, and in a dry run, which takes the workspace alone.
+[[nodiscard]] bool frozen_linear_with(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,
+                                      ConstRows x, MutableRows y, const Linear4bitAddends& addends);
+[[nodiscard]] bool frozen_linear_input_gradient_with(const StepResources& resources, const FrozenWeight& weight,
+                                                     std::int64_t rows, ConstRows dy, MutableRows dx,
+                                                     const Linear4bitAddends& addends);
 
 }  // namespace qshard::optimized

@@ -161,16 +161,21 @@ class LayerPass {
     });
   }
 
-  /// y = W x + b + scaling B h, where h is there already.
+  /// y = W x + b + scaling B h, where h is there already; in one product where its kernel takes the adapter.
   void project(Projection role, const void* x, void* y, std::int64_t y_stride) const {
     const LinearPointers& of = linear(role);
-    frozen_linear(resources_, of.weight, tokens_, {x, of.weight.in}, {y, y_stride});
+    const bool adapted =
+        of.lora.rank > 0 &&
+        frozen_linear_with(
+            resources_, of.weight, tokens_, {x, of.weight.in}, {y, y_stride},
+            {{of.lora.rank, lora_h(role), lora_rank_stride(of.lora.rank), of.lora.b, of.lora.scaling, nullptr}, false});
+    if (!adapted) frozen_linear(resources_, of.weight, tokens_, {x, of.weight.in}, {y, y_stride});
     if (of.bias != nullptr) {
       resources_.launch([&] {
         add_bias({tokens_, of.weight.out, y_stride, context_.dtype}, of.bias, y, resources_.stream);
       });
     }
-    if (of.lora.rank == 0) return;
+    if (of.lora.rank == 0 || adapted) return;
     resources_.launch([&] { lora_up_add(lora_output(role), lora_h(role), of.lora.b, y, y_stride, resources_.stream); });
   }
 
@@ -180,7 +185,7 @@ class LayerPass {
                             const Arena::Piece* dx) const {
     std::vector<Arena::Piece> gs;
     std::vector<LoraDownBackward> downs;
-    std::vector<LoraInputGradient> inputs;
+    std::vector<LoraInputGradient> inputs(roles.size());
     for (std::size_t i = 0; i < roles.size(); ++i) {
       const LoraPointers& lora = linear(roles[i]).lora;
       if (lora.rank == 0) continue;
@@ -193,7 +198,7 @@ class LayerPass {
                          workspace.as(), bytes, resources_.stream);
       });
       downs.push_back({gs.back().as(), lora.rank, mask(roles[i]), lora.a_gradient});
-      inputs.push_back({gs.back().as(), lora.a, lora.rank, mask(roles[i])});
+      inputs[i] = {gs.back().as(), lora.a, lora.rank, mask(roles[i])};
     }
     const std::int64_t in = linear(roles[0]).weight.in;
     if (!downs.empty()) {
@@ -203,21 +208,33 @@ class LayerPass {
           [&] { lora_down_backward(lora_input(roles[0]), x, in, downs, workspace.as(), bytes, resources_.stream); });
     }
     if (dx == nullptr) return;
-    input_gradient(roles, dys, dy_stride, dx->as());
-    if (inputs.empty()) return;
-    resources_.launch([&] { lora_input_gradient(lora_input(roles[0]), inputs, dx->as(), in, resources_.stream); });
+    const std::vector<LoraInputGradient> left = input_gradient(roles, dys, dy_stride, inputs, dx->as());
+    if (left.empty()) return;
+    resources_.launch([&] { lora_input_gradient(lora_input(roles[0]), left, dx->as(), in, resources_.stream); });
   }
 
-  /// dx = sum of dy W over `roles`, rounded after each addition.
-  void input_gradient(Roles roles, std::span<void* const> dys, std::int64_t dy_stride, void* dx) const {
+  /// dx = sum of dy W over `roles`, rounded after each addition, each together with its adapter's part where its kernel
+  /// takes that; returns the other adapters.
+  [[nodiscard]] std::vector<LoraInputGradient> input_gradient(Roles roles, std::span<void* const> dys,
+                                                              std::int64_t dy_stride,
+                                                              std::span<const LoraInputGradient> adapters,
+                                                              void* dx) const {
     const std::int64_t in = linear(roles[0]).weight.in;
-    frozen_linear_input_gradient(resources_, linear(roles[0]).weight, tokens_, {dys[0], dy_stride}, {dx, in});
-    if (roles.size() == 1) return;
-    const Arena::Piece part = take(tokens_ * in, "gradients of activations");
-    for (std::size_t i = 1; i < roles.size(); ++i) {
-      frozen_linear_input_gradient(resources_, linear(roles[i]).weight, tokens_, {dys[i], dy_stride}, {part.as(), in});
+    std::vector<LoraInputGradient> left;
+    Arena::Piece part;
+    for (std::size_t i = 0; i < roles.size(); ++i) {
+      if (i == 1) part = take(tokens_ * in, "gradients of activations");
+      const FrozenWeight& weight = linear(roles[i]).weight;
+      const auto& [g, a, rank, kept] = adapters[i];
+      const Linear4bitAdapter adapter{rank, g, lora_rank_stride(rank), a, 1 / (1 - context_.lora_dropout), kept};
+      const ConstRows dy{dys[i], dy_stride};
+      if (frozen_linear_input_gradient_with(resources_, weight, tokens_, dy, {dx, in}, {adapter, i > 0})) continue;
+      if (rank > 0) left.push_back(adapters[i]);
+      frozen_linear_input_gradient(resources_, weight, tokens_, dy, {i == 0 ? dx : part.as(), in});
+      if (i == 0) continue;
       resources_.launch([&] { add(tokens_ * in, context_.dtype, part.as(), dx, resources_.stream); });
     }
+    return left;
   }
 
   // ---- the first half: attention ----

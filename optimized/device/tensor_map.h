@@ -5,6 +5,8 @@
 
 #include <cuda.h>
 
+#include "core/tensor/dtype.h"
+
 namespace qshard::optimized {
 
 /// Bytes of device memory as a tensor, for the tensor memory accelerator of Hopper GPUs: `sizes` from the innermost
@@ -14,5 +16,10 @@ namespace qshard::optimized {
 CUtensorMap byte_tensor_map(const std::uint8_t* base, std::initializer_list<std::int64_t> sizes,
                             std::initializer_list<std::int64_t> strides, std::initializer_list<int> box,
                             CUtensorMapSwizzle swizzle);
+
+/// The same for f16 or bf16 elements, everything counted in elements, for copies that calculate.
+CUtensorMap element_tensor_map(DType dtype, void* base, std::initializer_list<std::int64_t> sizes,
+                               std::initializer_list<std::int64_t> strides, std::initializer_list<int> box,
+                               CUtensorMapSwizzle swizzle);
 
 }  // namespace qshard::optimized

@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include "optimized/device_weight4bit.h"
+#include "optimized/linear4bit/linear4bit_addends.h"
 #include "optimized/linear4bit/linear4bit_problem.h"
 #include "optimized/matmul.h"
 
@@ -22,6 +23,7 @@ struct Linear4bitCall {
   std::int64_t out_stride;
   void* workspace;  // aligned to 256 bytes
   cudaStream_t stream;
+  Linear4bitAddends addends;  // empty, or what the kernel's adds() takes
 };
 
 /// Which of a call's matrices a kernel needs aligned to 16 bytes, with strides that are multiples of 8 elements.
@@ -35,6 +37,7 @@ struct Linear4bitKernel {
   Linear4bitAlignment alignment;
   std::size_t (*workspace_bytes)(const Linear4bitProblem&);
   void (*run)(const Linear4bitProblem&, const Linear4bitCall&);
+  bool (*adds)(const Linear4bitProblem&, const Linear4bitAddends&);  // whether its epilogue takes these; null: none
 };
 
 /// All kernels, the preferred ones first. The last one supports every problem, pays always and needs no alignment.

@@ -71,6 +71,17 @@ void check_weight_of(const Linear4bitShape& shape, const DeviceWeight4bit& weigh
   }
 }
 
+void check_adapter(const Linear4bitProblem& problem, const Linear4bitAdapter& adapter) {
+  const std::size_t element = size_of(problem.shape.dtype);
+  check_at_least(adapter.rank, 1, "the rank of a 4-bit linear layer's adapter");
+  check_pointer(adapter.factor, element, "the factor of a 4-bit linear layer's adapter");
+  check_pointer(adapter.matrix, element, "the matrix of a 4-bit linear layer's adapter");
+  check_at_least(adapter.factor_stride, adapter.rank, "the row stride of the factor of a 4-bit linear layer's adapter");
+  if (adapter.mask == nullptr) return;
+  check_pointer(adapter.mask, 16, "the dropout mask of a 4-bit linear layer's adapter");
+  if (problem.forward()) fail_input("the adapter of a 4-bit linear layer has a dropout mask in a forward product");
+}
+
 }  // namespace
 
 Linear4bitPlan::Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
@@ -96,8 +107,21 @@ const char* Linear4bitPlan::kernel_name() const {
   return kernel_->name;
 }
 
+const Linear4bitKernel& Linear4bitPlan::kernel_for(const void* in, std::int64_t in_stride, const void* out,
+                                                   std::int64_t out_stride) const {
+  return is_aligned(in, in_stride) && is_aligned(out, out_stride) ? *kernel_ : *unaligned_;
+}
+
+bool Linear4bitPlan::adds(const Linear4bitAddends& addends, const void* in, std::int64_t in_stride, const void* out,
+                          std::int64_t out_stride) const {
+  if (addends.empty()) return true;
+  const Linear4bitKernel& kernel = kernel_for(in, in_stride, out, out_stride);
+  return kernel.adds != nullptr && kernel.adds(problem_, addends);
+}
+
 void Linear4bitPlan::run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out,
-                         std::int64_t out_stride, void* workspace, cudaStream_t stream) const {
+                         std::int64_t out_stride, void* workspace, cudaStream_t stream,
+                         const Linear4bitAddends& addends) const {
   const Linear4bitShape& shape = problem_.shape;
   check_weight_of(shape, weight);
   check_pointer(in, size_of(shape.dtype), "the input of a 4-bit linear layer");
@@ -105,10 +129,14 @@ void Linear4bitPlan::run(const DeviceWeight4bit& weight, const void* in, std::in
   check_at_least(in_stride, problem_.in_width(), "the row stride of a 4-bit linear layer's input");
   check_at_least(out_stride, problem_.out_width(), "the row stride of a 4-bit linear layer's output");
   if (workspace_bytes() > 0) check_pointer(workspace, kWorkspaceAlignment, "the workspace of a 4-bit linear layer");
-  Linear4bitCall call{*plans_, weight, in, in_stride, out, out_stride, workspace, stream};
-  const bool in_aligned = is_aligned(in, in_stride);
-  const Linear4bitKernel& kernel = in_aligned && is_aligned(out, out_stride) ? *kernel_ : *unaligned_;
-  if (kernel.alignment == Linear4bitAlignment::in && !in_aligned) copy_input(problem_, kernel, call);
+  Linear4bitCall call{*plans_, weight, in, in_stride, out, out_stride, workspace, stream, addends};
+  const Linear4bitKernel& kernel = kernel_for(in, in_stride, out, out_stride);
+  if (addends.adapter.rank != 0) check_adapter(problem_, addends.adapter);
+  if (!adds(addends, in, in_stride, out, out_stride)) {
+    fail_input("the kernel {} adds no such adapter to a 4-bit linear layer, and does not add to its output",
+               kernel.name);
+  }
+  if (kernel.alignment == Linear4bitAlignment::in && !is_aligned(in, in_stride)) copy_input(problem_, kernel, call);
   kernel.run(problem_, call);
 }
 

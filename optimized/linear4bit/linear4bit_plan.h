@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include "optimized/device_weight4bit.h"
+#include "optimized/linear4bit/linear4bit_addends.h"
 #include "optimized/linear4bit/linear4bit_problem.h"
 #include "optimized/matmul.h"
 
@@ -53,12 +54,21 @@ class Linear4bitPlan {
   /// their element; out must not overlap the rest; `workspace`: workspace_bytes(), aligned to 256 bytes, contents of no
   /// importance. May be captured into a graph; nothing is allocated and nothing synchronized. Deterministic run to run
   /// for the same alignment of pointers and strides: every sum has one order, or partial sums are added in their order.
-  /// Throws Error(bad_input) for a weight that is not of the plan's shape, bad strides or pointers, and
-  /// Error(rank_failed) when a launch fails.
+  /// addends: an adapter's part, added in float before the result is rounded once, and what `out` holds; for which
+  /// adds() must be true. Throws Error(bad_input) for a weight that is not of the plan's shape, bad strides or
+  /// pointers, and addends that adds() refuses; Error(rank_failed) when a launch fails.
   void run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out, std::int64_t out_stride,
-           void* workspace, cudaStream_t stream) const;
+           void* workspace, cudaStream_t stream, const Linear4bitAddends& addends = {}) const;
+
+  /// Whether run() with these arguments takes these addends: the kernel that it would run adds them to its sums in
+  /// float. Where it does not, the caller adds them to the output (optimized/lora.h, optimized/add.h).
+  [[nodiscard]] bool adds(const Linear4bitAddends& addends, const void* in, std::int64_t in_stride, const void* out,
+                          std::int64_t out_stride) const;
 
  private:
+  [[nodiscard]] const Linear4bitKernel& kernel_for(const void* in, std::int64_t in_stride, const void* out,
+                                                   std::int64_t out_stride) const;
+
   MatmulPlans* plans_;
   Linear4bitProblem problem_;
   const Linear4bitKernel* kernel_;

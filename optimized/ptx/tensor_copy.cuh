@@ -97,6 +97,16 @@ __device__ __forceinline__ void tma_store(const CUtensorMap& map, int x, int y, 
       : "memory");
 }
 
+/// Adds a box from shared memory to one of a tensor of two dimensions at (x, y), element by element in the tensor's
+/// type, each sum rounded to nearest; a group of its own.
+__device__ __forceinline__ void tma_reduce_add(const CUtensorMap& map, int x, int y, std::uint32_t from) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%1, %2}], [%3];\n"
+      "cp.async.bulk.commit_group;" ::"l"(&map),
+      "r"(x), "r"(y), "r"(from)
+      : "memory");
+}
+
 /// Waits until this thread's stores have read shared memory.
 __device__ __forceinline__ void tma_store_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");

@@ -30,6 +30,14 @@ __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
+/// The same for sums that other instructions have written.
+template <int kCount>
+__device__ __forceinline__ void wgmma_fence(float (&d)[kCount]) {
+#pragma unroll
+  for (float& value : d) asm volatile("" : "+f"(value)::"memory");
+  wgmma_fence();
+}
+
 /// Closes the group of instructions issued so far.
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");

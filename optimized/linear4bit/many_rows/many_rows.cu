@@ -5,6 +5,7 @@
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
 #include "optimized/device/tensor_map.h"
+#include "optimized/dropout_masks.h"
 #include "optimized/linear4bit/many_rows/many_rows.h"
 #include "optimized/linear4bit/many_rows/many_rows_dequantizer.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_loader.cuh"
@@ -16,18 +17,19 @@ namespace {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, bool kForward>
+template <typename T, bool kForward, bool kAdapter>
 __device__ __forceinline__ void multiply(const Task& task, const CUtensorMap& weight, const CUtensorMap& input,
-                                         const CUtensorMap& output, const unsigned char* smem) {
+                                         const CUtensorMap& output, const AdapterMaps& adapter,
+                                         const unsigned char* smem) {
   trigger_programmatic_launch_completion();
   SharedMemory shared{static_cast<std::uint32_t>(__cvta_generic_to_shared(smem))};
   asm("" : "+r"(shared.first));  // kept, not computed again
-  const Loader<kForward> loader(task, weight, input, shared);
+  const Loader<kForward, kAdapter> loader(task, weight, input, adapter, shared);
   if (threadIdx.x == kMultipliers) loader.start();
   cluster_sync();
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
   if (warp < kMultiplierWarps) {
-    Multiplier<T, kForward>(task, output, shared).run();
+    Multiplier<T, kForward, kAdapter>(task, output, shared).run();
   } else if (warp > kMultiplierWarps) {
     Dequantizer<T, kForward>(task, shared).run();
   } else {
@@ -39,13 +41,14 @@ __device__ __forceinline__ void multiply(const Task& task, const CUtensorMap& we
 
 #endif
 
-template <typename T, bool kForward>
+template <typename T, bool kForward, bool kAdapter>
 __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
     many_rows_kernel(const __grid_constant__ Task task, const __grid_constant__ CUtensorMap weight,
-                     const __grid_constant__ CUtensorMap input, const __grid_constant__ CUtensorMap output) {
+                     const __grid_constant__ CUtensorMap input, const __grid_constant__ CUtensorMap output,
+                     const __grid_constant__ AdapterMaps adapter) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char smem[];
-  multiply<T, kForward>(task, weight, input, output, smem);
+  multiply<T, kForward, kAdapter>(task, weight, input, output, adapter, smem);
 #else
   __trap();
 #endif
@@ -55,6 +58,15 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads, 1)
 CUtensorMap matrix_map(const void* base, std::int64_t width, std::int64_t rows, std::int64_t stride, int box_rows) {
   return byte_tensor_map(static_cast<const std::uint8_t*>(base), {width * 2, rows}, {stride * 2}, {kStep * 2, box_rows},
                          CU_TENSOR_MAP_SWIZZLE_128B);
+}
+
+AdapterMaps adapter_maps(const Linear4bitProblem& problem, const Linear4bitAdapter& adapter) {
+  const CUtensorMap factor =
+      matrix_map(adapter.factor, adapter.rank, problem.rows, adapter.factor_stride, kTileRows / kCluster);
+  if (problem.forward()) {
+    return {matrix_map(adapter.matrix, adapter.rank, problem.out_width(), adapter.rank, kTileColumns), factor};
+  }
+  return {matrix_map(adapter.matrix, problem.out_width(), adapter.rank, problem.out_width(), kStep), factor};
 }
 
 /// The pieces taken have a count of their own; the boxes' counts begin 128 bytes behind it.
@@ -73,9 +85,10 @@ int cluster_count(const Linear4bitDevice& device) {
   return device.multiprocessors / kCluster;
 }
 
-template <typename T, bool kForward>
+template <typename T, bool kForward, bool kAdapter>
 void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const Linear4bitShape& shape = problem.shape;
+  const Linear4bitAdapter& adapter = call.addends.adapter;
   void* const dequantized = call.workspace;
   auto* const counts = reinterpret_cast<unsigned*>(static_cast<std::byte*>(call.workspace) + weight_bytes(shape));
   const Task task{call.weight.codes,
@@ -89,17 +102,25 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
                   counts + kBoxCounts,
                   static_cast<int>(block_count(problem.in_width(), kStep)),
                   static_cast<int>(block_count(problem.rows, kTileRows)),
-                  static_cast<int>(block_count(problem.out_width(), kClusterColumns))};
+                  static_cast<int>(block_count(problem.out_width(), kClusterColumns)),
+                  static_cast<int>(problem.rows),
+                  static_cast<int>(block_count(adapter.rank, kStep)),
+                  static_cast<float>(adapter.scale),
+                  adapter.mask,
+                  dropout_mask_stride(shape.in_features),
+                  call.addends.add_to_out};
   const CUtensorMap weight = matrix_map(dequantized, shape.in_features, shape.out_features, shape.in_features,
                                         kForward ? kTileColumns : kStep);
   const CUtensorMap input = matrix_map(call.in, problem.in_width(), problem.rows, call.in_stride, kTileRows / kCluster);
   const CUtensorMap output =
-      matrix_map(call.out, problem.out_width(), problem.rows, call.out_stride, SharedMemory::kOutputRows);
-  const auto kernel = many_rows_kernel<T, kForward>;
+      element_tensor_map(shape.dtype, call.out, {problem.out_width(), problem.rows}, {call.out_stride},
+                         {kGroupColumns, SharedMemory::kOutputRows}, CU_TENSOR_MAP_SWIZZLE_128B);
+  const AdapterMaps maps = kAdapter ? adapter_maps(problem, adapter) : AdapterMaps{};
+  const auto kernel = many_rows_kernel<T, kForward, kAdapter>;
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SharedMemory::kBytes));
   QSHARD_CUDA_CHECK(cudaMemsetAsync(counts, 0, count_bytes(shape), call.stream));
   kernel<<<kCluster * cluster_count(problem.device), kThreads, SharedMemory::kBytes, call.stream>>>(task, weight, input,
-                                                                                                    output);
+                                                                                                    output, maps);
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -133,10 +154,21 @@ std::size_t workspace_bytes(const Linear4bitProblem& problem) {
   return weight_bytes(problem.shape) + count_bytes(problem.shape);
 }
 
+bool adds(const Linear4bitProblem& problem, const Linear4bitAddends& addends) {
+  const auto is_aligned = [](const void* pointer, std::int64_t stride) {
+    return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0 && stride % 8 == 0;
+  };
+  const Linear4bitAdapter& adapter = addends.adapter;
+  return adapter.rank == 0 || (is_aligned(adapter.factor, adapter.factor_stride) &&
+                               is_aligned(adapter.matrix, problem.forward() ? adapter.rank : problem.out_width()));
+}
+
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) {
-    const auto launch_direction = problem.forward() ? launch<T, true> : launch<T, false>;
-    launch_direction(problem, call);
+    const auto launch_adapted = call.addends.adapter.rank > 0
+                                    ? (problem.forward() ? launch<T, true, true> : launch<T, false, true>)
+                                    : (problem.forward() ? launch<T, true, false> : launch<T, false, false>);
+    launch_adapted(problem, call);
   });
 }
 

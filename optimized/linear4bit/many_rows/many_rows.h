@@ -6,7 +6,8 @@
 
 // Both products in one kernel of Hopper's warpgroup matrix instructions and tensor memory accelerator: some warps
 // dequantize the weight to the workspace, to the bits of dequantize(), while the others multiply what is dequantized
-// already. Deterministic: each element of the output is one sum, in a fixed order.
+// already. An adapter is a few more steps along the inner dimension, before the weight's. Deterministic: each element
+// of the output is one sum, in a fixed order.
 namespace qshard::optimized::many_rows {
 
 /// A Hopper GPU, f16 or bf16, blocks of 64 or more, sizes below 2^30.
@@ -17,6 +18,10 @@ bool pays(const Linear4bitProblem& problem);
 
 /// The dequantized weight at the start, then counts.
 std::size_t workspace_bytes(const Linear4bitProblem& problem);
+
+/// Every adapter whose matrices the tensor memory accelerator takes: aligned to 16 bytes, rows of a multiple of 8
+/// elements.
+bool adds(const Linear4bitProblem& problem, const Linear4bitAddends& addends);
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call);
 

@@ -23,7 +23,7 @@ __device__ __forceinline__ std::uint64_t weight_descriptor(std::uint32_t weight,
 }
 
 /// A warpgroup's part: 64 columns of each tile.
-template <typename T, bool kForward>
+template <typename T, bool kForward, bool kAdapter>
 class Multiplier {
  public:
   __device__ __forceinline__ Multiplier(const Task& task, const CUtensorMap& output, const SharedMemory& shared)
@@ -39,21 +39,76 @@ class Multiplier {
     int steps = task_.steps;
     asm("" : "+r"(steps));  // kept in a register
     for (int tile = static_cast<int>(blockIdx.x) / kCluster; tile < task_.tiles(); tile += task_.clusters()) {
-      int last_stage = 0;
-      for (int step = 0; step < steps; ++step, at_.advance()) {
-        multiply_step(step > 0);
-        wgmma_wait<1>();
-        if (step > 0) release(last_stage);
-        last_stage = at_.stage;
-      }
-      wgmma_wait<0>(sums_);
-      release(last_stage);
-      store(Place(task_, tile));
+      const Place place(task_, tile);
+      if constexpr (kAdapter) multiply_adapter(place);
+      multiply_steps(steps, kAdapter);
+      store(place);
     }
     if (threadIdx.x % 128 == 0) tma_store_wait();
   }
 
  private:
+  static constexpr int kMaskWords = kTileRows / 32;
+
+  /// Adds so many steps to the sums, or begins them where not `add`.
+  __device__ __forceinline__ void multiply_steps(int steps, bool add) {
+    int last_stage = 0;
+    for (int step = 0; step < steps; ++step, at_.advance()) {
+      multiply_step(add || step > 0);
+      wgmma_wait<1>();
+      if (step > 0) release(last_stage);
+      last_stage = at_.stage;
+    }
+    wgmma_wait<0>(sums_);
+    release(last_stage);
+  }
+
+  /// Of each 32 rows: a lane has the bits of one row, for the warp's 16 columns.
+  __device__ __forceinline__ void load_mask(const Place& place, std::uint32_t (&kept)[kMaskWords]) const {
+    const int column = first_column(place) + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
+    const std::uint8_t* const mask = task_.adapter_mask + column / 8;
+#pragma unroll
+    for (int i = 0; i < kMaskWords; ++i) {
+      const int row = place.row + 32 * i + lane_;
+      const bool inside = row < task_.rows && column < task_.in_features;
+      kept[i] = inside ? __ldg(reinterpret_cast<const std::uint16_t*>(mask + row * task_.mask_stride)) : 0;
+    }
+  }
+
+  /// Sums of what the mask drops become 0; for where a thread's sums are, see store().
+  __device__ __forceinline__ void drop_sums(const std::uint32_t (&kept)[kMaskWords]) {
+#pragma unroll
+    for (int i = 0; i < kTileRows / 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const std::uint32_t bits = __shfl_sync(0xFFFFFFFFU, kept[i / 4], i % 4 * 8 + lane_ % 4 * 2 + j) >> lane_ / 4;
+        if ((bits & 1) == 0) sums_[4 * i + j] = 0.0F;
+        if ((bits & 0x100) == 0) sums_[4 * i + 2 + j] = 0.0F;
+      }
+    }
+  }
+
+  /// Makes the adapter's part of the output of a tile.
+  __device__ __forceinline__ void multiply_adapter(const Place& place) {
+    if constexpr (kForward) {
+      multiply_steps(task_.adapter_steps, false);
+    } else {
+      const bool masked = task_.adapter_mask != nullptr;
+      std::uint32_t kept[kMaskWords];
+      if (masked) load_mask(place, kept);
+      multiply_steps(task_.adapter_steps, false);
+      if (masked) drop_sums(kept);
+    }
+    const float scale = task_.adapter_scale;
+#pragma unroll
+    for (float& sum : sums_) sum *= scale;
+    wgmma_fence(sums_);
+  }
+
+  [[nodiscard]] __device__ __forceinline__ int first_column(const Place& place) const {
+    return place.column + cluster_rank() * kTileColumns + warpgroup_ * kGroupColumns;
+  }
+
   /// Puts a step's instructions behind those of the step before.
   __device__ __forceinline__ void multiply_step(bool add) {
     mbarrier_wait(shared_.full(at_.stage), at_.parity);
@@ -80,7 +135,7 @@ class Multiplier {
     const int piece = static_cast<int>(threadIdx.x) % 128 / 32 * 2 + lane_ / 8 % 2;  // of 16 bytes
     const std::uint32_t staging = shared_.output(warpgroup_);
     const std::uint32_t own = staging + (lane_ / 16 * 8 + lane_ % 8) * 128 + (piece ^ lane_ % 8) * 16;
-    const int column = place.column + cluster_rank() * kTileColumns + warpgroup_ * kGroupColumns;
+    const int column = first_column(place);
 #pragma unroll
     for (int part = 0; part < kTileRows / kRows; ++part) {
       if (threadIdx.x % 128 == 0) tma_store_wait_read();
@@ -93,7 +148,13 @@ class Multiplier {
       }
       fence_proxy_async_shared();
       named_barrier_sync<128>(warpgroup_ + 1);
-      if (threadIdx.x % 128 == 0) tma_store(output_, column * 2, place.row + part * kRows, staging);
+      if (threadIdx.x % 128 == 0) {
+        if (task_.add_to_out) {
+          tma_reduce_add(output_, column, place.row + part * kRows, staging);
+        } else {
+          tma_store(output_, column, place.row + part * kRows, staging);
+        }
+      }
     }
   }
 

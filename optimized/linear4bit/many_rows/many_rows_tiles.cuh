@@ -2,13 +2,15 @@
 
 #include <cstdint>
 
+#include <cuda.h>
+
 #include "optimized/device_math.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_cut.h"
 #include "optimized/linear4bit/stage_counter.cuh"
 
 namespace qshard::optimized::many_rows {
 
-/// Arguments of the kernel, but for its tensor maps.
+/// Arguments of the kernel, but for its tensor maps. The mask belongs to the gradient alone.
 struct Task {
   const std::uint8_t* codes;
   BlockScales scales;
@@ -22,9 +24,21 @@ struct Task {
   int steps;
   int row_tiles;
   int column_tiles;  // kClusterColumns each
+  int rows;
+  int adapter_steps;  // kStep of the rank each
+  float adapter_scale;
+  const std::uint8_t* adapter_mask;  // null: everything is kept
+  std::int64_t mask_stride;          // bytes from row to row
+  bool add_to_out;
 
   [[nodiscard]] __host__ __device__ int tiles() const { return row_tiles * column_tiles; }
   [[nodiscard]] __device__ __forceinline__ int clusters() const { return static_cast<int>(gridDim.x) / kCluster; }
+};
+
+/// The adapter's matrices, each of which takes the place of one of the product's in a step: the matrix the weight's.
+struct AdapterMaps {
+  CUtensorMap matrix;
+  CUtensorMap factor;
 };
 
 /// Shared memory by address: stages of the input and of the weight for it, the output on its way out, the nested map,
