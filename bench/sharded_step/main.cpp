@@ -32,6 +32,7 @@ struct Options {
   std::string checkpointing = "on";
   std::string offloading = "auto";
   std::string sharding = "FULL_SHARD";
+  std::string dtype = "bfloat16";
   double budget_gib = 0;
   int steps = 8;
   int accumulation = 1;
@@ -136,7 +137,7 @@ void measure(const Options& options, RankLink& link) {
   engine_options.lora.alpha = 16;
   engine_options.lora.dropout = options.dropout;
   engine_options.max_grad_norm = 0.3;
-  engine_options.dtype = engine_options.compute_dtype = DType::bf16;
+  engine_options.dtype = engine_options.compute_dtype = options.dtype == "float32" ? DType::f32 : DType::bf16;
   engine_options.gradient_checkpointing = saving_of(options.checkpointing);
   engine_options.activation_offloading = saving_of(options.offloading);
   engine_options.memory_budget = static_cast<std::int64_t>(options.budget_gib * (1 << 30));
@@ -179,6 +180,7 @@ void measure(const Options& options, RankLink& link) {
       {"checkpointing", options.checkpointing},
       {"offloading", options.offloading},
       {"sharding", options.sharding},
+      {"dtype", options.dtype},
       {"device", properties.name},
       {"seconds", seconds},
       {"step_s", median},
@@ -213,6 +215,8 @@ int main(int argc, char** argv) {
   app.add_option("--sharding", options.sharding, "FULL_SHARD, SHARD_GRAD_OP or NO_SHARD");
   app.add_option("--budget-gib", options.budget_gib, "Memory of the GPU that the run may use; 0: what is free");
   app.add_option("--steps", options.steps, "Steps; the first two do not count")->check(CLI::PositiveNumber);
+  app.add_option("--dtype", options.dtype, "Of activations and adapters: bfloat16 or float32")
+      ->check(CLI::IsMember({"bfloat16", "float32"}));
   app.add_option("--accumulation", options.accumulation, "Batches a step")->check(CLI::PositiveNumber);
   app.add_flag("--hash", options.hash, "Print a hash of the adapter after the last step, to compare runs to the bit");
   app.add_option("--leave-free-gib", options.leave_free_gib,
