@@ -14,7 +14,8 @@
 //
 // A layer's forward pass: dropout_masks(), then for each input lora_down() and for each projection lora_up_add(). Its
 // backward pass: lora_up_backward() for each projection, then for each input lora_down_backward() and, once dx holds
-// the frozen layers' part, lora_input_gradient().
+// the frozen layers' part, lora_input_gradient(). A frozen layer's product may have h B^T or g A in it already
+// (Linear4bitPlan::adds()); it rounds y or dx once where lora_up_add() and lora_input_gradient() round three times more.
 //
 // For all functions: pointers are device memory, row-major, aligned to their element; A, B, dA and dB are contiguous.
 // f16 and bf16 run on tensor cores with float sums, and fast where x, y, A, B and their strides are multiples of 16

@@ -28,6 +28,8 @@ inline const std::vector<std::string> kStepKernels = {"embedding",
                                                       "lora_down_backward",
                                                       "lora_input_gradient",
                                                       "lora_layer",
+                                                      "adapted_product",
+                                                      "adapted_product_backward",
                                                       "attention",
                                                       "attention_backward"};
 

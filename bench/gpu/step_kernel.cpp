@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nvtx3/nvtx3.hpp>
 
+#include "bench/gpu/adapted_product_rows.h"
 #include "bench/gpu/attention_rows.h"
 #include "bench/gpu/device_check.h"
 #include "bench/gpu/lora_kernels.h"
@@ -224,6 +225,10 @@ std::vector<StepKernel> step_kernels_of(const Options& options) {
       const DType dtype = dtype_of(problem);
       if (kernel.starts_with("attention")) {
         std::ranges::move(attention_rows(kernel, dtype), std::back_inserter(kernels));
+        continue;
+      }
+      if (kernel.starts_with("adapted_product")) {
+        std::ranges::move(adapted_product_rows(kernel, dtype), std::back_inserter(kernels));
         continue;
       }
       for (const Step& step : {Step{"llama-2-70b", 2048, 8192, 28672, 32000, dtype},
