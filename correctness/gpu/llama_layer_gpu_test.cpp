@@ -69,9 +69,9 @@ struct Linear {
 
 class LayerOnDevice {
  public:
-  LayerOnDevice()
+  explicit LayerOnDevice(const std::vector<std::int64_t>& lengths)
       : config_(config_of_layer()),
-        batch_(random_batch({1500, 547}, 100, 3)),
+        batch_(random_batch(lengths, 100, 3)),
         rows_(batch_),
         norm_(random(config_.hidden_size, 1.0F, 4)),
         cos_(std::vector<float>(batch_.tokens() * config_.head_dim / 2, 0.8F)),
@@ -84,16 +84,17 @@ class LayerOnDevice {
 
   [[nodiscard]] std::int64_t tokens() const { return batch_.tokens(); }
 
-  [[nodiscard]] Result run(bool in_4bit) {
+  /// keep: the activations between the passes; otherwise they are made again.
+  [[nodiscard]] Result run(bool in_4bit, bool keep = true) {
     const std::vector<DeviceBuffer> gradients = zeros();
     DeviceBuffer y(x_.bytes());
     DeviceBuffer dx(x_.bytes());
     dx.copy_from(dy_);
     optimized::Arena plan(nullptr, 0);
-    pass({&plan}, in_4bit, gradients, y, dx);
+    pass({&plan}, in_4bit, keep, gradients, y, dx);
     const DeviceBuffer memory(static_cast<std::size_t>(plan.peak()));
     optimized::Arena arena(memory.as<std::byte>(), plan.peak());
-    pass({&arena, &matmul_, &linear4bit_, &attention_, nullptr}, in_4bit, gradients, y, dx);
+    pass({&arena, &matmul_, &linear4bit_, &attention_, nullptr}, in_4bit, keep, gradients, y, dx);
     QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
     Result result{floats_of(y), floats_of(dx), {}};
     for (const DeviceBuffer& gradient : gradients) result.gradients.push_back(gradient.download<float>());
@@ -114,8 +115,8 @@ class LayerOnDevice {
     return gradients;
   }
 
-  void pass(const optimized::StepResources& resources, bool in_4bit, const std::vector<DeviceBuffer>& gradients,
-            const DeviceBuffer& y, const DeviceBuffer& dx) const {
+  void pass(const optimized::StepResources& resources, bool in_4bit, bool keep,
+            const std::vector<DeviceBuffer>& gradients, const DeviceBuffer& y, const DeviceBuffer& dx) const {
     optimized::LayerWeights weights{norm_.as<void>(), norm_.as<void>(), nullptr, nullptr, {}};
     for (std::size_t i = 0; i < kProjections; ++i) {
       const Linear& linear = linears_[i];
@@ -129,7 +130,11 @@ class LayerOnDevice {
     const optimized::TokenRows rows = rows_.view();
     const optimized::LayerContext context{&config_, &rows, cos_.as<float>(), sin_.as<float>(), kDType, 0.3, 11, 5, 0};
     optimized::LayerActivations activations;
-    optimized::layer_forward(resources, context, weights, x_.as<void>(), y.as<void>(), activations);
+    optimized::layer_forward(resources, context, weights, x_.as<void>(), y.as<void>(), keep, activations);
+    if (!keep) {
+      activations = {};
+      optimized::layer_activations(resources, context, weights, x_.as<void>(), activations);
+    }
     optimized::layer_backward(resources, context, weights, x_.as<void>(), true, dx.as<void>(), activations);
   }
 
@@ -161,7 +166,7 @@ class LlamaLayerGpu : public GpuTest {};
 TEST_F(LlamaLayerGpu, FoldedAdaptersGiveWhatSeparateOnesDo) {
   if (!optimized::current_linear4bit_device().has_warpgroups) GTEST_SKIP() << "not run: adapters fold on Hopper GPUs";
   constexpr double kBound = 0.015;
-  LayerOnDevice layer;
+  LayerOnDevice layer({1500, 547});
   optimized::MatmulPlans plans;
   const optimized::Linear4bitShape smallest{2048, 2048, kDType, QuantType::nf4, kBlocksize, false};
   ASSERT_STREQ(
@@ -179,6 +184,30 @@ TEST_F(LlamaLayerGpu, FoldedAdaptersGiveWhatSeparateOnesDo) {
   EXPECT_EQ(differing(folded.y, again.y), 0U) << "a second run gave other bits";
   EXPECT_EQ(differing(folded.dx, again.dx), 0U) << "a second run gave other bits";
   EXPECT_EQ(folded.gradients, again.gradients);
+}
+
+// More tokens than a tile of the feed-forward half: what is kept is cut like what is made again.
+TEST_F(LlamaLayerGpu, TilesGiveTheSameBitsKeptOrMadeAgain) {
+  LayerOnDevice layer({3000, 1500, 547});
+  for (const bool in_4bit : {false, true}) {
+    const Result kept = layer.run(in_4bit, true);
+    const Result made_again = layer.run(in_4bit, false);
+    EXPECT_EQ(differing(kept.y, made_again.y), 0U);
+    EXPECT_EQ(differing(kept.dx, made_again.dx), 0U);
+    EXPECT_EQ(kept.gradients, made_again.gradients);
+  }
+}
+
+// The first tile's tokens alone give the first tile's results: no row of a later tile is taken for one of the first.
+TEST_F(LlamaLayerGpu, TilesDoNotSeeEachOther) {
+  LayerOnDevice alone({4096});
+  LayerOnDevice both({4096, 951});
+  const Result first = alone.run(true, false);
+  const Result all = both.run(true, false);
+  const std::size_t shared = first.y.size();
+  EXPECT_LT(relative_difference(first.y, {all.y.begin(), all.y.begin() + static_cast<std::ptrdiff_t>(shared)}), 0.01);
+  EXPECT_LT(relative_difference(first.dx, {all.dx.begin(), all.dx.begin() + static_cast<std::ptrdiff_t>(shared)}),
+            0.01);
 }
 
 }  // namespace
