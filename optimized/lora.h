@@ -15,7 +15,8 @@
 // A layer's forward pass: dropout_masks(), then for each input lora_down() and for each projection lora_up_add(). Its
 // backward pass: lora_up_backward() for each projection, then for each input lora_down_backward() and, once dx holds
 // the frozen layers' part, lora_input_gradient(). A frozen layer's product may have h B^T or g A in it already
-// (Linear4bitPlan::adds()); it rounds y or dx once where lora_up_add() and lora_input_gradient() round three times more.
+// (Linear4bitPlan::adds()); it rounds y or dx once where lora_up_add() and lora_input_gradient() round three times
+// more.
 //
 // For all functions: pointers are device memory, row-major, aligned to their element; A, B, dA and dB are contiguous.
 // f16 and bf16 run on tensor cores with float sums, and fast where x, y, A, B and their strides are multiples of 16
@@ -67,7 +68,8 @@ struct LoraDown {
 };
 
 /// h = round(dropout(x) A^T) for up to kMostSharedInputs projections, each with its own mask; dropout(x) is
-/// round(x / (1 - probability)) where kept, else 0. Reads x once (16-bit dtypes). workspace:
+/// x / (1 - probability) where kept, else 0. The factor multiplies each sum in float (16-bit dtypes), where the
+/// reference multiplies and rounds each x. Reads x once (16-bit dtypes). workspace:
 /// lora_input_workspace_bytes(), aligned to 16 bytes.
 void lora_down(const LoraInputShape& shape, const void* x, std::int64_t x_stride, std::span<const LoraDown> projections,
                void* workspace, std::size_t workspace_bytes, cudaStream_t stream);
@@ -76,9 +78,9 @@ void lora_down(const LoraInputShape& shape, const void* x, std::int64_t x_stride
 void lora_up_add(const LoraOutputShape& shape, const void* h, const void* b, void* y, std::int64_t y_stride,
                  cudaStream_t stream);
 
-/// g = round(d B) and dB += d^T h with d = round(scaling * dy). db: [out, rank] in float, not rounded. dy is read
-/// twice, one time after the other. g: [tokens, lora_rank_stride(rank)], aligned to 16 bytes as h is. workspace:
-/// lora_output_workspace_bytes(), aligned to 16 bytes.
+/// g = round(d B) and dB += d^T h with d = scaling * dy, where scaling multiplies each sum in float (16-bit dtypes).
+/// db: [out, rank] in float, not rounded. dy is read twice, one time after the other. g: [tokens,
+/// lora_rank_stride(rank)], aligned to 16 bytes as h is. workspace: lora_output_workspace_bytes(), aligned to 16 bytes.
 void lora_up_backward(const LoraOutputShape& shape, const void* dy, std::int64_t dy_stride, const void* h,
                       const void* b, void* g, float* db, void* workspace, std::size_t workspace_bytes,
                       cudaStream_t stream);

@@ -160,6 +160,12 @@ Bounded exact(const Matrix<float>& values) {
   return {values.cast<double>(), Matrix<double>::Zero(values.rows(), values.cols())};
 }
 
+/// 1 where the reference keeps an element of the projection's input, 0 where it drops it.
+Matrix<double> kept_of(const LoraProblem& problem, std::size_t projection) {
+  const Matrix<float> ones = Matrix<float>::Ones(problem.x.rows(), problem.x.cols());
+  return (problem.dropped(projection, ones).array() != 0).cast<double>();
+}
+
 /// Every result from what the device itself made before it, so that each bound is of one operation.
 void expect_bounded(const LoraCase& setting, std::uint64_t seed) {
   SCOPED_TRACE(setting.name());
@@ -172,8 +178,10 @@ void expect_bounded(const LoraCase& setting, std::uint64_t seed) {
     SCOPED_TRACE(fmt::format("projection {}", i));
     const LoraValues& given = problem.projections[i];
     const LoraValues found = device.values(i);
-    const Matrix<float> dropped = problem.dropped_input(i);
-    exact(dropped).times(given.a.cast<double>().transpose()).rounded(dtype).expect(found.h, "h");
+    const Matrix<double> kept = kept_of(problem, i);
+    const double keep_scale = static_cast<float>(1 / (1 - setting.dropout));
+    const Bounded dropped = exact(problem.x.cwiseProduct(kept.cast<float>())).scaled(keep_scale);
+    dropped.times(given.a.cast<double>().transpose()).rounded(dtype).expect(found.h, "h");
     exact(found.h)
         .times(given.b.cast<double>().transpose())
         .rounded(dtype)
@@ -182,17 +190,21 @@ void expect_bounded(const LoraCase& setting, std::uint64_t seed) {
         .plus(exact(given.y))
         .rounded(dtype)
         .expect(found.y, "y");
-    Matrix<float> d = static_cast<float>(setting.scaling) * given.dy;
-    reference::round_to(dtype, d);
-    exact(d).times(given.b.cast<double>()).rounded(dtype).expect(found.g, "g");
-    exact(d.transpose()).times(found.h.cast<double>()).plus(exact(given.db)).expect(found.db, "dB");
-    exact(found.g.transpose()).times(dropped.cast<double>()).plus(exact(given.da)).expect(found.da, "dA");
+    const double scaling = static_cast<float>(setting.scaling);
+    exact(given.dy).scaled(scaling).times(given.b.cast<double>()).rounded(dtype).expect(found.g, "g");
+    exact(given.dy.transpose())
+        .scaled(scaling)
+        .times(found.h.cast<double>())
+        .plus(exact(given.db))
+        .expect(found.db, "dB");
+    exact(found.g.transpose())
+        .scaled(keep_scale)
+        .times(problem.x.cast<double>().cwiseProduct(kept))
+        .plus(exact(given.da))
+        .expect(found.da, "dA");
     Bounded branch = exact(found.g).times(given.a.cast<double>()).rounded(dtype);
     if (setting.dropout != 0) {
-      const Matrix<double> kept =
-          (problem.dropped(i, Matrix<float>(Matrix<float>::Ones(dx.value.rows(), setting.in))).array() != 0)
-              .cast<double>();
-      branch = branch.scaled(static_cast<float>(1 / (1 - setting.dropout))).rounded(dtype);
+      branch = branch.scaled(keep_scale).rounded(dtype);
       branch = {branch.value.cwiseProduct(kept), branch.error.cwiseProduct(kept)};
     }
     dx = dx.plus(branch);

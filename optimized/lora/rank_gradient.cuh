@@ -100,8 +100,8 @@ __device__ __forceinline__ void keep_operand(uint4& operand, const std::uint32_t
 }
 
 template <typename T, int kTiles>
-__device__ __forceinline__ void multiply_stage(const GradientStage& stage, float scale, bool masked, int group,
-                                               int feature_warp, float (&sums)[2][kTiles][4]) {
+__device__ __forceinline__ void multiply_stage(const GradientStage& stage, bool masked, int group, int feature_warp,
+                                               float (&sums)[2][kTiles][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
   for (int first = 0; first < kGradientTokens; first += 16) {
@@ -110,7 +110,6 @@ __device__ __forceinline__ void multiply_stage(const GradientStage& stage, float
     for (int m = 0; m < 2; ++m) {
       input[m] =
           load_transposed(stage.input(first + lane / 16 * 8 + lane % 8, feature_warp * 4 + m * 2 + lane / 8 % 2));
-      if (scale != 1.0F) input[m] = scale_run<T>(input[m], scale);
     }
     if (masked) {
       std::uint32_t signs[4];
@@ -169,7 +168,7 @@ __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
     }
     __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
     load(step + task.stages - 1);
-    if (group < groups) multiply_stage<T>(stage_of(step), task.input.scale, masked, group, feature_warp, sums);
+    if (group < groups) multiply_stage<T>(stage_of(step), masked, group, feature_warp, sums);
   }
   if (group >= groups) return;
 
@@ -184,7 +183,7 @@ __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
       const int column = columns.first + j / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + j % 2;
       if (column >= columns.rank) continue;
       float& sum = out[feature * columns.feature_stride + column * columns.column_stride];
-      const float value = sums[i / 2][j / 2][i % 2 * 2 + j % 2];
+      const float value = task.input.scale * sums[i / 2][j / 2][i % 2 * 2 + j % 2];
       sum = task.add ? sum + value : value;
     }
   }

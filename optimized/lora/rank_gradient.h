@@ -14,7 +14,7 @@ struct RankGradient {
   float* sum = nullptr;
 };
 
-/// sum += mask(round(scale * input))^T factor for up to kMostSharedInputs gradients with f16 or bf16 tensors: sum is
+/// sum += scale * mask(input)^T factor for up to kMostSharedInputs gradients with f16 or bf16 tensors: sum is
 /// [features, rank], or its transpose where `transposed`. `wide` as for rank_product(). Partial sums go to `partials`,
 /// [slices of cut_gradient(), features * the sum of the ranks], where there is more than one slice.
 void rank_gradient(DType dtype, bool wide, bool transposed, const ScaledInput& input,

@@ -49,7 +49,7 @@ void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& in
   for (std::size_t i = 0; i < products.size(); ++i) ranks[i] = products[i].rank;
   const ColumnGroups groups(std::span<const std::int64_t>(ranks, products.size()), !wide);
 
-  ProductSums sums{partials, input.tokens, 0, 0, {}, static_cast<int>(products.size())};
+  ProductSums sums{partials, input.tokens, 0, 0, {}, static_cast<int>(products.size()), input.scale};
   for (std::size_t i = 0; i < products.size(); ++i) {
     const auto stride = static_cast<int>(lora_rank_stride(products[i].rank));
     sums.products[i] = {products[i].out, sums.columns, stride};

@@ -102,8 +102,8 @@ __device__ __forceinline__ void load_stage(const ProductTask& task, const Produc
 /// The inner dimension's order is free as long as both operands agree: of 32 features, lane t of a quad has run t, and
 /// matrix instruction s takes elements 4s to 4s + 3 of every run.
 template <typename T, bool kTransposed, int kTiles>
-__device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, kTiles>& stage, float scale, bool masked,
-                                               int group, int token_warp, float (&sums)[2][kTiles][4]) {
+__device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, kTiles>& stage, bool masked, int group,
+                                               int token_warp, float (&sums)[2][kTiles][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int quad_row = lane / 4;
   const int quad_lane = lane % 4;
@@ -117,7 +117,6 @@ __device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, k
       const int token = token_warp * 32 + i * 8 + quad_row;
       uint4& run = input[i / 2][i % 2];
       run = load_shared_u32x4(stage.input(token, half * 4 + quad_lane));
-      if (scale != 1.0F) run = scale_run<T>(run, scale);
       if (masked) run = keep_run(run, load_shared_u8(stage.mask(group, token) + half * 4 + quad_lane));
     }
 #pragma unroll
@@ -172,7 +171,7 @@ __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
     }
     __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
     load(step + task.stages - 1);
-    if (group < groups) multiply_stage<T>(stage_of(step), task.input.scale, masked, group, token_warp, sums);
+    if (group < groups) multiply_stage<T>(stage_of(step), masked, group, token_warp, sums);
   }
   if (group >= groups) return;
 
@@ -205,12 +204,14 @@ struct ProductSums {
   int columns, slices;
   ProductOut products[kMostProducts];
   int count;
+  float scale;
 };
 
 inline constexpr int kSumColumns = 4;  // of a thread
 inline constexpr int kSumThreads = 128;
 
-/// out = the sum of the slices' partial sums, in their order, rounded to T; a thread has four columns of a token.
+/// out = scale times the sum of the slices' partial sums, in their order, rounded to T; a thread has four columns of a
+/// token.
 template <typename T>
 __global__ void __launch_bounds__(kSumThreads) add_product_slices_kernel(const __grid_constant__ ProductSums task) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
@@ -229,7 +230,7 @@ __global__ void __launch_bounds__(kSumThreads) add_product_slices_kernel(const _
   while (column < task.products[product].first) --product;
   const ProductOut& to = task.products[product];
   *reinterpret_cast<uint2*>(static_cast<T*>(to.out) + token * to.stride + column - to.first) = {
-      round_pair<T>(sum.x, sum.y), round_pair<T>(sum.z, sum.w)};
+      round_pair<T>(task.scale * sum.x, task.scale * sum.y), round_pair<T>(task.scale * sum.z, task.scale * sum.w)};
 }
 
 }  // namespace qshard::optimized

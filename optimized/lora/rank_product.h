@@ -10,7 +10,8 @@
 
 namespace qshard::optimized {
 
-/// The many features of an input, multiplied by a scale, rounded and masked as it is read.
+/// The many features of an input, masked as it is read. Its products are multiplied by a scale: once for each sum,
+/// which is exact where the scale is a power of two, instead of each element.
 struct ScaledInput {
   const void* values = nullptr;  // [tokens, features]
   std::int64_t stride = 0;       // elements from token to token
@@ -28,7 +29,7 @@ struct RankProduct {
   void* out = nullptr;  // [tokens, lora_rank_stride(rank)]
 };
 
-/// out = round(mask(round(scale * input)) weight) for up to kMostSharedInputs products with f16 or bf16 tensors:
+/// out = round(scale * mask(input) weight) for up to kMostSharedInputs products with f16 or bf16 tensors:
 /// weight is [features, rank], or its transpose where `transposed`. `wide`: every run of 8 elements is aligned to 16
 /// bytes. Partial sums go to `partials`, [slices of cut_product(), tokens, sum of the strides of out].
 void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& input,
