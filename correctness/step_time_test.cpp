@@ -1,0 +1,275 @@
+// The predicted time of a step beside every recorded one, and what a prediction must do when an input changes.
+#include "core/sharding/step_time.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <regex>
+#include <set>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/formats/bnb_checkpoint.h"
+#include "correctness/expect_error.h"
+
+namespace qshard {
+namespace {
+
+/// What a row of sharded_step.json says of itself, and by the same names what was measured by hand.
+struct StepCase {
+  std::string gpu = "h100";
+  std::string model = "llama-2-70b";
+  std::int64_t layers = 80;
+  std::int64_t length = 2048;
+  std::int64_t rows = 1;
+  int r = 64;
+  std::int64_t ranks = 2;
+  bool recomputation = true;
+  bool inputs_on_host = false;
+  bool offload = false;
+  double peer_rate = 0;  // 0: the preset's
+};
+
+/// hidden, intermediate, heads, key-value heads, vocabulary: of the models' config.json.
+ModelConfig shape_of(const std::string& model, std::int64_t layers) {
+  static const std::map<std::string, std::array<std::int64_t, 5>> kShapes{
+      {"llama-2-70b", {8192, 28672, 64, 8, 32000}},
+      {"llama-2-7b", {4096, 11008, 32, 32, 32000}},
+      {"llama-3-8b", {4096, 14336, 32, 8, 128256}},
+  };
+  const auto& shape = kShapes.at(model);
+  ModelConfig config;
+  config.hidden_size = shape[0];
+  config.intermediate_size = shape[1];
+  config.num_attention_heads = shape[2];
+  config.num_key_value_heads = shape[3];
+  config.head_dim = shape[0] / shape[2];
+  config.vocab_size = shape[4];
+  config.num_hidden_layers = layers;
+  return config;
+}
+
+StepWork work_of(const StepCase& of) {
+  StepWork work;
+  work.model = shape_of(of.model, of.layers);
+  work.quantization.quant_storage = DType::bf16;
+  work.lora.r = of.r;
+  work.lora.dropout = 0.1;
+  const auto stages = list_model_stages(work.model, work.quantization, work.lora, DType::bf16,
+                                        [](const auto&, const auto&) { return std::nullopt; });
+  work.stages = list_stage_work(plan_shards(stages, static_cast<int>(of.ranks), work.sharding));
+  work.ranks = of.ranks;
+  work.batch = {of.rows * of.length, of.rows, of.length};
+  work.choice.kept_layers = of.recomputation ? 0 : of.layers;
+  work.choice.inputs_on_host = of.inputs_on_host;
+  work.offload = of.offload;
+  return work;
+}
+
+StepTime predict(const StepCase& of) {
+  DeviceNumbers numbers = device_numbers(of.gpu, "");
+  if (of.peer_rate > 0) numbers.peer_rate = of.peer_rate;
+  return predict_step(work_of(of), numbers);
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+/// "name/key:value/..." of a recorded row.
+std::map<std::string, std::string> keys_of(const std::string& name) {
+  std::map<std::string, std::string> keys;
+  static const std::regex kKey("/([a-z_]+):([^/]+)");
+  for (std::sregex_iterator key(name.begin(), name.end(), kKey); key != std::sregex_iterator(); ++key) {
+    keys[(*key)[1]] = (*key)[2];
+  }
+  return keys;
+}
+
+StepCase case_of(const std::string& gpu, const std::string& name) {
+  std::map<std::string, std::string> keys = keys_of(name);
+  const auto take = [&](const std::string& key) { return keys.extract(key).mapped(); };
+  StepCase of;
+  of.gpu = gpu;
+  take("provider");
+  of.model = take("model");
+  of.layers = std::stoll(take("layers"));
+  of.length = std::stoll(take("seq"));
+  of.rows = std::stoll(take("micro_batch"));
+  of.r = std::stoi(take("r"));
+  of.ranks = std::stoll(take("gpus"));
+  of.recomputation = take("checkpointing") == "on";
+  EXPECT_EQ(take("transport"), "peer") << name;
+  EXPECT_TRUE(keys.empty()) << name << ": " << keys.begin()->first << " is not predicted";
+  return of;
+}
+
+struct RecordedStep {
+  std::string gpu;
+  std::string name;
+  double seconds = 0;  // median
+};
+
+std::vector<RecordedStep> recorded_steps() {
+  std::vector<RecordedStep> steps;
+  for (const auto& folder : std::filesystem::directory_iterator(std::string(QSHARD_SOURCE_DIR) + "/reports/results")) {
+    const auto file = folder.path() / "sharded_step.json";
+    if (!std::filesystem::exists(file)) continue;
+    const auto document = nlohmann::json::parse(read_file(file));
+    const std::string device = document.at("context").at("device");
+    std::map<std::string, std::vector<double>> rows;
+    for (const auto& row : document.at("benchmarks")) {
+      const std::string name = row.at("name");
+      if (name.find("provider:qshard") == std::string::npos) continue;
+      EXPECT_EQ(row.at("time_unit"), "ms");
+      rows[name].push_back(row.at("real_time").get<double>() / 1e3);
+    }
+    const std::string gpu = device.find("H200") != std::string::npos ? "h200" : "h100";
+    for (const auto& [name, seconds] : rows) steps.push_back({gpu, name, median(seconds)});
+  }
+  return steps;
+}
+
+void print_error(const std::string& name, double predicted, double measured) {
+  fmt::print("{:>7.4f} s predicted, {:>7.4f} s measured, {:+5.1f} %  {}\n", predicted, measured,
+             100 * (predicted / measured - 1), name);
+}
+
+TEST(StepTime, EveryRecordedStepWithinATenth) {
+  const std::vector<RecordedStep> steps = recorded_steps();
+  EXPECT_GE(steps.size(), 7U);
+  for (const RecordedStep& step : steps) {
+    const double predicted = predict(case_of(step.gpu, step.name)).seconds;
+    print_error(step.gpu + " " + step.name, predicted, step.seconds);
+    EXPECT_NEAR(predicted / step.seconds, 1, 0.10) << step.name;
+  }
+}
+
+// Single runs on two H200s; the first is the one that product_rate was fitted to.
+TEST(StepTime, StepsOfTheWholeModelWithinATenth) {
+  const std::vector<std::pair<StepCase, double>> cases{
+      {{.gpu = "h200", .layers = 8}, 0.162},
+      {{.gpu = "h200", .inputs_on_host = true}, 1.635},
+      {{.gpu = "h200", .recomputation = false}, 1.227},
+      {{.gpu = "h200", .length = 4096, .r = 16, .inputs_on_host = true}, 3.127},
+      {{.gpu = "h200", .length = 8192, .r = 16, .inputs_on_host = true}, 7.295},
+  };
+  for (const auto& [of, measured] : cases) {
+    const double predicted = predict(of).seconds;
+    print_error(
+        fmt::format("h200 {} layers, {} tokens, r {}, recomputation {}", of.layers, of.length, of.r, of.recomputation),
+        predicted, measured);
+    EXPECT_NEAR(predicted / measured, 1, 0.10);
+  }
+}
+
+TEST(StepTime, PartsAddUpToTheStep) {
+  for (const std::int64_t micro_batches : {1, 3}) {
+    StepWork work = work_of({});
+    work.micro_batches = micro_batches;
+    work.offload = micro_batches == 3;
+    const StepTime step = predict_step(work, device_numbers("rtx4090", ""));
+    double sum = 0;
+    for (const TimePart& part : step.parts) {
+      EXPECT_GE(part.seconds, 0) << part.name;
+      sum += part.seconds;
+    }
+    EXPECT_NEAR(sum, step.seconds, 1e-9 * step.seconds);
+    EXPECT_NEAR(step.tokens_per_second * step.seconds, 2048.0 * 2 * static_cast<double>(micro_batches), 1e-3);
+  }
+}
+
+// By hand: 80 layers of 855,638,016 weights, forward, the activations' gradient and, without the down projection's
+// 234,881,024, the recomputation; 2 operations a weight and token.
+TEST(StepTime, AStepOfProductsAloneTakesTheirOperationsOverTheirRate) {
+  StepWork work = work_of({.ranks = 1});
+  DeviceNumbers numbers = device_numbers("h100", "");
+  numbers.memory_rate = numbers.host_rate = 1e30;
+  numbers.attention_forward = numbers.attention_backward = numbers.adapter_products = 1e9;
+  numbers.kernel_time = numbers.launch_time = 0;
+  const double weights = 3 * 855638016.0 - 234881024.0;
+  const double head = 4.0 * 2048 * 8192 * 32000;
+  EXPECT_NEAR(predict_step(work, numbers).seconds, (2.0 * 2048 * 80 * weights + head) / numbers.product_rate, 1e-4);
+}
+
+TEST(StepTime, GathersAreHiddenExactlyWhereALayerTakesLonger) {
+  StepWork work = work_of({});
+  DeviceNumbers numbers = device_numbers("h100", "");
+  const StepTime fast = predict_step(work, numbers);
+  EXPECT_GT(fast.hidden_share(), 0.98);
+  // 80 GB/s: 2.8 ms for the 220 MB from the peer, less than a layer's forward pass; 20 GB/s: 11 ms, more.
+  numbers.peer_rate = 80e9;
+  EXPECT_GT(predict_step(work, numbers).hidden_share(), 0.95);
+  numbers.peer_rate = 20e9;
+  const StepTime slow = predict_step(work, numbers);
+  EXPECT_LT(slow.hidden_share(), 0.95);
+  EXPECT_GT(slow.seconds, fast.seconds * 1.1);
+  // Twice the tokens hide twice the gather.
+  work.batch = {4096, 2, 2048};
+  EXPECT_GT(predict_step(work, numbers).hidden_share(), slow.hidden_share());
+}
+
+TEST(StepTime, KeptActivationsAccumulationAndStrategyChangeWhatTheyShould) {
+  const DeviceNumbers numbers = device_numbers("h100", "");
+  const auto part = [](const StepTime& step, const std::string& name) {
+    return std::ranges::find(step.parts, name, &TimePart::name)->seconds;
+  };
+  StepWork work = work_of({});
+  const StepTime all = predict_step(work, numbers);
+  work.choice.kept_layers = 40;
+  EXPECT_NEAR(part(predict_step(work, numbers), "recomputation"), part(all, "recomputation") / 2, 1e-9);
+  work.choice.kept_layers = 0;
+  work.micro_batches = 4;
+  EXPECT_NEAR(part(predict_step(work, numbers), "forward"), 4 * part(all, "forward"), 1e-9);
+  EXPECT_NEAR(part(predict_step(work, numbers), "optimizer"), part(all, "optimizer"), 1e-9);
+  work.micro_batches = 1;
+  // The forward pass leaves two layers in the buffers; SHARD_GRAD_OP leaves all.
+  const double unit = work.stages[1].bytes / 2 / numbers.peer_rate;
+  work.sharding = ShardingStrategy::shard_grad_op;
+  EXPECT_NEAR(all.timeline.gathering - predict_step(work, numbers).timeline.gathering, 78 * unit, 0.4 * 78 * unit);
+  work.sharding = ShardingStrategy::no_shard;
+  const StepTime replicated = predict_step(work, numbers);
+  EXPECT_EQ(replicated.timeline.gathering, 0);
+  EXPECT_GT(part(replicated, "optimizer"), 1.9 * part(all, "optimizer"));
+}
+
+TEST(StepTime, HybridShardKeepsItsPaceOverThousandsOfGpus) {
+  const DeviceNumbers numbers = device_numbers("h100", "");
+  StepWork work = work_of({.ranks = 8});
+  const StepTime one = predict_step(work, numbers);
+  work.groups = 512;
+  const StepTime hybrid = predict_step(work, numbers);
+  EXPECT_GT(hybrid.tokens_per_second, 0.98 * 512 * one.tokens_per_second);
+  EXPECT_LT(hybrid.tokens_per_second, 512 * one.tokens_per_second);
+  // The same GPUs with the weights cut over all of them: each machine receives all of a unit, through its 8 links.
+  work.ranks = 8 * 512;
+  work.groups = 1;
+  EXPECT_LE(predict_step(work, numbers).tokens_per_second, hybrid.tokens_per_second);
+}
+
+TEST(StepTime, PresetsAreThereForEveryCardAndLink) {
+  for (const std::string& gpu : gpu_names()) {
+    for (const char* link : {"", "pcie4", "pcie5", "network"}) {
+      const DeviceNumbers numbers = device_numbers(gpu, link);
+      for (const double number : {numbers.product_rate, numbers.memory_rate, numbers.peer_rate, numbers.network_rate,
+                                  numbers.host_rate, numbers.attention_forward, numbers.attention_backward}) {
+        EXPECT_GT(number, 0) << gpu << " " << link;
+      }
+    }
+  }
+  EXPECT_EQ(gpu_names().size(), 8U);
+  expect_error(ExitCode::bad_input, {"rtx4091", "rtx4090"}, [] { device_numbers("rtx4091", ""); });
+  expect_error(ExitCode::bad_input, {"rtx4090", "NVLink"}, [] { device_numbers("rtx4090", "nvlink"); });
+  expect_error(ExitCode::bad_input, {"pcie9", "pcie4"}, [] { device_numbers("h100", "pcie9"); });
+}
+
+}  // namespace
+}  // namespace qshard
