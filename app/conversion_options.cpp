@@ -1,8 +1,13 @@
 #include "app/conversion_options.h"
 
 #include <cstdio>
+#include <filesystem>
 
 #include <fmt/format.h>
+
+#include "app/memory_peak.h"
+#include "core/base/atomic_file.h"
+#include "core/base/error.h"
 
 namespace qshard {
 
@@ -17,8 +22,14 @@ void add_conversion_options(CLI::App& command, ConversionPaths& paths, const std
 
 void run_conversion(const std::string& output, const std::function<void(Progress&)>& convert) {
   Progress progress(stdout);
+  std::error_code ignored;
+  if (std::filesystem::exists(std::filesystem::symlink_status(output, ignored))) {
+    fail_input("{}: is already there and is not replaced; name a new file or directory", output);
+  }
+  remove_leftovers_of(output);
+  MemoryPeak peak;
   convert(progress);
-  progress.print(fmt::format("Wrote {}; peak memory {}", output, format_bytes(process_peak_bytes())));
+  progress.print(fmt::format("Wrote {}; took {} of memory at most", output, format_bytes(peak.bytes())));
 }
 
 }  // namespace qshard

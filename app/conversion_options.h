@@ -21,7 +21,9 @@ struct ConversionPaths {
 void add_conversion_options(CLI::App& command, ConversionPaths& paths, const std::string& input_help,
                             const std::string& model_help);
 
-/// Runs `convert` with progress on standard output, and ends it with a line on what was written.
+/// Runs `convert` with progress on standard output, and ends it with a line on what was written. Before it, removes
+/// what a killed conversion to the same place left there. Throws Error(bad_input) where `output` is there, whatever it
+/// is.
 void run_conversion(const std::string& output, const std::function<void(Progress&)>& convert);
 
 }  // namespace qshard

@@ -1,8 +1,9 @@
 #include <cstdio>
-#include <filesystem>
 #include <new>
+#include <system_error>
 
 #include "app/commands.h"
+#include "app/standard_streams.h"
 #include "core/base/error.h"
 #include "core/base/nearest_name.h"
 #include "core/run/run_options.h"
@@ -34,28 +35,40 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error, int
   return fmt::format("{}{}\nSee qshard --help or qshard COMMAND --help.", error.what(), hint);
 }
 
-int parse_and_run(CLI::App& app, int argc, char** argv) {
+int run_command(CLI::App& app, int argc, char** argv) {
+  int code = 0;
   try {
     app.parse(argc, argv);
-    return 0;
   } catch (const CLI::Success& wanted) {  // --help, --version
-    return app.exit(wanted);
+    code = app.exit(wanted);
+  }
+  qshard::flush_standard_output();
+  return code;
+}
+
+int parse_and_run(CLI::App& app, int argc, char** argv) {
+  try {
+    return run_command(app, argc, argv);
   } catch (const CLI::RuntimeError& ended) {  // the processes that the command started
     return ended.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return report(qshard::ExitCode::bad_input, usage_message(app, error, argc, argv));
   } catch (const qshard::Error& error) {
     return report(error.code(), error.what());
+  } catch (const std::system_error& error) {  // of a print, a thread or a file system
+    const std::error_code& code = error.code();
+    const bool lacks = code == std::errc::no_space_on_device || code == std::errc::file_too_large ||
+                       code == std::errc::not_enough_memory || code == std::errc::resource_unavailable_try_again;
+    return report(lacks ? qshard::ExitCode::out_of_resources : qshard::ExitCode::bad_input, error.what());
   } catch (const std::bad_alloc&) {
     return report(qshard::ExitCode::out_of_resources, "out of memory; qshard plan shows what a run needs");
-  } catch (const std::filesystem::filesystem_error& error) {
-    return report(qshard::ExitCode::bad_input, error.what());
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  qshard::prepare_standard_streams();
   try {
     CLI::App app("QShard: fine-tuning with 4-bit base weights sharded over ranks (FSDP-QLoRA)", "qshard");
     app.set_version_flag("--version", std::string("qshard ") + QSHARD_VERSION);

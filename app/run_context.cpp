@@ -30,4 +30,16 @@ std::string training_command(const std::string& config_path, const Overrides& ov
   return command;
 }
 
+std::string resuming_command(const std::string& config_path, const Overrides& overrides, const LaunchOptions& launch) {
+  Overrides others = overrides;
+  std::erase_if(others, [](const auto& given) {
+    return given.first == "training.resume_from_checkpoint" || given.first == "training.overwrite_output_dir";
+  });
+  others.emplace_back("training.resume_from_checkpoint", "true");
+  std::string command = "./" + training_command(config_path, others);
+  if (launch.ranks > 0) command += fmt::format(" --ranks {}", launch.ranks);
+  if (launch.gpus > 0) command += fmt::format(" --gpus {}", launch.gpus);
+  return command;
+}
+
 }  // namespace qshard

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "app/load_model.h"
+#include "app/run_on_ranks.h"
 #include "core/run/run_config.h"
 #include "core/training/metrics.h"
 
@@ -14,5 +15,8 @@ RunContext run_context(const RunConfig& config, const LoadedModel& model, const 
 
 /// "qshard train CONFIG --key value ...", quoted for a shell.
 std::string training_command(const std::string& config_path, const Overrides& overrides);
+
+/// The same as the user types it to go on with that run from its newest checkpoint.
+std::string resuming_command(const std::string& config_path, const Overrides& overrides, const LaunchOptions& launch);
 
 }  // namespace qshard

@@ -35,6 +35,18 @@ struct Pipe {
   }
 };
 
+/// While it lives, a child that ends early does not end this process through its closed pipe.
+class BrokenPipesIgnored {
+ public:
+  BrokenPipesIgnored() : before_(std::signal(SIGPIPE, SIG_IGN)) {}
+  BrokenPipesIgnored(const BrokenPipesIgnored&) = delete;
+  BrokenPipesIgnored& operator=(const BrokenPipesIgnored&) = delete;
+  ~BrokenPipesIgnored() { std::signal(SIGPIPE, before_); }
+
+ private:
+  sighandler_t before_;
+};
+
 pid_t spawn(const std::vector<std::string>& arguments, const Pipe& in, const Pipe& out, const Pipe& err) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -96,12 +108,11 @@ void exchange(Pipe& in, Pipe& out, Pipe& err, std::string_view input, Subprocess
 
 SubprocessResult run_subprocess(const std::vector<std::string>& arguments, std::string_view input,
                                 const TakeErrorLine& take_error_line) {
-  // A child that ends early must not end this process through its closed pipe.
-  std::signal(SIGPIPE, SIG_IGN);
   Pipe in;
   Pipe out;
   Pipe err;
   const pid_t child = spawn(arguments, in, out, err);
+  const BrokenPipesIgnored until_the_end;
   in.close_end(0);
   out.close_end(1);
   err.close_end(1);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 
 #include "app/commands.h"
@@ -9,6 +10,7 @@
 #include "app/run_context.h"
 #include "app/run_on_ranks.h"
 #include "core/base/error.h"
+#include "core/base/stop_signal.h"
 #include "core/formats/hf_config.h"
 #include "core/formats/peft_adapter.h"
 #include "core/training/training_run.h"
@@ -88,7 +90,36 @@ RunBounds bounds_of_run(const RunConfig& config, const PreparedDataset& train, c
   return bounds;
 }
 
-void train(const RunConfig& config, const std::string& command, RankLink& link) {
+/// Says where a run that a signal ended can be gone on with.
+void print_stop(const RunConfig& config, const TrainingSummary& summary, const std::string& resuming,
+                Progress& progress) {
+  const std::string_view name = summary.stopped_by == SIGINT ? "Ctrl-C" : "SIGTERM";
+  if (summary.last_checkpoint.empty()) {
+    progress.print(fmt::format("Stopped  by {} after step {}; nothing is saved{}", name, summary.steps,
+                               config.training.save_strategy == Interval::no ? " (training.save_strategy: no)" : ""));
+    return;
+  }
+  progress.print(
+      fmt::format("Stopped  by {} after step {}; saved {}", name, summary.steps, summary.last_checkpoint.string()));
+  progress.print("Go on    " + resuming);
+}
+
+/// Rank 0 reads the weights once more; the others take its word.
+std::string shared_base_hash(const RunConfig& config, const HfCheckpoint& checkpoint, RankLink& link,
+                             Progress& progress) {
+  const bool needed =
+      config.training.save_strategy != Interval::no || config.training.resume_from_checkpoint != "false";
+  std::string hash;
+  if (needed && link.is_first()) {
+    progress.show("hashing the base weights");
+    hash = base_weights_hash(checkpoint);
+  }
+  const auto shared = link.broadcast(std::as_bytes(std::span(hash)), 0);
+  return {reinterpret_cast<const char*>(shared.data()), shared.size()};
+}
+
+/// Returns the exit code.
+int train(const RunConfig& config, const std::string& command, const std::string& resuming, RankLink& link) {
   Progress progress(link.is_first() ? stdout : nullptr);
   OutputDirectory output;  // rank 0 alone writes into it
   if (link.is_first()) output = open_output_directory(config.training);
@@ -108,10 +139,17 @@ void train(const RunConfig& config, const std::string& command, RankLink& link) 
   };
   const PreparedDataset* eval = eval_rows ? &*eval_rows : nullptr;
   const RunContext context = run_context(config, model, command);
-  TrainingJob job{config, *model.engine, train_rows, eval, output, save, progress, context, &link};
-  tell_failures(link, [&] {
+  const RunSettings settings = run_settings(config, model.options, model.adapter_config,
+                                            shared_base_hash(config, model.checkpoint, link, progress));
+  TrainingJob job{config, *model.engine, train_rows, eval, output, save, progress, context, &link, settings};
+  return tell_failures(link, [&] {
     const TrainingSummary summary = run_training(job);
+    if (summary.stopped_by != 0) {
+      print_stop(config, summary, resuming, progress);
+      return exit_code_of_signal(summary.stopped_by);
+    }
     print_summary(config, summary, model.engine->peak_bytes_by_rank(), progress);
+    return static_cast<int>(ExitCode::done);
   });
 }
 
@@ -126,9 +164,11 @@ void add_train_command(CLI::App& app) {
   const auto launch = add_launch_options(*command);
   add_config_options(*command, overrides, {});
   command->callback([path, overrides, launch] {
+    int code = static_cast<int>(ExitCode::done);
     run_on_ranks(*launch, load_run_config(*path, *overrides), [&](const RunConfig& config, RankLink& link) {
-      train(config, training_command(*path, *overrides), link);
+      code = train(config, training_command(*path, *overrides), resuming_command(*path, *overrides, *launch), link);
     });
+    if (code != 0) throw CLI::RuntimeError(code);
   });
 }
 

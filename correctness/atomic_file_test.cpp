@@ -5,6 +5,7 @@
 #include <string>
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,25 +120,79 @@ TEST(AtomicDirectory, WithoutCommitNothingChanges) {
   EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"out"});
 }
 
-TEST(AtomicFile, LeftoversOfKilledProcessesAreRemovedAndOthersStay) {
-  const TemporaryDirectory directory;
+bool is_any(std::string_view) {
+  return true;
+}
+
+/// Runs `work` in a process that then kills itself, as kill -9 does.
+template <typename Work>
+void in_killed_process(const Work& work) {
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    AtomicFile file(directory / "a");
-    const AtomicDirectory made(directory / "b");
-    write_file(made.path() / "inside", "");
+    work();
     ::kill(::getpid(), SIGKILL);
   }
   ::waitpid(child, nullptr, 0);
+}
+
+TEST(AtomicFile, LeftoversOfKilledProcessesAreRemovedAndOthersStay) {
+  const TemporaryDirectory directory;
+  in_killed_process([&] {
+    AtomicFile file(directory / "a");
+    const AtomicDirectory made(directory / "b");
+    write_file(made.path() / "inside", "");
+    ::kill(::getpid(), SIGKILL);  // before the objects end
+  });
   EXPECT_EQ(names_in(directory.path()).size(), 2U);
   const AtomicFile own(directory / "c");
   write_file(directory / "d.tmp-", "");
   write_file(directory / "e.tmp-12x", "");
-  remove_leftovers(directory.path());
-  EXPECT_EQ(names_in(directory.path()),
-            (std::set<std::string>{"c.tmp-" + std::to_string(::getpid()), "d.tmp-", "e.tmp-12x"}));
-  remove_leftovers(directory / "missing");
+  write_file(directory / "theirs.tmp-999999999", "");
+  remove_leftovers(directory.path(), [](std::string_view name) { return name != "theirs"; });
+  EXPECT_EQ(names_in(directory.path()), (std::set<std::string>{"c.tmp-" + std::to_string(::getpid()), "d.tmp-",
+                                                               "e.tmp-12x", "theirs.tmp-999999999"}));
+  remove_leftovers(directory / "missing", is_any);
+}
+
+TEST(AtomicFile, TheLockTellsALeftoverWhoseNumberAnotherProcessHas) {
+  const TemporaryDirectory directory;
+  const std::string alive = std::to_string(::getppid());
+  write_file(directory / ("a.tmp-" + alive), "");
+  make_directories(directory / ("b.tmp-" + alive));
+  std::filesystem::create_symlink(directory / "nowhere", directory / ("c.tmp-" + alive));
+  const AtomicFile held(directory / "d");
+  const AtomicDirectory held_too(directory / "e");
+  remove_leftovers(directory.path(), is_any);
+  const std::string own = std::to_string(::getpid());
+  EXPECT_EQ(names_in(directory.path()), (std::set<std::string>{"c.tmp-" + alive, "d.tmp-" + own, "e.tmp-" + own}));
+}
+
+TEST(AtomicFile, LeftoversOfOneDestination) {
+  const TemporaryDirectory directory;
+  for (const auto* name : {"a.tmp-999999999", "b.tmp-999999999"}) write_file(directory / name, "");
+  remove_leftovers_of(directory / "a");
+  EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"b.tmp-999999999"});
+}
+
+TEST(AtomicFile, WhatIsNoRegularFileIsNotReplaced) {
+  const TemporaryDirectory directory;
+  ASSERT_EQ(::mkfifo((directory / "pipe").c_str(), 0600), 0);
+  make_directories(directory / "directory");
+  for (const auto* name : {"pipe", "directory"}) {
+    expect_bad_input({name, "no regular file"}, [&] { write_file(directory / name, "new"); });
+  }
+  expect_bad_input({"pipe", "no directory"}, [&] { AtomicDirectory(directory / "pipe"); });
+  EXPECT_EQ(names_in(directory.path()), (std::set<std::string>{"directory", "pipe"}));
+}
+
+TEST(AtomicFile, ALinkStaysAndItsFileIsReplaced) {
+  const TemporaryDirectory directory;
+  write_file(directory / "file", "old");
+  std::filesystem::create_symlink("file", directory / "link");
+  write_file(directory / "link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "link"));
+  EXPECT_EQ(read_file(directory / "file"), "new");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <limits>
 
@@ -13,10 +14,13 @@ namespace qshard {
 /// learning rate and the step, so that a run that loses any of them shows.
 class FakeEngine : public TrainingEngine {
  public:
-  std::int64_t nan_step = -1;  // train_step returns a NaN loss there
+  std::int64_t nan_step = -1;           // train_step returns a NaN loss there
+  std::int64_t signal_step = -1;        // SIGTERM comes while train_step is there
+  std::int64_t signal_evaluation = -1;  // SIGTERM comes while evaluate is called for this time, counted from 1
 
   StepResult train_step(const std::vector<std::vector<TokenBatch>>& micro_batches, double learning_rate,
                         std::int64_t step) override {
+    if (step == signal_step) std::raise(SIGTERM);
     StepResult result;
     std::uint64_t hash = static_cast<std::uint64_t>(step);
     for (const auto& ranks : micro_batches) {
@@ -44,6 +48,7 @@ class FakeEngine : public TrainingEngine {
   }
 
   LossSum evaluate(const std::vector<TokenBatch>& batches) override {
+    if (++evaluations_ == signal_evaluation) std::raise(SIGTERM);
     std::int64_t tokens = 0;
     for (const TokenBatch& batch : batches) tokens += count_loss_tokens(batch);
     return {loss() * static_cast<double>(tokens), tokens};
@@ -69,6 +74,7 @@ class FakeEngine : public TrainingEngine {
     return sum;
   }
 
+  std::int64_t evaluations_ = 0;
   ShardLayout layout_;
   Tensor adapter_{DType::f32, {4}};
   Tensor momentum_{DType::f32, {4}};

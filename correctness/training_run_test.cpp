@@ -1,5 +1,6 @@
 #include "core/training/training_run.h"
 
+#include <csignal>
 #include <fstream>
 
 #include <gmock/gmock.h>
@@ -51,9 +52,13 @@ class TrainingRun : public testing::Test {
     notes_ = output.notes;
     FakeEngine engine;
     engine.nan_step = nan_step;
+    engine.signal_step = signal_step_;
+    engine.signal_evaluation = signal_evaluation_;
     Progress progress(sink_);
-    TrainingJob job{config, engine, train_, &eval_, output, save_values, progress, context_};
-    return run_training(job);
+    TrainingJob job{config, engine, train_, &eval_, output, save_values, progress, context_, nullptr, settings_};
+    const TrainingSummary summary = run_training(job);
+    notes_ = output.notes;
+    return summary;
   }
 
   RunConfig resuming() const {
@@ -96,6 +101,9 @@ class TrainingRun : public testing::Test {
   RunContext context_{"qshard train a.yaml", "1.2.3", "", "a processor", "bfloat16", 7, 2, "2026-11-22T10:00:00+00:00"};
   PreparedDataset train_ = make_rows(30);
   PreparedDataset eval_ = make_rows(5);
+  RunSettings settings_;
+  std::int64_t signal_step_ = -1;
+  std::int64_t signal_evaluation_ = -1;
   std::vector<std::string> notes_;
   std::FILE* sink_ = std::fopen("/dev/null", "w");
 
@@ -130,7 +138,7 @@ TEST_F(TrainingRun, ResumesToTheBitFromEveryCheckpoint) {
   const std::string state = read_file(out("trainer_state.json"));
   for (std::int64_t step = 11; step >= 0; --step) {
     fs::remove_all(checkpoint_path(directory_ / "out", step + 1));  // killed after saving `step`
-    fs::remove(out("adapter_model.safetensors"));
+    for (const auto* name : {"adapter_model.safetensors", "trainer_state.json"}) fs::remove(out(name));
     run(resuming());
     EXPECT_EQ(read_file(out("adapter_model.safetensors")), adapter) << step;
     EXPECT_EQ(read_file(out("trainer_state.json")), state) << step;
@@ -181,9 +189,161 @@ TEST_F(TrainingRun, ARunThatStartsOverHasItsOwnContext) {
   config_.training.save_strategy = Interval::no;
   run(config_);
   context_.seed = 8;
+  config_.training.overwrite_output_dir = true;
   run(resuming());
   EXPECT_EQ(lines().front()["context"]["seed"], 8);
   EXPECT_EQ(metrics().size(), 14U);
+}
+
+TEST_F(TrainingRun, MetricsOfARunEndedBeforeItsFirstCheckpointArePutAside) {
+  EXPECT_THAT(message_of(config_, ExitCode::check_failed, 4), HasSubstr("step 4"));
+  const std::string before = read_file(out("metrics.jsonl"));
+  run(resuming());
+  EXPECT_EQ(read_file(out("metrics-1.jsonl")), before);
+  EXPECT_EQ(metrics().size(), 14U);
+}
+
+TEST_F(TrainingRun, ResultsWithoutACheckpointToGoOnFromStay) {
+  run(config_);
+  for (const fs::path& checkpoint : list_checkpoints(directory_ / "out")) {
+    fs::resize_file(checkpoint / "optimizer.safetensors", 9);
+  }
+  const std::string adapter = read_file(out("adapter_model.safetensors"));
+  EXPECT_THAT(message_of(resuming(), ExitCode::bad_input), HasSubstr("overwrite_output_dir"));
+  EXPECT_EQ(read_file(out("adapter_model.safetensors")), adapter);
+  EXPECT_EQ(list_checkpoints(directory_ / "out").size(), 3U);
+  for (const fs::path& checkpoint : list_checkpoints(directory_ / "out")) fs::remove_all(checkpoint);
+  EXPECT_THAT(message_of(resuming(), ExitCode::bad_input), HasSubstr("adapter_model.safetensors"));
+  config_.training.overwrite_output_dir = true;
+  EXPECT_EQ(run(resuming()).steps, 12);
+}
+
+TEST_F(TrainingRun, AMistakeCostsNoEarlierRun) {
+  run(config_);
+  config_.training.overwrite_output_dir = true;
+  RunConfig mistaken = config_;
+  mistaken.training.resume_from_checkpoint = out("checkpoint-5").string();
+  mistaken.training.seed = 3;
+  EXPECT_THAT(message_of(mistaken, ExitCode::bad_input), HasSubstr("training.seed"));
+  EXPECT_EQ(list_checkpoints(directory_ / "out").size(), 3U);
+  open_output_directory(config_.training);  // the model could not be loaded, say
+  EXPECT_TRUE(fs::exists(out("adapter_model.safetensors")));
+}
+
+TEST_F(TrainingRun, EveryChangedByteOfACheckpointIsNoticed) {
+  run(config_);
+  const fs::path checkpoint = out("checkpoint-12");
+  for (const auto& entry : fs::directory_iterator(checkpoint)) {
+    const std::string good = read_file(entry.path());
+    for (std::size_t i = 0; i < good.size(); ++i) {
+      std::string damaged = good;
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << i % 8));
+      std::ofstream(entry.path(), std::ios::binary) << damaged;
+      EXPECT_THROW(read_checkpoint(checkpoint), Error) << entry.path() << " at " << i;
+      EXPECT_FALSE(is_whole(checkpoint));
+    }
+    std::ofstream(entry.path(), std::ios::binary) << good;
+  }
+  EXPECT_TRUE(is_whole(checkpoint));
+  EXPECT_NO_THROW(read_checkpoint(checkpoint));
+}
+
+TEST_F(TrainingRun, FilesAndDirectoriesOfAnotherStepAreNoticed) {
+  run(config_);
+  const auto overwrite = fs::copy_options::overwrite_existing;
+  fs::copy_file(out("checkpoint-5/optimizer.safetensors"), out("checkpoint-12/optimizer.safetensors"), overwrite);
+  EXPECT_THROW(read_checkpoint(out("checkpoint-12")), Error);
+  fs::rename(out("checkpoint-10"), out("checkpoint-11"));
+  try {
+    read_checkpoint(out("checkpoint-11"));
+    FAIL() << "a checkpoint under another step's name is read";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("is of step 10"));
+  }
+}
+
+TEST_F(TrainingRun, ADamagedCheckpointCountsForNoLimit) {
+  run(config_);
+  fs::resize_file(out("checkpoint-12/optimizer.safetensors"), 9);
+  RunConfig shorter = resuming();
+  shorter.training.max_steps = 11;
+  shorter.training.save_steps = 1;
+  shorter.training.save_total_limit = 1;
+  run(shorter);
+  EXPECT_TRUE(is_whole(out("checkpoint-11")));
+  EXPECT_FALSE(fs::exists(out("checkpoint-10")));
+}
+
+TEST_F(TrainingRun, AnOldDamagedCheckpointCountsForNoLimit) {
+  config_.training.save_steps = 2;
+  config_.training.max_steps = 10;
+  run(config_);
+  fs::resize_file(out("checkpoint-8/optimizer.safetensors"), 9);
+  config_.training.max_steps = 12;
+  config_.training.save_total_limit = 3;
+  run(resuming());
+  for (const auto* name : {"checkpoint-12", "checkpoint-10", "checkpoint-6"}) EXPECT_TRUE(is_whole(out(name))) << name;
+  EXPECT_FALSE(fs::exists(out("checkpoint-4")));
+}
+
+TEST_F(TrainingRun, OtherSettingsAreRefusedAndAnotherScheduleIsNot) {
+  settings_.fixed = {{"base_weights", "0123"}, {"lora.r", 8}};
+  settings_.adjustable = {{"training.learning_rate", "0.1"}};
+  run(config_);
+  fs::remove_all(out("checkpoint-12"));
+  settings_.adjustable["training.learning_rate"] = "0.2";
+  EXPECT_EQ(run(resuming()).steps, 12);
+  fs::remove_all(out("checkpoint-12"));
+  settings_.fixed["lora.r"] = 16;
+  EXPECT_THAT(message_of(resuming(), ExitCode::bad_input), HasSubstr("lora.r was 8 and is now 16"));
+  settings_.fixed["lora.r"] = 8;
+  settings_.fixed["lora.use_dora"] = true;
+  EXPECT_THAT(message_of(resuming(), ExitCode::bad_input), HasSubstr("lora.use_dora was not given and is now true"));
+  EXPECT_TRUE(fs::exists(out("checkpoint-10")));
+}
+
+TEST_F(TrainingRun, ASignalEndsTheRunAfterItsStepWithACheckpoint) {
+  run(config_);
+  const auto whole = metrics();
+  const std::string adapter = read_file(out("adapter_model.safetensors"));
+  config_.training.output_dir = (directory_ / "stopped").string();
+  signal_step_ = 7;
+  const TrainingSummary summary = run(config_);
+  EXPECT_EQ(summary.stopped_by, SIGTERM);
+  EXPECT_EQ(summary.steps, 7);
+  EXPECT_EQ(summary.last_checkpoint, directory_ / "stopped/checkpoint-7");
+  EXPECT_FALSE(fs::exists(directory_ / "stopped/adapter_model.safetensors"));
+  signal_step_ = -1;
+  EXPECT_EQ(run(resuming()).stopped_by, 0);
+  EXPECT_EQ(read_file(directory_ / "stopped/adapter_model.safetensors"), adapter);
+  fs::rename(directory_ / "stopped/metrics.jsonl", out("metrics.jsonl"));
+  EXPECT_EQ(metrics(), whole);
+}
+
+TEST_F(TrainingRun, ASignalDuringAnEvaluationLosesNothingOfIt) {
+  config_.training.eval_strategy = Interval::steps;
+  config_.training.eval_steps = 4;
+  config_.training.per_device_eval_batch_size = 1;
+  run(config_);
+  const auto whole = metrics();
+  config_.training.output_dir = (directory_ / "stopped").string();
+  signal_evaluation_ = 7;  // the second batch of the evaluation at step 4, after five before the training
+  const TrainingSummary summary = run(config_);
+  EXPECT_EQ(summary.stopped_by, SIGTERM);
+  EXPECT_EQ(summary.steps, 4);
+  signal_evaluation_ = -1;
+  run(resuming());
+  fs::rename(directory_ / "stopped/metrics.jsonl", out("metrics.jsonl"));
+  EXPECT_EQ(metrics(), whole);
+}
+
+TEST_F(TrainingRun, WithoutSavingASignalSavesNothing) {
+  config_.training.save_strategy = Interval::no;
+  signal_step_ = 7;
+  const TrainingSummary summary = run(config_);
+  EXPECT_EQ(summary.steps, 7);
+  EXPECT_TRUE(summary.last_checkpoint.empty());
+  EXPECT_TRUE(list_checkpoints(directory_ / "out").empty());
 }
 
 TEST_F(TrainingRun, HalfALineOfMetricsIsDropped) {
@@ -296,8 +456,10 @@ TEST_F(TrainingRun, ADirectoryIsOneRunsAtATime) {
 TEST_F(TrainingRun, LeftoversOfKilledRunsGo) {
   run(config_);
   fs::create_directory(out("checkpoint-20.tmp-999999999"));
+  fs::create_directory(out("mine.tmp-999999999"));
   run(resuming());
   EXPECT_FALSE(fs::exists(out("checkpoint-20.tmp-999999999")));
+  EXPECT_TRUE(fs::exists(out("mine.tmp-999999999"))) << "what the program does not make is not its to remove";
 }
 
 }  // namespace

@@ -1,14 +1,17 @@
 """`python -m reports RESULTS... --output DIR`: see --help."""
 
 import argparse
+import os
+import signal
 import sys
+import traceback
 from pathlib import Path
 
 from reports import page
-from reports.errors import ReportError
+from reports.errors import OutOfSpace, ReportError
 from reports.figures import FIGURES
 from reports.loading import load
-from reports.output import fewer_colours, write
+from reports.output import FULL, fewer_colours, write
 from reports.render import render
 
 DESCRIPTION = """\
@@ -26,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         prog="qshard report",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"figures and what each is drawn from:\n{needs}\n\nexit status: 0 done; 2 bad input or usage",
+        epilog=f"figures and what each is drawn from:\n{needs}\n\nexit status: 0 done; 2 bad input or usage; 3 memory or disk is full",
     )
     arguments.add_argument("results", metavar="RESULTS", nargs="+", type=Path, help="a result file or a folder of them")
     arguments.add_argument("--output", metavar="DIR", type=Path, required=True, help="where to write the report")
@@ -34,27 +37,56 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
+def draw(options: argparse.Namespace) -> None:
+    results = load(options.results)
+    for line in results.broken:
+        print(f"qshard report: left out: {line}", file=sys.stderr)
+    gallery = render(results, lambda stem: print(f"drawing {stem}", file=sys.stderr))
+    for picture in gallery.pictures:
+        png = fewer_colours(picture.png) if options.small else picture.png
+        files = {"svg": picture.svg, "png": png, "csv": picture.csv}
+        for extension, content in files.items():
+            if not options.small or extension == "png":
+                write(options.output / page.PICTURES / f"{picture.stem}.{extension}", content)
+    write(options.output / "report.md", page.markdown(gallery, results, "png" if options.small else "svg"))
+    if not options.small:
+        write(options.output / "report.html", page.html(gallery, results))
+    print(f"{len(gallery.pictures)} figures: {options.output / ('report.md' if options.small else 'report.html')}")
+    sys.stdout.flush()
+
+
+def _terminate(*_):
+    raise Terminated
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
 def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        results = load(options.results)
-        for line in results.broken:
-            print(f"qshard report: left out: {line}", file=sys.stderr)
-        gallery = render(results, lambda stem: print(f"drawing {stem}", file=sys.stderr))
-        for picture in gallery.pictures:
-            png = fewer_colours(picture.png) if options.small else picture.png
-            files = {"svg": picture.svg, "png": png, "csv": picture.csv}
-            for extension, content in files.items():
-                if not options.small or extension == "png":
-                    write(options.output / page.PICTURES / f"{picture.stem}.{extension}", content)
-        write(options.output / "report.md", page.markdown(gallery, results, "png" if options.small else "svg"))
-        if not options.small:
-            write(options.output / "report.html", page.html(gallery, results))
+        draw(options)
+        return 0
     except ReportError as error:
-        print(f"qshard report: error: {error}", file=sys.stderr)
-        return 2
-    print(f"{len(gallery.pictures)} figures: {options.output / ('report.md' if options.small else 'report.html')}")
-    return 0
+        message, code = str(error), 3 if isinstance(error, OutOfSpace) else 2
+    except MemoryError:
+        message, code = "not enough memory", 3
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # the interpreter's own flush at the end must not fail too
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        message, code = f"{error.filename or 'standard output'}: {error.strerror}", 3 if error.errno in FULL else 2
+    except (KeyboardInterrupt, Terminated) as error:
+        message = "interrupted; every file that was written is whole"
+        code = 128 + (signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+    except Exception as error:  # the libraries raise anything
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        message, code = f"cannot be drawn: {reason} ({place.filename}:{place.lineno})", 2
+    print(f"qshard report: error: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

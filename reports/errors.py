@@ -1,4 +1,4 @@
-"""The one exception of this package: bad input, told in a sentence that names the file."""
+"""The exceptions of this package: bad input, and a disk that is full, told in a sentence that names the file."""
 
 from pathlib import Path
 
@@ -8,3 +8,7 @@ class ReportError(Exception):
 
     def __init__(self, where: Path | str, what: str):
         super().__init__(f"{where}: {what}")
+
+
+class OutOfSpace(ReportError):
+    """The disk, or a limit on it, is full."""

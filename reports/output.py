@@ -1,13 +1,18 @@
 """Writing files so that a reader never sees half of one."""
 
+import contextlib
+import errno
+import fcntl
+import glob
 import io
 import os
-import tempfile
 from pathlib import Path
 
 from PIL import Image
 
-from reports.errors import ReportError
+from reports.errors import OutOfSpace, ReportError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def fewer_colours(png: bytes) -> bytes:
@@ -18,17 +23,34 @@ def fewer_colours(png: bytes) -> bytes:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes beside `path` and renames. Errors: ReportError naming the path."""
+    """Writes beside `path`, as .<name>.tmp-<process id>, and renames; what a killed report left there goes first.
+
+    Errors: ReportError naming the path; OutOfSpace where the disk is full.
+    """
+    beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if path.exists() and not path.is_file():
+            raise ReportError(path, "is there and is no regular file, and is not replaced")
+        _remove_leftovers(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(beside, "wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(content)
-            os.chmod(beside, 0o644)
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
+                file.flush()
+                os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
-        raise ReportError(path, f"cannot be written: {error.strerror or error}") from error
+        kind = OutOfSpace if error.errno in FULL else ReportError
+        raise kind(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Half-written files for `path` that nobody holds the lock of."""
+    for found in path.parent.glob(f".{glob.escape(path.name)}.tmp-*"):
+        if not found.name.rpartition("-")[2].isdigit() or found.is_symlink() or not found.is_file():
+            continue
+        with contextlib.suppress(OSError), open(found, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found.unlink()

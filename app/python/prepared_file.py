@@ -4,14 +4,15 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 from array import array
 
+from input_error import InputError
 from tokenizer_files import tokenizer_files
+from whole_file import remove_leftovers, replace_file
 
 # Part of the cache key: raise it whenever the same input would give other tokens.
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 IGNORED_LABEL = -100
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
 
@@ -102,31 +103,53 @@ def cache_key(settings, tokenizer_directory, inputs, template_date):
     return digest.hexdigest()[:32]
 
 
+def _content_hash(columns, notes):
+    """A hash of everything that a prepared file says."""
+    digest = hashlib.sha256(json.dumps(notes).encode())
+    for name, column in sorted(columns.items()):
+        digest.update(f"{name} {column.dtype} {column.shape} ".encode())
+        digest.update(column.tobytes())
+    return digest.hexdigest()
+
+
 def write_prepared(path, columns, notes):
     import numpy
     from safetensors.numpy import save
 
-    content = save(
-        {
-            "input_ids": numpy.frombuffer(columns.input_ids, dtype=numpy.int32),
-            "labels": numpy.frombuffer(columns.labels, dtype=numpy.int32),
-            "offsets": numpy.frombuffer(columns.offsets, dtype=numpy.int64),
-        },
-        {"notes": json.dumps(notes)},
-    )
+    arrays = {
+        "input_ids": numpy.frombuffer(columns.input_ids, dtype=numpy.int32),
+        "labels": numpy.frombuffer(columns.labels, dtype=numpy.int32),
+        "offsets": numpy.frombuffer(columns.offsets, dtype=numpy.int64),
+    }
+    content = save(arrays, {"notes": json.dumps(notes), "sha256": _content_hash(arrays, notes)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    remove_leftovers(path.parent)
+    replace_file(path, content)
 
 
 def read_prepared(path):
-    """(input_ids, labels, offsets, notes) of a prepared file."""
+    """(input_ids, labels, offsets, notes) of a prepared file. Errors: InputError for one that is not what was written."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            columns = {name: file.get_tensor(name) for name in ("input_ids", "labels", "offsets")}
+            notes = json.loads(metadata.get("notes", "[]"))
+    except (SafetensorError, ValueError, TypeError, UnicodeError) as error:
+        raise InputError(f"{path}: not a prepared data set that can be read: {' '.join(str(error).split())}") from None
+    if metadata.get("sha256", "") not in ("", _content_hash(columns, notes)):
+        raise InputError(f"{path}: is not what was written: its checksum differs")
+    return columns["input_ids"], columns["labels"], columns["offsets"], notes
+
+
+def is_whole(path):
+    """Whether a file of the cache is as it was written."""
     from safetensors import safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        notes = json.loads((file.metadata() or {}).get("notes", "[]"))
-        return file.get_tensor("input_ids"), file.get_tensor("labels"), file.get_tensor("offsets"), notes
+    try:
+        read_prepared(path)
+        with safe_open(path, framework="numpy") as file:
+            return "sha256" in (file.metadata() or {})
+    except (InputError, OSError):
+        return False

@@ -18,7 +18,7 @@ SECONDS_A_RENDERING = 10
 SECONDS_BEFORE_KILLING = 20  # for what Python cannot interrupt, such as one huge power
 BYTES_OF_MEMORY = 4 << 30  # on top of what the process has
 CHARACTERS_OF_TEXT = 1 << 26
-BAD_INPUT, OUT_OF_RESOURCES, INTERRUPTED = 2, 3, 130
+BAD_INPUT, OUT_OF_RESOURCES, INTERRUPTED, TERMINATED = 2, 3, 130, 143
 
 
 class _TooLong(BaseException):
@@ -76,8 +76,8 @@ def _tell(status):
         text, code = f"the chat template ran longer than {SECONDS_BEFORE_KILLING} seconds and was stopped", BAD_INPUT
     elif number == signal.SIGKILL:
         text, code = "tokenization was killed, most likely for lack of memory", OUT_OF_RESOURCES
-    elif number == signal.SIGINT:
-        return INTERRUPTED
+    elif number in (signal.SIGINT, signal.SIGTERM):
+        return INTERRUPTED if number == signal.SIGINT else TERMINATED
     else:
         text, code = f"tokenization was ended by {signal.Signals(number).name}; see the chat template", BAD_INPUT
     print(text, file=sys.stderr)
@@ -85,7 +85,8 @@ def _tell(status):
 
 
 def run_supervised(work):
-    """Runs work() -> exit code in a child process and returns its exit code."""
+    """Runs work() -> exit code in a child process and returns its exit code. Both end with the process that started them."""
+    _die_with_parent()
     child = os.fork()
     if child == 0:
         _die_with_parent()

@@ -11,15 +11,25 @@ Wrong input ends with exit code 2 and one message that names file and line; a la
 """
 
 import argparse
+import errno
 import json
 import os
 import pathlib
 import sys
+import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from input_error import InputError  # noqa: E402
-from prepared_file import IGNORED_LABEL, Columns, cache_key, read_prepared, tokenize, write_prepared  # noqa: E402
+from prepared_file import (  # noqa: E402
+    IGNORED_LABEL,
+    Columns,
+    cache_key,
+    is_whole,
+    read_prepared,
+    tokenize,
+    write_prepared,
+)
 from row_reader import read_rows  # noqa: E402
 from template_limits import BAD_INPUT, OUT_OF_RESOURCES, limited_memory, run_supervised  # noqa: E402
 
@@ -110,7 +120,7 @@ def prepare(arguments):
     settings = [arguments.format, arguments.text_field, arguments.completion_only_loss, arguments.columns]
     key = cache_key(settings, arguments.tokenizer, inputs, arguments.template_date)
     path = pathlib.Path(arguments.cache) / f"{inputs[0].stem}-{key}.safetensors"
-    cached = path.is_file()
+    cached = path.is_file() and is_whole(path)
     if cached:
         notes = read_prepared(path)[3]
     else:
@@ -223,10 +233,16 @@ def work(arguments):
         print("out of memory while tokenizing; a chat template or a row asks for too much", file=sys.stderr)
         return OUT_OF_RESOURCES
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}"
+        print(f"{error.filename or 'tokenization'}: {error.strerror or error}", file=sys.stderr)
+        lacks = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+        return OUT_OF_RESOURCES if lacks else BAD_INPUT
     except ModuleNotFoundError as error:
         install = f"{sys.executable} -m pip install -r ci/requirements.txt"
         message = f"the Python package {error.name} is missing; install it with: {install}"
+    except Exception as error:  # the libraries raise anything
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split())
+        message = f"{arguments.tokenizer}: {type(error).__name__}: {reason} ({place.filename}:{place.lineno})"
     print(message, file=sys.stderr)
     return BAD_INPUT
 

@@ -54,10 +54,19 @@ def _model_values(directory, key):
     return values
 
 
+def _token_ids(directory, key):
+    """_model_values that must be token ids; some write -1 for none."""
+    values = _model_values(directory, key)
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InputError(f"{directory}: {key} of generation_config.json or config.json is {value!r}, not a token id")
+    return [value for value in values if value >= 0]
+
+
 def stop_ids(tokenizer, directory):
     """Tokens that end a text: eos of the tokenizer and those of generation_config.json and config.json."""
     own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return sorted({*own, *_model_values(directory, "eos_token_id")})
+    return sorted({*own, *_token_ids(directory, "eos_token_id")})
 
 
 def _quiet_transformers():

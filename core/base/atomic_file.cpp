@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <system_error>
@@ -10,8 +11,11 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/base/error.h"
 #include "core/base/file.h"
 
 namespace qshard {
@@ -58,23 +62,93 @@ void exchange(const fs::path& temporary, const fs::path& destination) {
   rename_or_fail(aside, temporary);
 }
 
-bool is_leftover(std::string_view name) {
+// Where a symbolic link leads to, so that the link itself stays.
+fs::path resolve(const fs::path& path) {
+  std::error_code error;
+  const fs::path resolved = fs::weakly_canonical(path, error);
+  return error ? path : resolved;
+}
+
+// Only a regular file is ever replaced: not a device, a pipe, a socket or a directory.
+void check_can_be_replaced(const fs::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0 || S_ISREG(status.st_mode)) return;
+  fail_input("{}: is there and is no regular file, and is not replaced; name another file", path.string());
+}
+
+// Errors name the directory whose parents they are.
+void make_parents(const fs::path& directory) {
+  std::error_code error;
+  fs::create_directories(directory.parent_path(), error);
+  if (error) fail_to_write(directory, error.value());
+}
+
+enum class Lock : std::uint8_t { taken, held_by_another, not_supported };
+
+Lock try_lock(int descriptor) {
+  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    return errno == EWOULDBLOCK ? Lock::held_by_another : Lock::not_supported;
+  }
+  return Lock::taken;
+}
+
+// False once another process has removed the entry, which it may until the lock is taken.
+bool is_still_at(int descriptor, const fs::path& path) {
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(descriptor, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && opened.st_dev == named.st_dev &&
+         opened.st_ino == named.st_ino;
+}
+
+// Opens what `make` makes at `temporary`, and takes its lock.
+template <typename Make>
+int make_locked(const fs::path& temporary, const fs::path& destination, const Make& make) {
+  constexpr int kAttempts = 100;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const int descriptor = make();
+    if (descriptor < 0) fail_to_write(destination, errno);
+    if (try_lock(descriptor) != Lock::held_by_another && is_still_at(descriptor, temporary)) return descriptor;
+    ::close(descriptor);
+    ::usleep(1000);  // a process that removes leftovers has it for a moment
+  }
+  fail_input("{}: another process is writing it: it holds {}", destination.string(), temporary.string());
+}
+
+// The id in "<name>.tmp-<process id>", or 0.
+int process_of(std::string_view name) {
   const std::size_t suffix = name.rfind(kTemporarySuffix);
-  if (suffix == std::string_view::npos) return false;
+  if (suffix == std::string_view::npos) return 0;
   const std::string_view digits = name.substr(suffix + kTemporarySuffix.size());
   int process = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), process);
-  return error == std::errc() && end == digits.data() + digits.size() && process > 0 && ::kill(process, 0) != 0 &&
-         errno == ESRCH;
+  return error == std::errc() && end == digits.data() + digits.size() && process > 0 ? process : 0;
+}
+
+bool is_gone(int process) {
+  return ::kill(process, 0) != 0 && errno == ESRCH;
+}
+
+void remove_leftover(const fs::path& path, int process) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+  if (descriptor < 0) return;
+  struct stat status {};
+  const bool can_be_ours = ::fstat(descriptor, &status) == 0 && (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode));
+  const Lock lock = can_be_ours ? try_lock(descriptor) : Lock::held_by_another;
+  std::error_code ignored;
+  if (lock == Lock::taken || (lock == Lock::not_supported && is_gone(process))) fs::remove_all(path, ignored);
+  ::close(descriptor);
 }
 
 }  // namespace
 
-AtomicFile::AtomicFile(fs::path path)
-    : path_(std::move(path)),
-      temporary_(temporary_beside(path_)),
-      descriptor_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
-  if (descriptor_ < 0) fail_to_write(path_, errno);
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  check_can_be_replaced(path_);
+  path_ = resolve(path_);
+  temporary_ = temporary_beside(path_);
+  descriptor_ = make_locked(
+      temporary_, path_, [&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666); });
+  if (::ftruncate(descriptor_, 0) != 0) fail_to_write(path_, errno);
 }
 
 AtomicFile::~AtomicFile() {
@@ -103,15 +177,24 @@ void AtomicFile::commit() {
 }
 
 AtomicDirectory::AtomicDirectory(const fs::path& destination)
-    : destination_(plain_directory(destination)), temporary_(temporary_beside(destination_)) {
+    : destination_(resolve(plain_directory(destination))), temporary_(temporary_beside(destination_)) {
   std::error_code ignored;
-  fs::remove_all(temporary_, ignored);
-  make_directories(temporary_);
+  if (fs::exists(destination_, ignored) && !fs::is_directory(destination_, ignored)) {
+    fail_input("{}: is there and is no directory; name another one", destination_.string());
+  }
+  make_parents(destination_);
+  remove_leftovers_of(destination_);
+  descriptor_ = make_locked(temporary_, destination_, [&] {
+    if (::mkdir(temporary_.c_str(), 0777) != 0 && errno != EEXIST) return -1;
+    return ::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  });
+  for (const auto& entry : fs::directory_iterator(temporary_, ignored)) fs::remove_all(entry.path(), ignored);
 }
 
 AtomicDirectory::~AtomicDirectory() {
   std::error_code ignored;
   fs::remove_all(temporary_, ignored);  // after commit(): the directory that was replaced, or nothing
+  ::close(descriptor_);
 }
 
 void AtomicDirectory::commit() {
@@ -131,13 +214,22 @@ void write_file(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
-void remove_leftovers(const fs::path& directory) {
+void remove_leftovers(const fs::path& directory, const std::function<bool(std::string_view)>& is_ours) {
   std::error_code ignored;
-  std::vector<fs::path> leftovers;
+  std::vector<std::pair<fs::path, int>> leftovers;
   for (fs::directory_iterator entry(directory, ignored), end; !ignored && entry != end; entry.increment(ignored)) {
-    if (is_leftover(entry->path().filename().string())) leftovers.push_back(entry->path());
+    const std::string name = entry->path().filename().string();
+    const int process = process_of(name);
+    if (process > 0 && is_ours(std::string_view(name).substr(0, name.rfind(kTemporarySuffix)))) {
+      leftovers.emplace_back(entry->path(), process);
+    }
   }
-  for (const fs::path& leftover : leftovers) fs::remove_all(leftover, ignored);
+  for (const auto& [path, process] : leftovers) remove_leftover(path, process);
+}
+
+void remove_leftovers_of(const fs::path& destination) {
+  const fs::path plain = resolve(plain_directory(destination));
+  remove_leftovers(plain.parent_path(), [&](std::string_view name) { return name == plain.filename().string(); });
 }
 
 }  // namespace qshard

@@ -2,14 +2,17 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string_view>
 
 namespace qshard {
 
 /// A file written beside its destination, as "<path>.tmp-<process id>", that takes the destination's place in one
-/// rename: readers, and whoever looks after a crash, see the old file or the new one, never a part of it.
-/// Errors: those of fail_to_write (core/base/file.h).
+/// rename: readers, and whoever looks after a crash, see the old file or the new one, never a part of it. The process
+/// holds a lock on what it writes, which tells it from what a killed process left. A symbolic link stays, and the file
+/// that it leads to is replaced. Errors: those of fail_to_write (core/base/file.h), and Error(bad_input) for a
+/// destination that is there and no regular file (a device, a pipe, a directory).
 class AtomicFile {
  public:
   /// Makes the temporary file.
@@ -27,7 +30,7 @@ class AtomicFile {
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path temporary_;  // empty once committed
+  std::filesystem::path temporary_;  // empty once committed; locked through descriptor_
   int descriptor_ = -1;
 };
 
@@ -50,13 +53,19 @@ class AtomicDirectory {
  private:
   std::filesystem::path destination_;
   std::filesystem::path temporary_;
+  int descriptor_ = -1;  // holds the lock on it
 };
 
 /// Writes a whole small file through AtomicFile.
 void write_file(const std::filesystem::path& path, std::string_view text);
 
-/// Removes from `directory` what AtomicFile and AtomicDirectory left there in processes of this machine that were
-/// killed: entries named "*.tmp-<process id>" whose process is gone. Entries that cannot be removed stay.
-void remove_leftovers(const std::filesystem::path& directory);
+/// Removes from `directory` what AtomicFile and AtomicDirectory left there when their process was killed: files and
+/// directories named "<name>.tmp-<process id>" that nobody holds the lock of. `is_ours` is asked about each <name>:
+/// only what the program itself makes may go. Entries that cannot be removed stay.
+void remove_leftovers(const std::filesystem::path& directory,
+                      const std::function<bool(std::string_view name)>& is_ours);
+
+/// The same for the one destination.
+void remove_leftovers_of(const std::filesystem::path& destination);
 
 }  // namespace qshard

@@ -86,13 +86,18 @@ void make_directories(const std::filesystem::path& path) {
 }
 
 void fail_to_read(const std::filesystem::path& path, int error) {
-  fail_input("{}: cannot read: {}", path.string(), std::generic_category().message(error));
+  const bool lacks = error == ENOMEM || error == EMFILE || error == ENFILE || error == EAGAIN;
+  fail(lacks ? ExitCode::out_of_resources : ExitCode::bad_input, "{}: cannot read: {}", path.string(),
+       std::generic_category().message(error));
 }
 
 void fail_to_write(const std::filesystem::path& path, int error) {
   const std::string reason = std::generic_category().message(error);
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
     fail(ExitCode::out_of_resources, "{}: cannot write: {}; free some space or write elsewhere", path.string(), reason);
+  }
+  if (error == ENOMEM || error == EMFILE || error == ENFILE) {
+    fail(ExitCode::out_of_resources, "{}: cannot write: {}", path.string(), reason);
   }
   fail_input("{}: cannot write: {}", path.string(), reason);
 }

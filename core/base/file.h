@@ -36,8 +36,8 @@ std::string read_file(const std::filesystem::path& path);
 /// Makes a directory and its parents; one that exists is left as it is. Errors as those of fail_to_write.
 void make_directories(const std::filesystem::path& path);
 
-/// Throw for a system call on `path` that failed with `error` (errno). Reading: Error(bad_input). Writing:
-/// Error(out_of_resources) where the disk is full, else Error(bad_input).
+/// Throw for a system call on `path` that failed with `error` (errno): Error(out_of_resources) where memory or
+/// descriptors are used up, or a disk or a limit on a file's size is full, else Error(bad_input).
 [[noreturn]] void fail_to_read(const std::filesystem::path& path, int error);
 [[noreturn]] void fail_to_write(const std::filesystem::path& path, int error);
 

@@ -17,34 +17,43 @@ namespace {
 
 constexpr std::size_t kMaximumDepth = 64;
 
-/// Watches a parse: refuses repeated keys and deep nesting.
-class StructureCheck {
+/// Reads a document without keeping it, and refuses repeated keys and deep nesting. (A callback of Json::parse could do
+/// so too, but with one, each object that ends makes the library look through all of its neighbours.)
+class StructureCheck : public nlohmann::json_sax<Json> {
  public:
   explicit StructureCheck(std::string_view where) : where_(where) {}
 
-  bool operator()(int /*depth*/, Json::parse_event_t event, const Json& parsed) {
-    switch (event) {
-      case Json::parse_event_t::object_start:
-      case Json::parse_event_t::array_start:
-        keys_.emplace_back();
-        if (keys_.size() > kMaximumDepth) fail_input("{}: nested deeper than {} levels", where_, kMaximumDepth);
-        break;
-      case Json::parse_event_t::object_end:
-      case Json::parse_event_t::array_end:
-        keys_.pop_back();
-        break;
-      case Json::parse_event_t::key:
-        if (!keys_.back().insert(parsed.get<std::string>()).second) {
-          fail_input("{}: {} appears twice", where_, parsed.dump());
-        }
-        break;
-      case Json::parse_event_t::value:
-        break;
-    }
+  bool start_object(std::size_t /*size*/) override { return open(); }
+  bool start_array(std::size_t /*size*/) override { return open(); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override {
+    if (!keys_.back().insert(name).second) fail_input("{}: {} appears twice", where_, Json(name).dump());
     return true;
   }
 
+  bool null() override { return true; }
+  bool boolean(bool /*value*/) override { return true; }
+  bool number_integer(std::int64_t /*value*/) override { return true; }
+  bool number_unsigned(std::uint64_t /*value*/) override { return true; }
+  bool number_float(double /*value*/, const std::string& /*text*/) override { return true; }
+  bool string(std::string& /*value*/) override { return true; }
+  bool binary(Json::binary_t& /*value*/) override { return true; }
+  bool parse_error(std::size_t /*place*/, const std::string& /*token*/, const Json::exception& /*error*/) override {
+    return false;  // Json::parse says it
+  }
+
  private:
+  bool open() {
+    keys_.emplace_back();
+    if (keys_.size() > kMaximumDepth) fail_input("{}: nested deeper than {} levels", where_, kMaximumDepth);
+    return true;
+  }
+  bool close() {
+    keys_.pop_back();
+    return true;
+  }
+
   std::string_view where_;
   std::vector<std::set<std::string>> keys_;  // of each open object; empty for arrays
 };
@@ -99,8 +108,8 @@ void append_python(std::string& text, const Json& value, int indent, int level) 
 Json parse_json(std::string_view text, std::string_view where) {
   try {
     StructureCheck check(where);
-    return Json::parse(
-        text, [&check](int depth, Json::parse_event_t event, Json& parsed) { return check(depth, event, parsed); });
+    Json::sax_parse(text, &check);
+    return Json::parse(text);
   } catch (const Json::exception& error) {
     fail_input("{}: not valid JSON: {}", where, error.what());
   }

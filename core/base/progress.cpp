@@ -1,12 +1,17 @@
 #include "core/base/progress.h"
 
 #include <array>
+#include <cerrno>
 #include <cmath>
+#include <cstdlib>
+#include <fstream>
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "core/base/file.h"
 
 namespace qshard {
 namespace {
@@ -32,7 +37,9 @@ void Progress::show(std::string_view text) {
   const auto now = std::chrono::steady_clock::now();
   if (!live_ || (shown_ && now - last_ < kInterval)) return;
   // Cut to the width: a line that wraps could not be replaced.
-  fmt::print(out_, "\r\x1b[K{}", text.substr(0, terminal_columns(out_) - 1));
+  const std::string_view cut = text.substr(0, terminal_columns(out_) - 1);
+  std::fputs("\r\x1b[K", out_);
+  std::fwrite(cut.data(), 1, cut.size(), out_);
   std::fflush(out_);
   shown_ = true;
   last_ = now;
@@ -41,12 +48,17 @@ void Progress::show(std::string_view text) {
 void Progress::print(std::string_view text) {
   if (out_ == nullptr) return;
   clear();
-  fmt::print(out_, "{}\n", text);
-  std::fflush(out_);
+  errno = 0;
+  const bool written = std::fwrite(text.data(), 1, text.size(), out_) == text.size() && std::fputc('\n', out_) != EOF;
+  if (!written || std::fflush(out_) != 0) {
+    const int error = errno;
+    std::clearerr(out_);
+    fail_to_write("standard output", error);
+  }
 }
 
 void Progress::clear() {
-  if (shown_) fmt::print(out_, "\r\x1b[K");
+  if (shown_) std::fputs("\r\x1b[K", out_);
   shown_ = false;
 }
 
@@ -76,6 +88,16 @@ double process_peak_bytes() {
   rusage usage{};
   constexpr double kKibibyte = 1024;
   return getrusage(RUSAGE_SELF, &usage) == 0 ? static_cast<double>(usage.ru_maxrss) * kKibibyte : 0.0;
+}
+
+double process_own_bytes() {
+  std::ifstream status("/proc/self/status");
+  constexpr std::string_view kKey = "RssAnon:";
+  constexpr double kKibibyte = 1024;
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(kKey)) return std::strtod(line.c_str() + kKey.size(), nullptr) * kKibibyte;
+  }
+  return 0;
 }
 
 }  // namespace qshard

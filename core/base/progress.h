@@ -20,7 +20,7 @@ class Progress {
 
   /// Replaces the live line, at most ten times a second; nothing where there is none.
   void show(std::string_view text);
-  /// Writes a line that stays.
+  /// Writes a line that stays. Throws Error as fail_to_write does where it cannot be written.
   void print(std::string_view text);
 
  private:
@@ -38,7 +38,10 @@ std::string format_duration(double seconds);
 /// "512 B", "3.4 MiB", "1.2 GiB".
 std::string format_bytes(double bytes);
 
-/// Peak resident memory of this process in bytes (0 where the system does not tell).
+/// Peak resident memory of this process in bytes (0 where the system does not tell), pages of mapped files included.
 double process_peak_bytes();
+
+/// Memory of its own that this process holds now: resident pages that no file stands behind (0 as above).
+double process_own_bytes();
 
 }  // namespace qshard

@@ -51,8 +51,8 @@ void refuse_unknown_parts(const TensorSource& source, std::string_view name, Qua
   const std::array<std::string, 5> known{key_of(name, "absmax"), key_of(name, "quant_map"),
                                          key_of(name, "nested_absmax"), key_of(name, "nested_quant_map"),
                                          state_key(name, type)};
-  for (const std::string& tensor : source.names()) {
-    if (tensor.starts_with(prefix) && std::find(known.begin(), known.end(), tensor) == known.end()) {
+  for (const std::string& tensor : source.names_with_prefix(prefix)) {
+    if (std::find(known.begin(), known.end(), tensor) == known.end()) {
       fail_input("{} is no part of a {} weight", where_of(source, tensor), to_string(type));
     }
   }

@@ -27,10 +27,15 @@ class HfCheckpoint : public TensorSource {
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
+  /// The weight files, in the order of their names.
+  [[nodiscard]] const std::vector<SafetensorsFile>& files() const { return files_; }
 
   [[nodiscard]] TensorView tensor(std::string_view name) const override;
   [[nodiscard]] bool contains(std::string_view name) const override { return file_of_tensor_.contains(name); }
   [[nodiscard]] const std::vector<std::string>& names() const override { return names_; }
+  [[nodiscard]] std::vector<std::string> names_with_prefix(std::string_view prefix) const override {
+    return keys_with_prefix(file_of_tensor_, prefix);
+  }
   [[nodiscard]] const std::filesystem::path& file_of(std::string_view name) const override;
 
  private:

@@ -42,10 +42,15 @@ class SafetensorsFile : public TensorSource {
   [[nodiscard]] TensorView tensor(std::string_view name) const override;
   [[nodiscard]] bool contains(std::string_view name) const override { return header_.entries.contains(name); }
   [[nodiscard]] const std::vector<std::string>& names() const override { return header_.names; }
+  [[nodiscard]] std::vector<std::string> names_with_prefix(std::string_view prefix) const override {
+    return keys_with_prefix(header_.entries, prefix);
+  }
   [[nodiscard]] const std::filesystem::path& file_of(std::string_view /*name*/) const override { return path_; }
 
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  /// The whole file, header included.
+  [[nodiscard]] std::span<const std::byte> bytes() const { return file_.bytes(); }
 
  private:
   SafetensorsFile(std::filesystem::path path, MappedFile file, SafetensorsHeader header)

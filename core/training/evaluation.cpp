@@ -21,10 +21,11 @@ TokenBatch batch_of_rows(const PreparedDataset& dataset, std::int64_t begin, std
 }  // namespace
 
 Evaluation evaluate_dataset(TrainingEngine& engine, const PreparedDataset& dataset, std::int64_t batch_rows,
-                            Progress& progress) {
+                            Progress& progress, const std::function<bool()>& stop) {
   const auto start = std::chrono::steady_clock::now();
   LossSum total;
   for (std::int64_t row = 0; row < dataset.rows(); row += batch_rows * engine.world_size()) {
+    if (stop && stop()) return {.stopped = true};
     std::vector<TokenBatch> batches;
     for (int i = 0; i < engine.local_ranks(); ++i) {
       batches.push_back(batch_of_rows(dataset, row + (engine.first_rank() + i) * batch_rows, batch_rows));

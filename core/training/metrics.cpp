@@ -59,6 +59,21 @@ void MetricsFile::add(const Json& row) {
   if (!written || std::fflush(file_.get()) != 0) fail_to_write(path_, errno);
 }
 
+std::optional<std::filesystem::path> set_aside_metrics(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  if (!fs::exists(path)) return std::nullopt;
+  if (read_file(path).find("\"step_seconds\"") == std::string::npos) {
+    fs::remove(path);
+    return std::nullopt;
+  }
+  fs::path aside;
+  for (int number = 1; aside.empty() || fs::exists(aside); ++number) {
+    aside = path.parent_path() / fmt::format("metrics-{}.jsonl", number);
+  }
+  fs::rename(path, aside);
+  return aside;
+}
+
 void cut_back_metrics(const std::filesystem::path& path, std::int64_t step, std::int64_t last_eval_step) {
   if (!std::filesystem::exists(path)) return;
   std::istringstream lines(read_file(path));

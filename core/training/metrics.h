@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,10 @@ class MetricsFile {
   std::filesystem::path path_;
   std::unique_ptr<std::FILE, Closer> file_;
 };
+
+/// Puts the metrics of a run that was ended before its first checkpoint out of a new run's way: renamed to the first
+/// free metrics-<number>.jsonl beside them, which is returned; removed where they hold no training step.
+std::optional<std::filesystem::path> set_aside_metrics(const std::filesystem::path& path);
 
 /// Makes the file what it was when a checkpoint was written: keeps the context, the steps up to `step` and the
 /// evaluations up to `last_eval_step`; drops everything else, half lines too. The file is replaced in one rename; none

@@ -22,14 +22,19 @@ struct OutputDirectory {
   std::filesystem::path path;
   std::optional<FileLock> lock;
   std::optional<ResumePoint> resume;
-  std::vector<std::string> notes;  // lines for the user
+  std::vector<std::filesystem::path> earlier;  // files and checkpoints of an earlier run that this one replaces
+  std::vector<std::string> notes;              // lines for the user
 };
 
 /// Makes the output directory, locks it, removes what killed processes left half-written in it, and finds what
-/// training.resume_from_checkpoint asks for: the newest complete checkpoint (damaged ones are passed over with a note;
-/// none at all starts from the beginning), or the directory named. Throws Error(bad_input) where the directory cannot
-/// be written or another process holds it, where it holds an earlier run that is neither resumed nor to be overwritten,
-/// or where the checkpoint named is not valid or older than others that would stay beside it.
+/// training.resume_from_checkpoint asks for: the newest whole checkpoint (damaged ones are passed over with a note), or
+/// the directory named. Nothing else is removed yet. Throws Error(bad_input) where the directory cannot be written or
+/// another process holds it, where it holds an earlier run that is neither gone on with nor to be overwritten (one
+/// whose checkpoints are all damaged included), or where the checkpoint named is not valid or older than others that
+/// would stay beside it.
 OutputDirectory open_output_directory(const TrainingConfig& training);
+
+/// Removes `earlier`: once the new run can begin, so that a mistake in its configuration costs nothing.
+void remove_earlier_run(OutputDirectory& output);
 
 }  // namespace qshard

@@ -2,18 +2,22 @@
 
 #include <string>
 
+#include <fmt/ranges.h>
+
 #include "core/base/error.h"
 
 namespace qshard {
 namespace {
 
+constexpr std::string_view kRemedy =
+    "Give the value the run started with, or start a new run from this adapter with adapter_name_or_path and another "
+    "output_dir";
+
 template <typename T>
 void check_same(std::string_view what, const T& saved, const T& now, std::string_view checkpoint) {
   if (saved == now) return;
-  fail_input(
-      "{}: cannot go on from here: {} was {} and is now {}, so later steps would take other rows. Give the value the "
-      "run started with, or start a new run from this adapter with adapter_name_or_path and another output_dir",
-      checkpoint, what, saved, now);
+  fail_input("{}: cannot go on from here: {} was {} and is now {}, so later steps would take other rows. {}",
+             checkpoint, what, saved, now, kRemedy);
 }
 
 Json optional_number(std::optional<double> value) {
@@ -37,7 +41,9 @@ Json to_json(const TrainerState& state) {
             {"seed", identity.seed},
             {"shuffle", identity.shuffle},
             {"packing", identity.packing},
-            {"dataset_fingerprint", identity.dataset_fingerprint}}}};
+            {"dataset_fingerprint", identity.dataset_fingerprint},
+            {"fixed", identity.settings.fixed},
+            {"adjustable", identity.settings.adjustable}}}};
 }
 
 TrainerState parse_trainer_state(std::string_view text, std::string_view where) {
@@ -56,18 +62,27 @@ TrainerState parse_trainer_state(std::string_view text, std::string_view where) 
   state.last_eval_step = own.integer_at_least("last_eval_step", -1);
   if (own.has("first_eval_loss")) state.first_eval_loss = own.number("first_eval_loss");
   if (own.has("last_eval_loss")) state.last_eval_loss = own.number("last_eval_loss");
-  state.identity = {own.integer_at_least("rows_per_step", 1), own.integer_at_least("seed", 0), own.boolean("shuffle"),
-                    own.boolean("packing"), own.string("dataset_fingerprint")};
+  state.identity = {own.integer_at_least("rows_per_step", 1),
+                    own.integer_at_least("seed", 0),
+                    own.boolean("shuffle"),
+                    own.boolean("packing"),
+                    own.string("dataset_fingerprint"),
+                    {own.object("fixed").value(), own.object("adjustable").value()}};
   return state;
 }
 
-void check_same_run(const RunIdentity& saved, const RunIdentity& now, std::string_view checkpoint) {
+std::vector<std::string> check_same_run(const RunIdentity& saved, const RunIdentity& now, std::string_view checkpoint) {
   check_same("rows per step (per_device_train_batch_size * gradient_accumulation_steps * world_size)",
              saved.rows_per_step, now.rows_per_step, checkpoint);
   check_same("training.seed", saved.seed, now.seed, checkpoint);
   check_same("dataset.shuffle", saved.shuffle, now.shuffle, checkpoint);
   check_same("dataset.packing", saved.packing, now.packing, checkpoint);
   check_same("the training data's hash", saved.dataset_fingerprint, now.dataset_fingerprint, checkpoint);
+  const std::vector<std::string> differences = differing_settings(saved.settings.fixed, now.settings.fixed);
+  if (!differences.empty()) {
+    fail_input("{}: cannot go on from here: {}. {}", checkpoint, fmt::join(differences, "; "), kRemedy);
+  }
+  return differing_settings(saved.settings.adjustable, now.settings.adjustable);
 }
 
 }  // namespace qshard

@@ -4,18 +4,22 @@
 #include <filesystem>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "core/base/json.h"
+#include "core/training/run_settings.h"
 
 namespace qshard {
 
-/// What fixes the rows of every step; a resumed run must agree in all of it, so that it goes on to the bit.
+/// What fixes the rows of every step, and what the arithmetic depends on; a resumed run must agree in all of it but the
+/// adjustable settings, so that it goes on to the bit.
 struct RunIdentity {
   std::int64_t rows_per_step = 0;
   std::int64_t seed = 0;
   bool shuffle = false;
   bool packing = false;
   std::string dataset_fingerprint;  // 16 hexadecimal digits
+  RunSettings settings;
 
   bool operator==(const RunIdentity&) const = default;
 };
@@ -39,7 +43,8 @@ Json to_json(const TrainerState& state);
 /// The inverse; `where` names the file. Throws Error(bad_input) that names the key.
 TrainerState parse_trainer_state(std::string_view text, std::string_view where);
 
-/// Throws Error(bad_input) that names what differs and what to do, unless both runs take the same rows in each step.
-void check_same_run(const RunIdentity& saved, const RunIdentity& now, std::string_view checkpoint);
+/// Throws Error(bad_input) that names what differs and what to do, unless both runs take the same rows in each step and
+/// compute the same of them. Returns a line for each adjustable setting that differs.
+std::vector<std::string> check_same_run(const RunIdentity& saved, const RunIdentity& now, std::string_view checkpoint);
 
 }  // namespace qshard

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
+#include <sstream>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -10,6 +12,7 @@
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/xxh64.h"
 #include "core/formats/safetensors.h"
 
 namespace qshard {
@@ -21,6 +24,7 @@ constexpr std::string_view kPrefix = "checkpoint-";
 constexpr std::string_view kAdapterFile = "adapter_model.safetensors";
 constexpr std::string_view kOptimizerFile = "optimizer.safetensors";
 constexpr std::string_view kStateFile = "trainer_state.json";
+constexpr std::string_view kSumsFile = "checksums.xxh64";
 
 void write_tensors(const fs::path& path, const NamedTensors& tensors) {
   std::vector<std::pair<std::string, TensorView>> views;
@@ -33,6 +37,40 @@ NamedTensors read_tensors(const fs::path& path) {
   NamedTensors tensors;
   for (const std::string& name : file.names()) tensors.emplace(name, Tensor(file.tensor(name)));
   return tensors;
+}
+
+std::string sum_line(const fs::path& directory, const std::string& name) {
+  const MappedFile file = MappedFile::open(directory / name);
+  return fmt::format("{:016x}  {}\n", xxh64(file.bytes()), name);
+}
+
+/// A line for each file in the directory, by name.
+std::string sums_of(const fs::path& directory) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(directory)) names.insert(entry.path().filename().string());
+  std::string text;
+  for (const std::string& name : names) text += sum_line(directory, name);
+  return text;
+}
+
+/// Throws Error(bad_input) for a file that is not what its line says, and for one of the needed files without a line.
+void check_sums(const fs::path& directory) {
+  constexpr std::size_t kDigits = 16;
+  const fs::path path = directory / kSumsFile;
+  std::istringstream lines(read_file(path));
+  std::set<std::string, std::less<>> missing{std::string(kAdapterFile), std::string(kOptimizerFile),
+                                             std::string(kStateFile)};
+  for (std::string line; std::getline(lines, line);) {
+    const std::string name = line.size() > kDigits + 2 ? line.substr(kDigits + 2) : "";
+    if (name.empty() || fs::path(name).filename() != name || name == "." || name == "..") {
+      fail_input("{}: \"{}\" is no line of a checksum and a file's name", path.string(), line);
+    }
+    if (sum_line(directory, name) != line + "\n") {
+      fail_input("{}: is not what was saved: its checksum is not that in {}", (directory / name).string(), kSumsFile);
+    }
+    missing.erase(name);
+  }
+  if (!missing.empty()) fail_input("{}: has no checksum of {}", path.string(), *missing.begin());
 }
 
 }  // namespace
@@ -69,16 +107,32 @@ void save_checkpoint(const fs::path& output_dir, const TrainerState& state, Trai
   save_adapter(directory.path(), adapter);
   write_tensors(directory.path() / kOptimizerFile, optimizer);
   write_file(directory.path() / kStateFile, python_json(to_json(state), 2) + "\n");
+  write_file(directory.path() / kSumsFile, sums_of(directory.path()));
   directory.commit();
 }
 
 TrainingCheckpoint read_checkpoint(const fs::path& directory) {
+  check_sums(directory);
   const fs::path state_path = directory / kStateFile;
   TrainingCheckpoint checkpoint;
   checkpoint.state = parse_trainer_state(read_file(state_path), state_path.string());
+  const std::int64_t named = checkpoint_step(directory);
+  if (named >= 0 && named != checkpoint.state.global_step) {
+    fail_input("{}: is of step {}; give the directory that step's name again", directory.string(),
+               checkpoint.state.global_step);
+  }
   checkpoint.adapter = read_tensors(directory / kAdapterFile);
   checkpoint.optimizer = read_tensors(directory / kOptimizerFile);
   return checkpoint;
+}
+
+bool is_whole(const fs::path& directory) {
+  try {
+    check_sums(directory);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 void remove_checkpoint(const fs::path& directory) {
@@ -90,10 +144,18 @@ void remove_checkpoint(const fs::path& directory) {
   if (error) fail_to_write(directory, error.value());
 }
 
-void remove_old_checkpoints(const fs::path& output_dir, std::int64_t keep) {
-  const std::vector<fs::path> all = list_checkpoints(output_dir);
+void remove_old_checkpoints(const fs::path& output_dir, std::int64_t saved_step, std::int64_t keep) {
   if (keep == 0) return;
-  for (std::size_t i = static_cast<std::size_t>(keep); i < all.size(); ++i) remove_checkpoint(all[i]);
+  std::int64_t kept = 0;
+  for (const fs::path& checkpoint : list_checkpoints(output_dir)) {
+    const std::int64_t step = checkpoint_step(checkpoint);
+    if (step > saved_step) continue;  // it was passed over as damaged
+    if (kept == keep) {
+      remove_checkpoint(checkpoint);
+    } else if (step == saved_step || is_whole(checkpoint)) {
+      ++kept;
+    }
+  }
 }
 
 }  // namespace qshard

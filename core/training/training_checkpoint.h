@@ -31,18 +31,24 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
 /// Step of a checkpoint directory's name, or -1 where it is not one.
 std::int64_t checkpoint_step(const std::filesystem::path& directory);
 
-/// Writes checkpoint-<state.global_step>: the adapter's files, optimizer.safetensors and trainer_state.json. Killed at
+/// Writes checkpoint-<state.global_step>: the adapter's files, optimizer.safetensors, trainer_state.json, and
+/// checksums.xxh64 over all of them, in the form that xxhsum writes and `xxhsum -c` checks. Killed at
 /// any moment, it leaves the checkpoint whole or absent. Collective; only the process that holds rank 0 writes. Throws
 /// the errors of AtomicDirectory.
 void save_checkpoint(const std::filesystem::path& output_dir, const TrainerState& state, TrainingEngine& engine,
                      const SaveAdapter& save_adapter);
 
-/// Throws Error(bad_input) naming the file where something is missing or not valid.
+/// Throws Error(bad_input) naming the file where something is missing, not valid or not what checksums.xxh64 says, or
+/// where the directory is named after another step.
 TrainingCheckpoint read_checkpoint(const std::filesystem::path& directory);
 
-/// Removes all but the `keep` newest (0: keeps all). Each is renamed before it is emptied, so that a half-removed one
-/// never looks complete.
-void remove_old_checkpoints(const std::filesystem::path& output_dir, std::int64_t keep);
+/// True where read_checkpoint would find every file as it was written.
+bool is_whole(const std::filesystem::path& directory);
+
+/// Of the checkpoints up to `saved_step`, the one just saved, keeps the `keep` newest (0: all) that are whole, and
+/// removes the rest; a damaged one never counts as one of them. Each is renamed before it is emptied, so that a
+/// half-removed one never looks complete.
+void remove_old_checkpoints(const std::filesystem::path& output_dir, std::int64_t saved_step, std::int64_t keep);
 
 /// Removes one checkpoint in that way.
 void remove_checkpoint(const std::filesystem::path& directory);

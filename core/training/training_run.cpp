@@ -1,10 +1,13 @@
 #include "core/training/training_run.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "core/base/stop_signal.h"
 #include "core/training/batch_schedule.h"
 #include "core/training/evaluation.h"
 #include "core/training/learning_rate.h"
@@ -64,31 +67,42 @@ class TrainingLoop {
         learning_rates_(learning_rate_schedule(training_, total_)) {}
 
   TrainingSummary run() {
+    const StopSignal signal;
     start();
     if (writes_) metrics_.emplace(open_metrics());
-    if (state_.global_step == 0) evaluate("before training");
-    while (state_.global_step < total_) step();
+    if (state_.global_step == 0) {
+      evaluate("before training");
+    } else {
+      evaluate_where_due();  // a signal ended the run in that evaluation
+    }
+    while (state_.global_step < total_ && !stopped()) step();
+    if (summary_.stopped_by != 0) return stop();
     if (training_.save_strategy != Interval::no && saved_step_ != state_.global_step) save();
     if (state_.last_eval_step != state_.global_step) evaluate("after training");
+    if (summary_.stopped_by != 0) return stop();
     finish();
-    summary_.steps = state_.global_step;
     summary_.loss_before = state_.first_eval_loss;
     summary_.loss_after = state_.last_eval_loss;
-    return summary_;
+    return summarize();
   }
 
  private:
   void start() {
     state_.max_steps = total_;
-    state_.identity = {job_.config.rows_per_step(), training_.seed, job_.config.dataset.shuffle,
-                       job_.config.dataset.packing, fmt::format("{:016x}", fingerprint(job_.train))};
+    state_.identity = {job_.config.rows_per_step(),
+                       training_.seed,
+                       job_.config.dataset.shuffle,
+                       job_.config.dataset.packing,
+                       fmt::format("{:016x}", fingerprint(job_.train)),
+                       job_.settings};
     check_same_rows(job_.link, state_.identity, total_);
     const auto& resume = job_.output.resume;
     std::optional<TrainerState> saved;
     if (resume) saved = resume->checkpoint.state;
     share_resume(saved);
+    if (writes_ && saved) check_resume(resume->directory.string(), *saved);
+    if (writes_) prepare_output();
     if (!saved) return;
-    if (writes_) check_resume(resume->directory.string(), *saved);
     const TrainingCheckpoint elsewhere;
     const TrainingCheckpoint& checkpoint = writes_ ? resume->checkpoint : elsewhere;
     job_.engine.load_adapter(checkpoint.adapter);
@@ -117,11 +131,50 @@ class TrainingLoop {
   }
 
   void check_resume(const std::string& directory, const TrainerState& saved) const {
-    check_same_run(saved.identity, state_.identity, directory);
+    const std::vector<std::string> adjusted = check_same_run(saved.identity, state_.identity, directory);
     if (saved.global_step > total_) {
       fail_input("{}: is at step {}, beyond the {} steps asked for; raise training.max_steps", directory,
                  saved.global_step, total_);
     }
+    for (const std::string& line : adjusted) job_.progress.print("note: " + line + " from here on");
+    if (saved.max_steps != total_) {
+      job_.progress.print(fmt::format("note: the run had {} steps and now has {}", saved.max_steps, total_));
+    }
+  }
+
+  void prepare_output() const {
+    const std::size_t told = job_.output.notes.size();
+    remove_earlier_run(job_.output);
+    for (std::size_t i = told; i < job_.output.notes.size(); ++i) job_.progress.print(job_.output.notes[i]);
+  }
+
+  /// True on all processes once a signal has come to one of them.
+  bool stopped() {
+    if (summary_.stopped_by != 0) return true;
+    const int mine = StopSignal::received();
+    summary_.stopped_by = mine;
+    if (job_.link != nullptr) {
+      for (const auto& other : job_.link->all_gather(std::as_bytes(std::span(&mine, 1)))) {
+        int signal = 0;
+        std::memcpy(&signal, other.data(), std::min(sizeof(signal), other.size()));
+        summary_.stopped_by = std::max(summary_.stopped_by, signal);
+      }
+    }
+    return summary_.stopped_by != 0;
+  }
+
+  /// Ends the run here, with all that the next one needs to go on.
+  TrainingSummary stop() {
+    const bool is_new = state_.global_step > 0 && saved_step_ != state_.global_step;
+    if (training_.save_strategy != Interval::no && is_new) save();
+    if (job_.link != nullptr) job_.link->barrier();  // a rank that leaves early would end the one that still saves
+    return summarize();
+  }
+
+  TrainingSummary summarize() {
+    summary_.steps = state_.global_step;
+    summary_.last_checkpoint = last_checkpoint_;
+    return summary_;
   }
 
   void begin(std::string_view activity) const {
@@ -133,7 +186,8 @@ class TrainingLoop {
     if (job_.output.resume) {
       cut_back_metrics(path, state_.global_step, state_.last_eval_step);
     } else {
-      std::filesystem::remove(path);  // of a run that was killed before its first checkpoint
+      const auto aside = set_aside_metrics(path);
+      if (aside) job_.progress.print(fmt::format("The metrics of an earlier run are now in {}", aside->string()));
     }
     return {path, job_.context};
   }
@@ -162,10 +216,10 @@ class TrainingLoop {
             .step_seconds = seconds,
             .tokens_per_second = static_cast<double>(result.tokens) / seconds,
             .peak_memory_bytes = job_.engine.peak_bytes_by_rank()});
-    if (is_due(training_.eval_strategy, training_.eval_steps, step, schedule_.steps_per_epoch())) {
-      evaluate(fmt::format("at step {}", step));
-    }
-    if (is_due(training_.save_strategy, training_.save_steps, step, schedule_.steps_per_epoch())) save();
+    evaluate_where_due();
+    if (summary_.stopped_by == 0 &&
+        is_due(training_.save_strategy, training_.save_steps, step, schedule_.steps_per_epoch()))
+      save();
   }
 
   std::vector<std::vector<TokenBatch>> batches(std::int64_t step) {
@@ -209,11 +263,18 @@ class TrainingLoop {
     if (!job_.progress.live() && (is_logged || metrics.step == 1 || metrics.step == total_)) job_.progress.print(line);
   }
 
+  void evaluate_where_due() {
+    if (state_.last_eval_step == state_.global_step) return;
+    if (!is_due(training_.eval_strategy, training_.eval_steps, state_.global_step, schedule_.steps_per_epoch())) return;
+    evaluate(fmt::format("at step {}", state_.global_step));
+  }
+
   void evaluate(std::string_view when) {
     if (job_.eval == nullptr) return;
     begin(fmt::format("the evaluation {}", when));
-    const Evaluation result =
-        evaluate_dataset(job_.engine, *job_.eval, training_.per_device_eval_batch_size, job_.progress);
+    const Evaluation result = evaluate_dataset(job_.engine, *job_.eval, training_.per_device_eval_batch_size,
+                                               job_.progress, [this] { return stopped(); });
+    if (result.stopped) return;
     state_.last_eval_step = state_.global_step;
     if (state_.global_step == 0) state_.first_eval_loss = result.loss;
     state_.last_eval_loss = result.loss;
@@ -230,7 +291,7 @@ class TrainingLoop {
     save_checkpoint(job_.output.path, state_, job_.engine, job_.save_adapter);
     saved_step_ = state_.global_step;
     last_checkpoint_ = checkpoint_path(job_.output.path, saved_step_).string();
-    if (writes_) remove_old_checkpoints(job_.output.path, training_.save_total_limit);
+    if (writes_) remove_old_checkpoints(job_.output.path, saved_step_, training_.save_total_limit);
   }
 
   void finish() {

@@ -1,0 +1,39 @@
+"""Writes a file of the cache whole or not at all, and removes what a killed process left half-written.
+
+The rules are those of core/base/atomic_file.h: written beside as <name>.tmp-<process id> under a lock, then renamed.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+
+# What prepare names its files: the input's stem, a key of 32 hexadecimal digits, the process.
+TEMPORARY = re.compile(r".+-[0-9a-f]{32}\.safetensors\.tmp-[0-9]+")
+
+
+def replace_file(path, content):
+    """Errors: OSError whose filename is `path`."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def remove_leftovers(directory):
+    """Removes half-written files that nobody holds the lock of."""
+    for path in directory.iterdir():
+        if not TEMPORARY.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
