@@ -88,7 +88,6 @@ TEST_F(QshardProgram, QuantizesEveryFloatingTensorOfAFile) {
 TEST_F(QshardProgram, RefusesWhatCannotBeQuantized) {
   const Tensor odd(DType::f32, {3});
   write_safetensors(path("a"), {{"odd", odd.view()}});
-  write_file(path("b"), "kept");
   const std::vector<std::string> door{"quantize", "--input", path("a"), "--output", path("b")};
   const auto with = [&](std::vector<std::string> more) {
     more.insert(more.begin(), door.begin(), door.end());
@@ -98,10 +97,13 @@ TEST_F(QshardProgram, RefusesWhatCannotBeQuantized) {
   expect_bad(with({"--quant-storage", "int8"}), {"--quant-storage", "int8"});
   expect_bad(with({"--blocksize", "48"}), {"48"});
   expect_bad(with({"--quant-type", "int4"}), {"--quant-type", "int4"});
-  EXPECT_EQ(read_file(path("b")), "kept");
+  EXPECT_FALSE(fs::exists(path("b")));
   write_file(path("a"), "short");
   expect_bad(door, {path("a")});
   expect_bad({"quantize", "--input", path("none"), "--output", path("b")}, {path("none")});
+  EXPECT_FALSE(fs::exists(path("b")));
+  write_file(path("b"), "kept");
+  expect_bad(door, {path("b"), "already there"});
   EXPECT_EQ(read_file(path("b")), "kept");
 }
 

@@ -1,0 +1,1 @@
+"""Tries to make the program lose something: kill -9, changed bytes, full disks."""

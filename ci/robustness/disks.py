@@ -1,0 +1,63 @@
+"""Full disks: every command on a small file system, larger by a little each time, until it fits. Each that does not fit ends
+with exit code 3 and the path, leaves no half-written file, and leaves older results whole. Needs the right to mount."""
+
+import subprocess
+from pathlib import Path
+
+from .world import World, leftovers
+
+PAGE = 4096  # a tmpfs counts in pages
+OLD = b"an older result\n"
+
+
+def run(world: World, step: int) -> list[str]:
+    mount = world.directory / "disk"
+    mount.mkdir()
+    if not _mounts(mount):
+        print("full disk: not tried, for this user may not mount", flush=True)
+        return []
+    failures = []
+    commands = {"train": world.training, "quantize": world.quantizing, "dequantize": world.dequantizing,
+                "report": world.reporting}  # fmt: skip
+    if world.has_tokenizer:
+        commands["tokenize"] = world.tokenizing
+    for name, words in commands.items():
+        failures += _command(world, mount, name, words, max(step, PAGE) // PAGE * PAGE)
+    return failures
+
+
+def _mounts(mount: Path, size: int = PAGE) -> bool:
+    words = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)]
+    if subprocess.run(words, capture_output=True).returncode != 0:
+        return False
+    subprocess.run(["umount", str(mount)], check=True)
+    return True
+
+
+def _command(world: World, mount: Path, name: str, words, step: int) -> list[str]:
+    whole = world.directory / f"disk-{name}"
+    world.call(words(whole))
+    needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
+    is_slow = name in ("report", "tokenize")  # seconds of imports each
+    step = max(step, (needed // (8 if is_slow else 200)) // PAGE * PAGE)
+    failures, tried, size = [], 0, 2 * PAGE
+    while True:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)], check=True)
+        try:
+            (mount / "older").write_bytes(OLD)
+            result = world.call(words(mount / "out"))
+            said = result.stdout + result.stderr
+            if result.returncode == 0:
+                print(f"full disk: {name}: {tried} sizes, {len(failures)} failures", flush=True)
+                return failures
+            if result.returncode != 3 or str(mount) not in said:
+                failures.append(f"full disk: {name}, {size} bytes: code {result.returncode}: {said[-300:]}")
+            failures += [f"full disk: {name}, {size} bytes: {path} stays" for path in leftovers(mount / "out")]
+            if (mount / "older").read_bytes() != OLD:
+                failures.append(f"full disk: {name}, {size} bytes: an older file is not whole")
+        finally:
+            subprocess.run(["umount", str(mount)], check=True)
+        tried += 1
+        size += step
+        if size > 40 * needed + (64 << 20):
+            return [*failures, f"full disk: {name}: does not fit into {size} bytes"]

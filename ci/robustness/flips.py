@@ -1,0 +1,154 @@
+"""Changed bytes: noticed (exit code 2, or an older checkpoint is taken) or without effect; never a crash, a hang or
+another number in silence."""
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+from safetensors.numpy import load
+
+from .world import GOLDEN, World, content
+
+LONGEST = 10  # seconds that an answer may take, apart from what the machine's other work costs
+BUSY = 6  # how much longer on a busy machine
+
+
+def run(world: World, flips: int, every_header_byte: bool) -> list[str]:
+    return (
+        _checkpoints(world, flips, every_header_byte)
+        + _base_weights(world, max(5, flips // 10))
+        + _headers(world, every_header_byte, flips)
+        + (_caches(world, max(3, flips // 50)) if world.has_tokenizer else [])
+    )
+
+
+def header_size(path: Path) -> int:
+    """Bytes before the data of a safetensors file; all of another file."""
+    content = path.read_bytes()
+    return 8 + struct.unpack("<Q", content[:8])[0] if path.suffix == ".safetensors" else len(content)
+
+
+def places(world: World, path: Path, every_header_byte: bool, in_data: int) -> list[int]:
+    head, size = header_size(path), path.stat().st_size
+    in_head = list(range(head)) if every_header_byte else world.chance.sample(range(head), min(head, max(1, in_data)))
+    return in_head + [world.chance.randrange(head, size) for _ in range(in_data if size > head else 0)]
+
+
+def flip(world: World, path: Path, place: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ world.chance.randrange(1, 256)]))
+
+
+def _answer(world: World, words: list[str]) -> tuple[int, str]:
+    try:
+        result = world.call(words, LONGEST * BUSY)
+    except subprocess.TimeoutExpired:
+        return -1, "took too long"
+    return result.returncode, result.stdout + result.stderr
+
+
+def _checkpoints(world: World, flips: int, every_header_byte: bool) -> list[str]:
+    room = world.directory / "flip-checkpoint"
+    world.call(world.training(room / "whole"))
+    whole = content(room / "whole")
+    start = room / "start"
+    shutil.copytree(room / "whole", start)
+    newest = max(start.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    shutil.rmtree(newest)
+    for name in ("adapter_model.safetensors", "adapter_config.json", "trainer_state.json"):
+        (start / name).unlink()
+    newest = max(start.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    files = sorted(newest.iterdir())
+    tried, failures = 0, []
+    for file in files:
+        for place in places(world, file, every_header_byte, flips // len(files)):
+            output = room / "whole"  # the same path, so that messages and context are the same
+            shutil.rmtree(output)
+            shutil.copytree(start, output)
+            flip(world, output / newest.name / file.name, place)
+            code, said = _answer(world, world.training(output))
+            tried += 1
+            if code not in (0, 2) or (code == 0 and ("damaged" not in said or content(output) != whole)):
+                failures.append(f"checkpoint: {file.name}, byte {place}: code {code}: {said[-200:]}")
+    print(f"changed bytes: checkpoint: {tried} tried, {len(failures)} not noticed", flush=True)
+    return failures
+
+
+def _base_weights(world: World, flips: int) -> list[str]:
+    output = world.directory / "flip-base"
+    world.call(world.training(output, "--training.max_steps", "4"))
+    file = world.model / "model.safetensors"
+    good = file.read_bytes()
+    failures = []
+    for place in places(world, file, False, flips):
+        flip(world, file, place)
+        code, said = _answer(world, world.training(output))
+        file.write_bytes(good)
+        if code != 2:
+            failures.append(f"base weights: byte {place}: code {code}: {said[-200:]}")
+    print(f"changed bytes: base weights of a checkpoint: {2 * flips} tried, {len(failures)} not noticed", flush=True)
+    return failures
+
+
+def _headers(world: World, every_header_byte: bool, flips: int) -> list[str]:
+    """Model and adapter directories: a header's byte ends in a refusal or in the same loss."""
+    failures = []
+    adapter = world.directory / "flip-adapter"
+    shutil.copytree(GOLDEN / "adapter_final_fp32", adapter)
+    quantized = world.directory / "flip-quantized"
+    shutil.copytree(GOLDEN / "bnb4bit", quantized)
+    data = str(world.directory / "data.safetensors")
+    for kind, file, model in (
+        ("adapter", adapter / "adapter_model.safetensors", world.model),
+        ("model", world.model / "model.safetensors", world.model),
+        ("4-bit model", quantized / "model.safetensors", quantized),
+    ):
+        words = [world.program, "eval", str(world.directory / "run.yaml"), "--model_name_or_path", str(model),
+                 "--dataset.eval_path", data, "--adapter", str(adapter)]  # fmt: skip
+        words = [word for word in words if word]
+        config = world.directory / "eval.yaml"
+        config.write_text("dtype: float32\n")
+        words[2] = str(config)
+        right = _loss(_answer(world, words)[1])
+        good = file.read_bytes()
+        wrong = []
+        chosen = [place for place in places(world, file, every_header_byte, flips) if place < header_size(file)]
+        for place in chosen:
+            flip(world, file, place)
+            code, said = _answer(world, words)
+            file.write_bytes(good)
+            if not (code == 2 or (code == 0 and _loss(said) == right)):
+                wrong.append(f"{kind}: byte {place} of {file.name}: code {code}: {said[-200:]}")
+        print(f"changed bytes: headers of {kind}: {len(chosen)} tried, {len(wrong)} not noticed", flush=True)
+        failures += wrong if right else [f"{kind}: the evaluation of the whole files fails"]
+    return failures
+
+
+def _loss(said: str) -> str:
+    return next((line for line in said.splitlines() if line.startswith("Loss")), "")
+
+
+def _columns(content: bytes) -> dict[str, bytes]:
+    """What a prepared file says; safetensors writes its metadata in any order."""
+    return {name: values.tobytes() for name, values in load(content).items()}
+
+
+def _caches(world: World, flips: int) -> list[str]:
+    output = world.directory / "flip-cache"
+    words = world.tokenizing(output)
+    world.call(words)
+    [file] = (output / "prepared").iterdir()
+    good = file.read_bytes()
+    failures = []
+    for place in places(world, file, False, flips):
+        flip(world, file, place)
+        code, said = _answer(world, words)
+        if code != 0 or _columns(file.read_bytes()) != _columns(good):
+            failures.append(f"cache: byte {place}: code {code}: {said[-200:]}")
+        file.write_bytes(good)
+    print(f"changed bytes: cache of tokens: {2 * flips} tried, {len(failures)} not noticed", flush=True)
+    return failures

@@ -1,0 +1,101 @@
+"""A small model, its data and its run, and how the program is called."""
+
+import json
+import os
+import random
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+GOLDEN = Path("correctness/golden/llama").resolve()
+STEPS = 12
+CONFIG = """
+dtype: float32
+lora: {r: 4, lora_alpha: 8}
+training: {per_device_train_batch_size: 2, learning_rate: 1e-3, save_steps: 1, logging_steps: 100}
+"""
+TIMELESS = ("step_seconds", "tokens_per_second", "eval_seconds", "peak_memory_bytes")
+
+
+class World:
+    """Files that every attempt starts from, in a directory of its own."""
+
+    def __init__(self, directory: Path, chance: random.Random):
+        self.directory, self.chance = directory, chance
+        self.program, self.python = os.environ["QSHARD_PROGRAM"], os.environ["QSHARD_PYTHON"]
+        self.model = directory / "model"
+        shutil.copytree(GOLDEN / "base", self.model)
+        tokenizer = Path("examples/adverbs/model")
+        (directory / "run.yaml").write_text(CONFIG)
+        rows = [json.dumps({"prompt": f"row {i}", "completion": "word " * (i % 5 + 1)}) for i in range(12)]
+        (directory / "rows.jsonl").write_text("\n".join(rows))
+        self.tokenizer = directory / "tokenizer"
+        self.has_tokenizer = (tokenizer / "tokenizer.json").exists()
+        if self.has_tokenizer:
+            shutil.copytree(tokenizer, self.tokenizer)
+        self._write_data()
+
+    def _write_data(self) -> None:
+        ids, offsets = [], [0]
+        for row in range(12):
+            ids += [self.chance.randrange(512) for _ in range(4 + row % 5)]
+            offsets.append(len(ids))
+        columns = {"input_ids": ("I32", "i", ids), "labels": ("I32", "i", ids), "offsets": ("I64", "q", offsets)}
+        header, data = {}, b""
+        for name, (dtype, code, values) in columns.items():
+            packed = struct.pack(f"<{len(values)}{code}", *values)
+            header[name] = {"dtype": dtype, "shape": [len(values)], "data_offsets": [len(data), len(data) + len(packed)]}
+            data += packed
+        text = json.dumps(header).encode()
+        (self.directory / "data.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+    def training(self, output: Path, *more: str) -> list[str]:
+        data = str(self.directory / "data.safetensors")
+        return [
+            self.program, "train", str(self.directory / "run.yaml"), "--model_name_or_path", str(self.model),
+            "--dataset.path", data, "--dataset.eval_path", data, "--training.output_dir", str(output),
+            "--training.max_steps", str(STEPS), "--training.save_total_limit", "3",
+            "--training.resume_from_checkpoint", "true", *more,
+        ]  # fmt: skip
+
+    def quantizing(self, output: Path) -> list[str]:
+        return [self.program, "quantize", "--model", str(self.model), "--output", str(output)]
+
+    def dequantizing(self, output: Path) -> list[str]:
+        return [self.program, "dequantize", "--model", str(GOLDEN / "bnb4bit"), "--output", str(output)]
+
+    def tokenizing(self, output: Path) -> list[str]:
+        return [
+            self.program, "tokenize", str(self.directory / "run.yaml"), "--model_name_or_path", str(self.tokenizer),
+            "--dataset.path", str(self.directory / "rows.jsonl"), "--training.output_dir", str(output), "--show", "0",
+        ]  # fmt: skip
+
+    def reporting(self, output: Path) -> list[str]:
+        results = str(Path("reports/tests/data/adapter_r16").resolve())
+        return [self.python, "-m", "reports", results, "--output", str(output), "--small"]
+
+    def call(self, words: list[str], timeout: float = 120) -> subprocess.CompletedProcess:
+        return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=timeout)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    """What a finished command left, without what a clock decides."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        if not path.is_file() or path.name == ".lock" or path.name.startswith("metrics-"):
+            continue
+        found[name] = _timeless(path) if path.name == "metrics.jsonl" else path.read_bytes()
+    return found
+
+
+def _timeless(path: Path) -> bytes:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [{key: value for key, value in row.items() if key not in TIMELESS} for row in rows if "context" not in row]
+    return json.dumps(rows).encode()
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """Half-written files: what the program writes beside what it is to replace."""
+    return [path for path in directory.parent.rglob("*.tmp-*") if path.is_relative_to(directory) or path.parent == directory.parent]
