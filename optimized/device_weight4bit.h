@@ -19,6 +19,7 @@ struct DeviceWeight4bit {
   const float* nested_absmax = nullptr;        // nested: one for each 256 absmax codes
   const float* nested_map = nullptr;           // nested: 256 values
   const float* offset = nullptr;               // nested: one value
+  bool resident = false;                       // written long ago: a kernel may read it before earlier ones are done
 
   [[nodiscard]] bool nested() const { return absmax == nullptr; }
 };

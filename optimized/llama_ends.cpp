@@ -28,12 +28,12 @@ void multiply(const StepResources& resources, const MatmulShape& shape, const vo
 
 }  // namespace
 
-void output_logits(const StepResources& resources, const HeadWeights& head, std::int64_t count, const void* x,
-                   void* logits) {
+void output_logits(const StepResources& resources, const HeadWeights& head, std::int64_t count, void* x,
+                   const void* branch, void* logits) {
   const auto element = static_cast<std::int64_t>(size_of(head.dtype));
   const auto hidden = resources.arena->take(count * head.hidden * element, "head");
   resources.launch(
-      [&] { rmsnorm_forward(norm_shape(head, count), x, head.final_norm, hidden.as(), resources.stream); });
+      [&] { add_rmsnorm_forward(norm_shape(head, count), branch, head.final_norm, x, hidden.as(), resources.stream); });
   multiply(resources, {count, head.vocab, head.hidden, head.hidden, head.hidden, head.vocab, true, head.dtype},
            hidden.as(), head.output_head, logits);
 }
@@ -49,7 +49,7 @@ void output_loss(const StepResources& resources, const HeadWeights& head, const 
   for (std::int64_t begin = 0; begin < rows.tokens; begin += piece) {
     const std::int64_t count = std::min(piece, rows.tokens - begin);
     std::byte* part = resources.dry_run() ? nullptr : static_cast<std::byte*>(x) + begin * head.hidden * element;
-    output_logits(resources, head, count, part, logits.as());
+    output_logits(resources, head, count, part, nullptr, logits.as());
     resources.launch([&] {
       cross_entropy(count, head.vocab, head.vocab, head.dtype, logits.as(), rows.targets + begin, gradient_scale,
                     gradient, losses.as<float>() + begin, resources.stream);

@@ -26,8 +26,9 @@ inline constexpr std::int64_t kMostLogitBytes = std::int64_t{128} << 20;
 void output_loss(const StepResources& resources, const HeadWeights& head, const TokenRows& rows,
                  const float* gradient_scale, void* x, double* loss_sum);
 
-/// Logits of `count` rows of x, [count, vocab] in the model's dtype.
-void output_logits(const StepResources& resources, const HeadWeights& head, std::int64_t count, const void* x,
-                   void* logits);
+/// Logits of `count` rows of x, [count, vocab] in the model's dtype; with a branch, of round(x + branch), which x then
+/// becomes.
+void output_logits(const StepResources& resources, const HeadWeights& head, std::int64_t count, void* x,
+                   const void* branch, void* logits);
 
 }  // namespace qshard::optimized

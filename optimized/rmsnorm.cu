@@ -1,6 +1,10 @@
+#include <type_traits>
+
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/rmsnorm.h"
 #include "optimized/team_reduce.cuh"
 
@@ -61,12 +65,15 @@ __device__ __forceinline__ void keep_packed(ElementVector<T, kCount> (&held)[kHe
   }
 }
 
-template <typename T, int kCount, int kTeam>
+/// With an addend x becomes the sum of both first, and x_rows is written.
+template <typename T, int kCount, int kTeam, bool kAdds>
 __global__ void __launch_bounds__(kThreads, 3)
-    forward_kernel(const NormTask task, const T* x_rows, const T* weight, T* y_rows) {
+    forward_kernel(const NormTask task, const T* addend_rows, const T* weight,
+                   std::conditional_t<kAdds, T, const T>* x_rows, T* y_rows) {
+  begin_early_kernel();
   const std::int64_t row = row_of_team<kTeam>();
   if (row >= task.rows) return;
-  const T* x = x_rows + task.x_offset(row);
+  auto* x = x_rows + task.x_offset(row);
   T* y = y_rows + task.y_offset(row);
   const int vectors = static_cast<int>(task.size / kCount);
   ElementVector<T, kCount> held[kHeld];
@@ -74,7 +81,16 @@ __global__ void __launch_bounds__(kThreads, 3)
 
   float squares = 0.0F;
   for_own_vectors<kTeam>(vectors, [&](int k, int i) {
-    const ElementVector<T, kCount> vector = vector_at<kCount>(x, i);
+    ElementVector<T, kCount> vector = vector_at<kCount>(x, i);
+    if constexpr (kAdds) {
+      float added[kCount];
+      to_floats(vector, values);
+      to_floats(vector_at<kCount>(addend_rows + task.x_offset(row), i), added);
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) values[e] += added[e];
+      vector = rounded<T>(values);
+      vector_at<kCount>(x, i) = vector;
+    }
     if (k < kHeld) held[k] = vector;
     to_floats(vector, values);
 #pragma unroll
@@ -176,6 +192,12 @@ void check(const NormShape& shape) {
   check_at_least(shape.y_stride, shape.groups * shape.size, "the stride of a normalization's y");
 }
 
+void check_forward(const NormShape& shape, const void* x, const void* weight, const void* y) {
+  check_pointer(x, size_of(shape.dtype), "a normalization's x");
+  check_pointer(weight, size_of(shape.dtype), "a normalization's weight");
+  check_pointer(y, size_of(shape.dtype), "a normalization's y");
+}
+
 NormTask task_of(const NormShape& shape) {
   return {shape.tokens * shape.groups,      shape.groups, shape.size, shape.x_stride, shape.y_stride,
           static_cast<float>(shape.epsilon)};
@@ -186,13 +208,26 @@ NormTask task_of(const NormShape& shape) {
 void rmsnorm_forward(const NormShape& shape, const void* x, const void* weight, void* y, cudaStream_t stream) {
   check(shape);
   if (shape.tokens == 0) return;
-  check_pointer(x, size_of(shape.dtype), "a normalization's x");
-  check_pointer(weight, size_of(shape.dtype), "a normalization's weight");
-  check_pointer(y, size_of(shape.dtype), "a normalization's y");
+  check_forward(shape, x, weight, y);
   const bool wide = fits_wide_access(shape.dtype, {x, weight, y}, {shape.size, shape.x_stride, shape.y_stride});
   with_team(shape, wide, [&]<typename T, int kCount, int kTeam>(unsigned blocks) {
-    forward_kernel<T, kCount, kTeam><<<blocks, kThreads, 0, stream>>>(
-        task_of(shape), static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<T*>(y));
+    launch_early(forward_kernel<T, kCount, kTeam, false>, dim3(blocks), kThreads, 0, stream, task_of(shape),
+                 static_cast<const T*>(nullptr), static_cast<const T*>(weight), static_cast<const T*>(x),
+                 static_cast<T*>(y));
+  });
+}
+
+void add_rmsnorm_forward(const NormShape& shape, const void* addend, const void* weight, void* x, void* y,
+                         cudaStream_t stream) {
+  if (addend == nullptr) return rmsnorm_forward(shape, x, weight, y, stream);
+  check(shape);
+  if (shape.tokens == 0) return;
+  check_forward(shape, x, weight, y);
+  check_pointer(addend, size_of(shape.dtype), "what is added before a normalization");
+  const bool wide = fits_wide_access(shape.dtype, {x, addend, weight, y}, {shape.size, shape.x_stride, shape.y_stride});
+  with_team(shape, wide, [&]<typename T, int kCount, int kTeam>(unsigned blocks) {
+    launch_early(forward_kernel<T, kCount, kTeam, true>, dim3(blocks), kThreads, 0, stream, task_of(shape),
+                 static_cast<const T*>(addend), static_cast<const T*>(weight), static_cast<T*>(x), static_cast<T*>(y));
   });
 }
 

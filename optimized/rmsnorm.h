@@ -31,6 +31,12 @@ struct NormShape {
 /// Error(bad_input) for bad sizes, strides, dtypes or pointers; Error(rank_failed) when the launch fails.
 void rmsnorm_forward(const NormShape& shape, const void* x, const void* weight, void* y, cudaStream_t stream);
 
+/// The same of round(x + addend), which x becomes: the sum of a residual connection and the norm after it in one pass.
+/// addend has x_stride; null: none, and x stays. y may not be x. The launch may begin while the stream's earlier kernel
+/// ends. The bits are those of add() and rmsnorm_forward().
+void add_rmsnorm_forward(const NormShape& shape, const void* addend, const void* weight, void* x, void* y,
+                         cudaStream_t stream);
+
 /// The gradient of x, with g = weight * dy:
 ///   dx = round(round(r (g - x r^2 mean(g x))) + addend);
 /// `addend` is another gradient of x (that of the residual connection); null: none, and nothing is rounded twice. dy

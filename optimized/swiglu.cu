@@ -1,7 +1,9 @@
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
 #include "optimized/exponential.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/swiglu.h"
 
 namespace qshard::optimized {
@@ -19,6 +21,7 @@ __device__ __forceinline__ std::int64_t first_element() {
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(const SwigluShape shape, const T* gates, const T* ups, T* outs) {
+  begin_early_kernel();
   const std::int64_t at = first_element<kCount>();
   if (at >= shape.size) return;
   const std::int64_t token = blockIdx.x;
@@ -94,9 +97,8 @@ void swiglu_forward(const SwigluShape& shape, const void* gate, const void* up, 
   check_pointer(up, size_of(shape.dtype), "the gated unit's up");
   check_pointer(out, size_of(shape.dtype), "the gated unit's output");
   with_vectors(shape.dtype, is_wide(shape, {gate, up, out}), [&]<typename T, int kCount>() {
-    forward_kernel<T, kCount><<<grid_of(shape, kCount), kThreads, 0, stream>>>(
-        shape, static_cast<const T*>(gate), static_cast<const T*>(up), static_cast<T*>(out));
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(forward_kernel<T, kCount>, grid_of(shape, kCount), kThreads, 0, stream, shape,
+                 static_cast<const T*>(gate), static_cast<const T*>(up), static_cast<T*>(out));
   });
 }
 

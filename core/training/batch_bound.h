@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "core/training/decoder.h"
 #include "core/training/prepared_dataset.h"
 
 namespace qshard {
@@ -20,10 +21,11 @@ BatchBound bound_of_batches(const PreparedDataset& dataset, std::int64_t places,
 /// The larger of both in every respect.
 BatchBound larger(const BatchBound& a, const BatchBound& b);
 
-/// The batches of a run by what is done with them; what is never done has a bound of zeros.
+/// What a run does at most at once; what it never does has a bound of zeros.
 struct RunBounds {
   BatchBound training;
   BatchBound evaluation;
+  DecoderBound decoder;
 
   [[nodiscard]] BatchBound all() const { return larger(training, evaluation); }
 };

@@ -16,6 +16,13 @@ struct TokenLogits {
   }
 };
 
+/// The most that a decoder is asked for: what memory is planned for. 0 rows: nothing is generated.
+struct DecoderBound {
+  std::int64_t rows = 0;
+  std::int64_t tokens = 0;      // of a row, prompt included
+  bool captures_tokens = true;  // on GPUs a token is one CUDA graph; the bits do not depend on it
+};
+
 /// Continues rows of tokens, one token a row and call, without dropout. It keeps what it needs of the tokens so far
 /// (attention's keys and values), so that a token costs one pass over one position. The engine that made it must
 /// outlive it and keep its adapter. Collective: all ranks make the same calls, and all get the same logits.
@@ -32,6 +39,12 @@ class Decoder {
   /// and its logits are zero. Throws Error(bad_input) for an id outside the vocabulary or a row longer than the decoder
   /// was made for.
   virtual TokenLogits next(std::span<const std::int32_t> tokens) = 0;
+
+  /// The same with the greedy choice (greedy_token() of sampling.h) in place of the logits, a token a row; 0 for an
+  /// ended row. Faster where logits would have to come from a GPU. Throws Error(check_failed) for NaN or infinite
+  /// logits.
+  virtual std::vector<std::int32_t> start_greedily(std::span<const std::vector<std::int32_t>> prompts);
+  virtual std::vector<std::int32_t> next_greedily(std::span<const std::int32_t> tokens);
 
   static constexpr std::int32_t kEndedRow = -1;
 };

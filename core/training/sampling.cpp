@@ -9,13 +9,26 @@
 
 namespace qshard {
 
+namespace {
+
+void check_finite(std::span<const float> logits) {
+  if (std::ranges::any_of(logits, [](float logit) { return !std::isfinite(logit); })) fail_not_finite_logits();
+}
+
+}  // namespace
+
+void fail_not_finite_logits() {
+  fail(ExitCode::check_failed, "the model's logits are not finite: its weights or adapter are damaged");
+}
+
+std::int32_t greedy_token(std::span<const float> logits) {
+  check_finite(logits);
+  return static_cast<std::int32_t>(std::ranges::max_element(logits) - logits.begin());
+}
+
 std::int32_t Sampler::next(std::span<const float> logits) {
-  if (std::ranges::any_of(logits, [](float logit) { return !std::isfinite(logit); })) {
-    fail(ExitCode::check_failed, "the model's logits are not finite: its weights or adapter are damaged");
-  }
-  if (options_.temperature == 0) {
-    return static_cast<std::int32_t>(std::ranges::max_element(logits) - logits.begin());
-  }
+  if (options_.temperature == 0) return greedy_token(logits);
+  check_finite(logits);
   std::vector<std::int32_t> tokens(logits.size());
   std::iota(tokens.begin(), tokens.end(), 0);
   const auto logit_of = [&](std::int32_t token) { return logits[static_cast<std::size_t>(token)]; };

@@ -12,7 +12,13 @@ struct SamplingOptions {
   std::uint64_t seed = 0;
 };
 
-/// Chooses the next token from logits: the largest (greedy; the first of equal ones), or one drawn from
+/// The largest of the logits, the first of equal ones. Throws Error(check_failed) for NaN or infinite logits.
+std::int32_t greedy_token(std::span<const float> logits);
+
+/// Throws that error.
+[[noreturn]] void fail_not_finite_logits();
+
+/// Chooses the next token from logits: the greedy one, or one drawn from
 /// softmax(logits / temperature) over the top_k largest, in double. The same seed and logits give the same tokens.
 class Sampler {
  public:

@@ -4,6 +4,7 @@
 #include "optimized/attention/attention_decode_launch.h"
 #include "optimized/attention/decode_parts.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 
 namespace qshard::optimized {
 
@@ -14,8 +15,7 @@ void launch_parts(const DecodeTask<T>& task, dim3 grid, cudaStream_t stream) {
   constexpr int kBytes = sizeof(typename DecodeTiling<kDim>::Shared);
   QSHARD_CUDA_CHECK(
       cudaFuncSetAttribute(decode_part<T, kDim, kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  decode_part<T, kDim, kWidth><<<grid, kDecodeThreads, kBytes, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(decode_part<T, kDim, kWidth>, grid, kDecodeThreads, kBytes, stream, task);
 }
 
 template <typename T, int kWidth>
@@ -29,8 +29,7 @@ void launch_decode(const DecodeTask<T>& task, std::int64_t rows, cudaStream_t st
     launch_parts<T, 256, kWidth>(task, grid, stream);
   }
   const int threads = (task.head_dim + 31) / 32 * 32;
-  decode_combine<T><<<dim3(task.heads, static_cast<unsigned>(rows)), threads, 0, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(decode_combine<T>, dim3(task.heads, static_cast<unsigned>(rows)), threads, 0, stream, task);
 }
 
 template <typename T>

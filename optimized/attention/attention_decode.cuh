@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "optimized/attention/attention_delta.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 // One query token a row against a cache of keys and values: bound by reading the cache, which is read once for
 // kDecodeHeads query heads. A thread block has one part of one key/value head's cache of one row.
@@ -81,6 +82,7 @@ __device__ __forceinline__ void load_decode_tile(float* tile, const T* from, std
 /// grid: (parts, kv_heads, rows). kWidth elements of the caches are read at once: see load_floats().
 template <typename T, int kDim, int kWidth>
 __global__ __launch_bounds__(kDecodeThreads) void decode_part(DecodeTask<T> task) {
+  begin_early_kernel();
   using Tiling = DecodeTiling<kDim>;
   constexpr int kKeys = Tiling::kKeys;
   extern __shared__ __align__(128) std::uint8_t shared_memory[];
@@ -206,6 +208,7 @@ __global__ __launch_bounds__(kDecodeThreads) void decode_part(DecodeTask<T> task
 /// Adds the parts in their order. grid: (heads, rows); a thread for every column.
 template <typename T>
 __global__ void decode_combine(DecodeTask<T> task) {
+  begin_early_kernel();
   const auto head = static_cast<int>(blockIdx.x);
   const auto row = static_cast<int>(blockIdx.y);
   const int length = task.lengths[row];

@@ -9,10 +9,15 @@
 namespace qshard::optimized {
 
 /// Launches a kernel that may begin while the stream's kernel before it ends: it waits for that by itself
-/// (grid_dependency_synchronize()) before it touches what that one reads or writes.
+/// (grid_dependency_synchronize()) before it touches what that one reads or writes. GPUs before Hopper launch it as any
+/// other.
 template <typename... Parameters, typename... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                   Arguments... arguments) {
+  int device = 0;
+  int major = 0;
+  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
+  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -22,7 +27,7 @@ void launch_early(void (*kernel)(Parameters...), dim3 grid, int threads, std::si
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.numAttrs = major >= 9 ? 1 : 0;
   QSHARD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 

@@ -141,16 +141,6 @@ __device__ __forceinline__ void mbarrier_arrive_cluster(std::uint32_t address, i
       : "memory");
 }
 
-/// Programmatic dependent launch: lets the stream's next kernel start its prologue as soon as multiprocessors are free.
-__device__ __forceinline__ void trigger_programmatic_launch_completion() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
-/// Waits until the stream's earlier kernels are done and their writes are seen.
-__device__ __forceinline__ void grid_dependency_synchronize() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-
 }  // namespace qshard::optimized
 
 #endif

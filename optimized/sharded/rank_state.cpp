@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "optimized/sharded/token_decoder.h"
 
 namespace qshard::optimized {
 
@@ -67,14 +68,21 @@ MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const W
     if (arena.peak() > before) peak_in = name;
   };
   loader.reserve(arena);
-  run_part("training step", [&] {
-    state.batch().upload(largest_batch(plan.bounds.training), 1.0F, nullptr);
-    state.step().forward_backward(1);
-  });
-  run_part("evaluation", [&] {
-    state.batch().upload(largest_batch(plan.bounds.evaluation), 0.0F, nullptr);
-    state.step().forward_loss();
-  });
+  if (plan.bounds.training.tokens > 0) {
+    run_part("training step", [&] {
+      state.batch().upload(largest_batch(plan.bounds.training), 1.0F, nullptr);
+      state.step().forward_backward(1);
+    });
+  }
+  if (plan.bounds.evaluation.tokens > 0) {
+    run_part("evaluation", [&] {
+      state.batch().upload(largest_batch(plan.bounds.evaluation), 0.0F, nullptr);
+      state.step().forward_loss();
+    });
+  }
+  if (plan.bounds.decoder.rows > 0) {
+    run_part("generation", [&] { TokenDecoder(state.step(), plan.bounds.decoder, false).reserve(); });
+  }
   return {arena.peak(), arena.at_peak(), peak_in, state.step().host_bytes(), choice};
 }
 

@@ -13,6 +13,7 @@
 #include "optimized/sharded/model_plan.h"
 #include "optimized/sharded/peer_memory.h"
 #include "optimized/sharded/rank_state.h"
+#include "optimized/sharded/token_decoder.h"
 
 namespace qshard::optimized {
 
@@ -116,8 +117,14 @@ class ShardedEngine : public TrainingEngine {
     return {total_loss(), counts.loss_tokens};
   }
 
-  std::unique_ptr<Decoder> make_decoder(std::int64_t, std::int64_t) override {
-    fail_input("generation is not there on GPUs yet; use device: cpu");
+  std::unique_ptr<Decoder> make_decoder(std::int64_t rows, std::int64_t max_tokens) override {
+    if (rows > plan_.bounds.decoder.rows || max_tokens > plan_.bounds.decoder.tokens) {
+      fail_input("a decoder of {} rows of {} tokens is larger than the {} rows of {} that memory was planned for", rows,
+                 max_tokens, plan_.bounds.decoder.rows, plan_.bounds.decoder.tokens);
+    }
+    synchronize();
+    const bool captures = plan_.bounds.decoder.captures_tokens && shard_count(plan_.layout) == 1;
+    return std::make_unique<TokenDecoder>(state_->step(), DecoderBound{rows, max_tokens}, captures);
   }
 
   [[nodiscard]] NamedTensors adapter() override {

@@ -7,6 +7,7 @@
 #include "core/model/model_config.h"
 #include "core/run/engine_options.h"
 #include "core/sharding/memory_plan.h"
+#include "core/training/decoder.h"
 #include "core/training/training_engine.h"
 #include "optimized/sharded/device_batch.h"
 #include "optimized/sharded/weight_source.h"

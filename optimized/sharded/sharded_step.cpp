@@ -55,14 +55,18 @@ void ShardedStep::release_head() {
   if (parts_.config->tie_word_embeddings) parts_.gatherer->release(0);
 }
 
+void ShardedStep::embed_ids(const std::int32_t* ids, std::int64_t tokens, void* x) const {
+  const WeightTable& weights = *parts_.weights;
+  embed(*parts_.embedding, weights.slot(weights.embedding()).offset, parts_.options->dtype, parts_.config->hidden_size,
+        ids, tokens, x, parts_.resources.stream);
+}
+
 Arena::Piece ShardedStep::embed_tokens() {
   Arena::Piece x = take_rows(tokens(), "layer inputs");
-  const WeightTable& weights = *parts_.weights;
   if (tokens() == 0) return x;
   parts_.resources.launch([&] {
     parts_.rope->cover(parts_.batch->rows().longest, parts_.resources.stream);
-    embed(*parts_.embedding, weights.slot(weights.embedding()).offset, parts_.options->dtype,
-          parts_.config->hidden_size, parts_.batch->rows().input_ids, tokens(), x.as(), parts_.resources.stream);
+    embed_ids(parts_.batch->rows().input_ids, tokens(), x.as());
   });
   return x;
 }

@@ -49,13 +49,19 @@ class ShardedStep {
 
   /// Pinned host memory that the step uses.
   [[nodiscard]] std::int64_t host_bytes() const;
+  /// The end of the model, to be used between acquire_head() and release_head().
+  [[nodiscard]] HeadWeights head() const;
+  void acquire_head();
+  void release_head();
+  /// x = the embedding of token ids in device memory, [tokens, hidden].
+  void embed_ids(const std::int32_t* ids, std::int64_t tokens, void* x) const;
+  [[nodiscard]] const Parts& parts() const { return parts_; }
 
   /// One double in device memory, to which losses are added.
   [[nodiscard]] double* loss_sum() const { return loss_sum_.as<double>(); }
 
  private:
   [[nodiscard]] LayerContext context(std::int64_t layer, std::int64_t step, bool training) const;
-  [[nodiscard]] HeadWeights head() const;
   [[nodiscard]] Arena::Piece take_rows(std::int64_t rows, const char* name) const;
   [[nodiscard]] bool keeps(std::int64_t layer) const {
     return layer >= parts_.config->num_hidden_layers - choice_.kept_layers;
@@ -64,8 +70,6 @@ class ShardedStep {
     return parts_.config->hidden_size * static_cast<std::int64_t>(size_of(parts_.options->dtype));
   }
   [[nodiscard]] std::int64_t tokens() const { return parts_.batch->rows().tokens; }
-  void acquire_head();
-  void release_head();
   Arena::Piece embed_tokens();
   void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x, const Arena::Piece& y,
                      LayerActivations& activations);

@@ -2,6 +2,8 @@
 
 #include <iterator>
 
+#include "optimized/sharded/device_shards.h"
+
 namespace qshard::optimized {
 
 namespace {
@@ -81,6 +83,7 @@ LinearPointers WeightTable::linear(std::int64_t layer, Projection role, const Un
   if (pointers.weight.in_4bit) {
     DeviceWeight4bit& quantized = pointers.weight.quantized;
     quantized.codes = static_cast<const std::uint8_t*>(weight);
+    quantized.resident = shard_count(*layout_) == 1;
     const void* absmax = pointer(ParameterRole::absmax);
     if (find(ParameterRole::nested_absmax) != nullptr) {
       quantized.absmax_codes = static_cast<const std::uint8_t*>(absmax);

@@ -14,7 +14,7 @@ void run(const Linear4bitProblem& problem, const Linear4bitCall& call);
 /// 256 and out_features below 2^30.
 bool tma_supports(const Linear4bitProblem& problem);
 
-/// The launch may begin while the stream's earlier kernel ends: it reads and writes nothing before that.
+/// The launch may begin while the stream's earlier kernel ends: before that it reads nothing but a resident weight.
 void tma_run(const Linear4bitProblem& problem, const Linear4bitCall& call);
 
 }  // namespace qshard::optimized::few_rows

@@ -24,6 +24,7 @@ struct Task {
   int rows;
   T* y;
   std::int64_t y_stride;
+  bool resident;  // no earlier kernel writes the weight
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

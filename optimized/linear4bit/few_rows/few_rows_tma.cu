@@ -13,6 +13,7 @@
 #include "optimized/linear4bit/few_rows/few_rows_scales.cuh"
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
 #include "optimized/linear4bit/pair_table.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
 namespace qshard::optimized::few_rows {
@@ -87,8 +88,13 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
   const int row = swizzled_row(lane / 4);
   const int column = 2 * (lane % 4);
   Input input(task.x, task.x_stride, task.rows);
-  input.load(member, member < tiles.chunks);
+  const auto load_input = [&] {
+    grid_dependency_synchronize();
+    input.load(member, member < tiles.chunks);
+  };
+  if (!task.resident) load_input();
   Scales<T, kRows, kStagedScales> scales(task, shared);
+  if (task.resident) load_input();
 
   Stage stage;
   for (int begin = 0; begin < tiles.row_tiles; begin += tiles.batch) {
@@ -143,7 +149,7 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
 #endif
 
 /// y = x W^T for very few rows, at the speed of reading W: one warp copies tiles of W to shared memory, the others
-/// multiply them. All but the table is read after earlier kernels are done.
+/// multiply them. All but the table and a resident weight is read after earlier kernels are done.
 template <typename T, int kRows, bool kStagedScales>
 __global__ void __launch_bounds__(kThreads, 1)
     few_rows_tma_kernel(const __grid_constant__ Task<T> task, const __grid_constant__ CUtensorMap codes,
@@ -159,8 +165,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     PairTable(shared.table).fill<T>(task.codebook, kConsumers);
   }
   __syncthreads();
-  grid_dependency_synchronize();
   if (warp == kWarps) {
+    if (!task.resident) grid_dependency_synchronize();
     if (threadIdx.x == kConsumers) copy_tiles<kStagedScales>(task.tiles, codes, absmax_codes, shared);
     return;
   }
@@ -204,7 +210,8 @@ void cut_and_launch(const Linear4bitProblem& problem, const Linear4bitCall& call
                      call.in_stride,
                      static_cast<int>(problem.rows),
                      static_cast<T*>(call.out),
-                     call.out_stride};
+                     call.out_stride,
+                     call.weight.resident};
   const bool staged = can_stage_scales(call.weight, tiles);
   const auto launch_for = [&, blocks = thread_blocks](auto most_rows) {
     constexpr int kRows = decltype(most_rows)::value;

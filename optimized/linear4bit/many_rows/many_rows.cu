@@ -10,6 +10,7 @@
 #include "optimized/linear4bit/many_rows/many_rows_dequantizer.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_loader.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_multiplier.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized::many_rows {
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
 namespace qshard::optimized::warpgroup {

@@ -11,6 +11,7 @@
 #include "optimized/linear4bit/warpgroup/warpgroup.h"
 #include "optimized/linear4bit/warpgroup/warpgroup_loader.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup_multiplier.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized::warpgroup {
 

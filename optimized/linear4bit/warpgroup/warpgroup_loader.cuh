@@ -5,6 +5,7 @@
 #include <cuda.h>
 
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
