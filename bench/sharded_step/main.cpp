@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <map>
 #include <random>
 
 #include <CLI/CLI.hpp>
@@ -11,6 +10,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "bench/model_shape.h"
 #include "core/base/error.h"
 #include "core/base/fnv_hash.h"
 #include "core/launch/rank_info.h"
@@ -39,27 +39,6 @@ struct Options {
   bool hash = false;
   double leave_free_gib = 0;
 };
-
-/// hidden, intermediate, heads, key-value heads, vocabulary, layers: from the models' config.json.
-ModelConfig shape_of(const std::string& model, std::int64_t layers) {
-  static const std::map<std::string, std::array<std::int64_t, 6>> kShapes{
-      {"llama-2-70b", {8192, 28672, 64, 8, 32000, 80}},
-      {"llama-2-7b", {4096, 11008, 32, 32, 32000, 32}},
-      {"llama-3-8b", {4096, 14336, 32, 8, 128256, 32}},
-  };
-  const auto& shape = kShapes.at(model);
-  ModelConfig config;
-  config.hidden_size = shape[0];
-  config.intermediate_size = shape[1];
-  config.num_attention_heads = shape[2];
-  config.num_key_value_heads = shape[3];
-  config.head_dim = shape[0] / shape[2];
-  config.vocab_size = shape[4];
-  config.num_hidden_layers = layers > 0 ? layers : shape[5];
-  config.max_position_embeddings = 1 << 17;
-  config.rms_norm_eps = 1e-5;
-  return config;
-}
 
 TokenBatch random_batch(const Options& options, std::int64_t vocab, int rank) {
   std::mt19937 random(static_cast<unsigned>(rank) + 1);
@@ -128,7 +107,7 @@ void hold_memory(double leave_free_gib) {
 }
 
 void measure(const Options& options, RankLink& link) {
-  const ModelConfig config = shape_of(options.model, options.layers);
+  const ModelConfig config = model_shape(options.model, options.layers);
   EngineOptions engine_options;
   engine_options.world_size = link.world_size();
   engine_options.sharding = sharding_of(options.sharding);
