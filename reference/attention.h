@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+
 #include "core/training/token_batch.h"
 #include "reference/matrix.h"
 
@@ -20,9 +22,13 @@ struct AttentionShape {
 /// query and the result are [tokens, heads * head_dim], key and value [tokens, kv_heads * head_dim]. As in a fused
 /// kernel scores and softmax stay in T; p and o are rounded to `compute`. Works through tiles of queries, so that at
 /// most 128 x (length of the row) probabilities exist at once in each thread. Deterministic on any number of threads.
+///
+/// key_offsets: where the keys and values of each row begin, and the last ones end, where there are more of them than
+/// queries: the queries are then the last tokens of their rows. Empty: as the queries lie.
 template <typename T>
 Matrix<T> attention_forward(const TokenBatch& batch, const AttentionShape& shape, DType compute, const Matrix<T>& query,
-                            const Matrix<T>& key, const Matrix<T>& value);
+                            const Matrix<T>& key, const Matrix<T>& value,
+                            std::span<const std::int64_t> key_offsets = {});
 
 template <typename T>
 struct AttentionGradients {

@@ -89,10 +89,17 @@ Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& w
     kept.query = rmsnorm_forward(kept.query_projected, weights.query_norm, config.rms_norm_eps, compute);
     kept.key = rmsnorm_forward(kept.key_projected, weights.key_norm, config.rms_norm_eps, compute);
   }
-  rope_forward(*context.batch, *context.rope, compute, kept.query);
-  rope_forward(*context.batch, *context.rope, compute, kept.key);
-  kept.attention_output = attention_forward(*context.batch, attention_shape(config, context.layer), compute, kept.query,
-                                            kept.key, kept.value);
+  const std::vector<std::int64_t> first = context.cache ? context.cache->lengths() : std::vector<std::int64_t>{};
+  rope_forward(*context.batch, *context.rope, compute, kept.query, first);
+  rope_forward(*context.batch, *context.rope, compute, kept.key, first);
+  const AttentionShape shape = attention_shape(config, context.layer);
+  if (context.cache == nullptr) {
+    kept.attention_output = attention_forward(*context.batch, shape, compute, kept.query, kept.key, kept.value);
+  } else {
+    context.cache->append(*context.batch, kept.key, kept.value);
+    kept.attention_output = attention_forward(*context.batch, shape, compute, kept.query, context.cache->key(),
+                                              context.cache->value(), context.cache->offsets());
+  }
   kept.mlp_residual = project(context, weights, Projection::o, kept.attention_output);
   add_rounded(x, compute, kept.mlp_residual);
 

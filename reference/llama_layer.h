@@ -6,6 +6,7 @@
 #include "core/model/model_config.h"
 #include "core/model/module_table.h"
 #include "core/training/token_batch.h"
+#include "reference/key_value_cache.h"
 #include "reference/linear4bit.h"
 #include "reference/matrix.h"
 #include "reference/rope.h"
@@ -37,6 +38,7 @@ struct LayerContext {
   std::uint64_t dropout_seed = 0;     // with step, layer, projection, row id and position: the counter of the mask
   std::uint64_t step = 0;
   std::uint32_t layer = 0;
+  KeyValueCache<T>* cache = nullptr;  // of this layer, where earlier tokens of the rows are not in the batch
 };
 
 /// What the backward pass needs of a forward pass; without recomputation kept from it, with recomputation made again.
@@ -58,7 +60,8 @@ struct LayerActivations {
 };
 
 /// y = layer(x), x [tokens, hidden], with the window, the biases and the norms over heads that the model has; fills
-/// `activations` where given. Deterministic on any number of threads.
+/// `activations` where given. With a cache the tokens are the next ones of its rows and are appended to it; then there
+/// is no backward pass. Deterministic on any number of threads.
 template <typename T>
 Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
                         LayerActivations<T>* activations);

@@ -9,9 +9,13 @@ namespace {
 
 /// Rotates by the table's angles with sin multiplied by `direction` (1 or -1).
 template <typename T>
-void rotate(const TokenBatch& batch, const RopeTable<T>& table, DType compute, T direction, Matrix<T>& x) {
+void rotate(const TokenBatch& batch, const RopeTable<T>& table, DType compute, T direction,
+            std::span<const std::int64_t> first_positions, Matrix<T>& x) {
+  const auto first_of = [&](std::int64_t row) {
+    return first_positions.empty() ? 0 : first_positions[static_cast<std::size_t>(row)];
+  };
   for (std::int64_t row = 0; row < batch.rows(); ++row) {
-    const std::int64_t length = batch.offsets[row + 1] - batch.offsets[row];
+    const std::int64_t length = first_of(row) + batch.offsets[row + 1] - batch.offsets[row];
     if (length > table.cos.rows()) {
       fail_input("row {} of the batch has {} tokens, more than the {} positions of the model; shorten it", row, length,
                  table.cos.rows());
@@ -20,7 +24,7 @@ void rotate(const TokenBatch& batch, const RopeTable<T>& table, DType compute, T
   const std::int64_t half = table.cos.cols();
   parallel_for(batch.rows(), 1, [&](std::int64_t row, std::int64_t) {
     for (std::int64_t token = batch.offsets[row]; token < batch.offsets[row + 1]; ++token) {
-      const std::int64_t position = token - batch.offsets[row];
+      const std::int64_t position = first_of(row) + token - batch.offsets[row];
       const auto cos = table.cos.row(position);
       for (std::int64_t head = 0; head < x.cols(); head += 2 * half) {
         auto first = x.row(token).segment(head, half);
@@ -56,19 +60,22 @@ RopeTable<T> make_rope_table(const ModelConfig& config, std::int64_t positions, 
 }
 
 template <typename T>
-void rope_forward(const TokenBatch& batch, const RopeTable<T>& table, DType compute, Matrix<T>& x) {
-  rotate(batch, table, compute, T(1), x);
+void rope_forward(const TokenBatch& batch, const RopeTable<T>& table, DType compute, Matrix<T>& x,
+                  std::span<const std::int64_t> first_positions) {
+  rotate(batch, table, compute, T(1), first_positions, x);
 }
 
 template <typename T>
 void rope_backward(const TokenBatch& batch, const RopeTable<T>& table, DType compute, Matrix<T>& dx) {
-  rotate(batch, table, compute, T(-1), dx);
+  rotate(batch, table, compute, T(-1), {}, dx);
 }
 
 template RopeTable<float> make_rope_table(const ModelConfig&, std::int64_t, DType);
 template RopeTable<double> make_rope_table(const ModelConfig&, std::int64_t, DType);
-template void rope_forward(const TokenBatch&, const RopeTable<float>&, DType, Matrix<float>&);
-template void rope_forward(const TokenBatch&, const RopeTable<double>&, DType, Matrix<double>&);
+template void rope_forward(const TokenBatch&, const RopeTable<float>&, DType, Matrix<float>&,
+                           std::span<const std::int64_t>);
+template void rope_forward(const TokenBatch&, const RopeTable<double>&, DType, Matrix<double>&,
+                           std::span<const std::int64_t>);
 template void rope_backward(const TokenBatch&, const RopeTable<float>&, DType, Matrix<float>&);
 template void rope_backward(const TokenBatch&, const RopeTable<double>&, DType, Matrix<double>&);
 

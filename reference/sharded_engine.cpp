@@ -32,7 +32,7 @@ class ShardedEngine : public TrainingEngine {
  public:
   ShardedEngine(const HfCheckpoint& checkpoint, const EngineOptions& options, RankLink* link)
       : options_(options),
-        vocab_size_(checkpoint.config().vocab_size),
+        config_(checkpoint.config()),
         group_(make_process_group(options.world_size, link)),
         ranks_(group_.local_ranks),
         layout_(make_layout(checkpoint, options)),
@@ -75,7 +75,7 @@ class ShardedEngine : public TrainingEngine {
   }
 
   std::unique_ptr<Decoder> make_decoder(std::int64_t rows, std::int64_t max_tokens) override {
-    return reference::make_decoder(step_, vocab_size_, rows, max_tokens);
+    return reference::make_decoder(step_, config_, rows, max_tokens);
   }
 
   [[nodiscard]] NamedTensors adapter() override { return read_adapter(weights_, group_); }
@@ -100,7 +100,7 @@ class ShardedEngine : public TrainingEngine {
     if (batches.size() != ranks_.size()) {
       fail(ExitCode::rank_failed, "{} batches were given to {} ranks", batches.size(), ranks_.size());
     }
-    for (const TokenBatch& batch : batches) check_tokens(batch, vocab_size_);
+    for (const TokenBatch& batch : batches) check_tokens(batch, config_.vocab_size);
   }
 
   /// Tokens and unmasked tokens of the batches of all ranks.
@@ -125,7 +125,7 @@ class ShardedEngine : public TrainingEngine {
   }
 
   EngineOptions options_;
-  std::int64_t vocab_size_;
+  ModelConfig config_;
   ProcessGroup group_;
   std::vector<MemoryLedger> ranks_;
   ShardLayout layout_;

@@ -8,9 +8,10 @@ namespace qshard::reference {
 // What one rank keeps between its forward and its backward pass.
 struct ShardedStep::RankPass {
   std::shared_ptr<const RopeTable<float>> rope;
-  Matrix<float> x;                                   // the running activation; in the backward pass its gradient
-  std::vector<Matrix<float>> inputs;                 // of each decoder layer
-  std::vector<LayerActivations<float>> activations;  // of each decoder layer; empty with gradient checkpointing
+  Matrix<float> x;                                      // the running activation; in the backward pass its gradient
+  std::vector<Matrix<float>> inputs;                    // of each decoder layer
+  std::vector<LayerActivations<float>> activations;     // of each decoder layer; empty with gradient checkpointing
+  std::vector<KeyValueCache<float>>* caches = nullptr;  // of each decoder layer, where earlier tokens have gone before
 };
 
 namespace {
@@ -24,6 +25,14 @@ LayerGradients<float> zero_gradients(const LayerWeights<float>& weights) {
     gradients[i].b = Matrix<float>::Zero(lora->b.rows(), lora->b.cols());
   }
   return gradients;
+}
+
+/// Tokens of the longest row, those in the caches included.
+std::int64_t longest_row(const TokenBatch& batch, const std::vector<KeyValueCache<float>>* caches) {
+  if (caches == nullptr) return qshard::longest_row(batch);
+  std::vector<std::int64_t> lengths = caches->front().lengths();
+  for (std::size_t row = 0; row < lengths.size(); ++row) lengths[row] += batch.offsets[row + 1] - batch.offsets[row];
+  return *std::ranges::max_element(lengths);
 }
 
 }  // namespace
@@ -44,6 +53,9 @@ LayerContext<float> ShardedStep::context(const RankPass& pass, const TokenBatch&
   context.dropout_seed = options_.seed;
   context.step = static_cast<std::uint64_t>(step);
   context.layer = static_cast<std::uint32_t>(layer);
+  if (pass.caches != nullptr && layer < config_.num_hidden_layers) {
+    context.cache = &(*pass.caches)[static_cast<std::size_t>(layer)];
+  }
   return context;
 }
 
@@ -67,8 +79,7 @@ void ShardedStep::drop(std::size_t rank, std::int64_t elements) {
 
 // One table of as many positions as the longest row so far serves all batches, but where the frequencies depend on the
 // length of a batch (dynamic).
-std::shared_ptr<const RopeTable<float>> ShardedStep::rope_for(const TokenBatch& batch) {
-  const std::int64_t longest = longest_row(batch);
+std::shared_ptr<const RopeTable<float>> ShardedStep::rope_for(std::int64_t longest) {
   const std::int64_t known = rope_ == nullptr ? 0 : rope_->cos.rows();
   if (longest > known || (config_.rope.type == RopeType::dynamic && longest != known)) {
     rope_ = std::make_shared<const RopeTable<float>>(make_rope_table<float>(config_, longest, options_.compute_dtype));
@@ -80,7 +91,7 @@ void ShardedStep::embed_all(const std::vector<TokenBatch>& batches, std::vector<
   weights_->gather(0);
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
-    passes[rank].rope = rope_for(batches[rank]);
+    passes[rank].rope = rope_for(longest_row(batches[rank], passes[rank].caches));
     passes[rank].x = embed(weights_->ends(rank), batches[rank]);
     round_to(options_.compute_dtype, passes[rank].x);
     hold(rank, passes[rank].x.size());
@@ -182,9 +193,10 @@ std::vector<double> ShardedStep::forward_loss(const std::vector<TokenBatch>& bat
   return sums;
 }
 
-Matrix<float> ShardedStep::forward_logits(const TokenBatch& batch) {
+Matrix<float> ShardedStep::forward_logits(const TokenBatch& batch, std::vector<KeyValueCache<float>>& caches) {
   const std::vector<TokenBatch> batches{batch};
   std::vector<RankPass> passes(1);
+  passes[0].caches = &caches;
   embed_all(batches, passes);
   for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     forward_layer(layer, batches, 0, false, passes);

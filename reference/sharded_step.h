@@ -27,8 +27,9 @@ class ShardedStep {
   /// Summed loss of each rank's batch without dropout or gradients.
   std::vector<double> forward_loss(const std::vector<TokenBatch>& batches);
 
-  /// Logits after the last token of each of the rows, without dropout, computed by this process's first rank.
-  Matrix<float> forward_logits(const TokenBatch& batch);
+  /// Logits after the last token of each of the rows, without dropout, computed by this process's first rank. The
+  /// tokens are the next ones of the caches' rows and are appended to them: one cache a decoder layer.
+  Matrix<float> forward_logits(const TokenBatch& batch, std::vector<KeyValueCache<float>>& caches);
 
  private:
   struct RankPass;  // one rank's activations
@@ -37,7 +38,7 @@ class ShardedStep {
                                             std::int64_t step, bool training) const;
   void gather_head();  // the embedding too where it is the output head
   void release_head();
-  std::shared_ptr<const RopeTable<float>> rope_for(const TokenBatch& batch);
+  std::shared_ptr<const RopeTable<float>> rope_for(std::int64_t longest);
   void embed_all(const std::vector<TokenBatch>& batches, std::vector<RankPass>& passes);
   void forward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step, bool training,
                      std::vector<RankPass>& passes);

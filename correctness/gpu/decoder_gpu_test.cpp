@@ -97,14 +97,17 @@ class GoldenDecoderGpu : public GpuTest, public testing::WithParamInterface<cons
   static void compare(DType dtype, double bound, bool same_tokens) {
     const EngineOptions options = golden_options(dtype);
     const auto reference = reference::make_sharded_engine(HfCheckpoint::open(model()), options);
-    Generator generator(model(), options, {4, 40 + kSteps});
+    const HfCheckpoint checkpoint = HfCheckpoint::open(model());
+    // A dynamic rotary embedding ends at the length that the model was trained for.
+    const bool dynamic = checkpoint.config().rope.type == RopeType::dynamic;
+    const std::int64_t longest = dynamic ? checkpoint.config().rope.original_max_position_embeddings - kSteps : 40;
+    Generator generator(model(), options, {4, longest + kSteps});
     const NamedTensors adapter = random_adapter(reference->adapter(), 0.1);
     reference->load_adapter(adapter);
     generator.engine().load_adapter(adapter);
-    const auto wanted_from = reference->make_decoder(4, 40 + kSteps);
+    const auto wanted_from = reference->make_decoder(4, longest + kSteps);
     const auto got_from = generator.decoder();
-    const HfCheckpoint checkpoint = HfCheckpoint::open(model());
-    const Prompts prompts = random_prompts({3, 40, 1, 17}, checkpoint.config().vocab_size, 3);
+    const Prompts prompts = random_prompts({3, longest, 1, 17}, checkpoint.config().vocab_size, 3);
     TokenLogits wanted = wanted_from->start(prompts);
     TokenLogits got = got_from->start(prompts);
     double largest = 0;
@@ -276,6 +279,10 @@ TEST_F(DecoderGpu, BesideTraining) {
 }
 
 TEST_F(DecoderGpu, RefusesWhatDoesNotFit) {
+  ModelConfig dynamic = wide_model();
+  dynamic.rope.type = RopeType::dynamic;
+  dynamic.rope.original_max_position_embeddings = 16;
+  EXPECT_THROW(Generator(dynamic, wide_options(DType::bf16), {1, 17}), Error);
   Generator generator(wide_model(), wide_options(DType::bf16), {2, 16});
   EXPECT_THROW(generator.engine().make_decoder(3, 16), Error);
   EXPECT_THROW(generator.engine().make_decoder(2, 17), Error);
