@@ -18,8 +18,9 @@ void evaluate(const RunConfig& config, const std::string& adapter, RankLink& lin
   const ModelConfig llama = read_hf_config(std::filesystem::path(config.model_name_or_path) / "config.json");
   const PreparedDataset dataset = load_dataset(config, llama, "dataset.eval_path", link, progress);
   progress.show("loading the model");
-  const LoadedModel model = load_model(config, adapter, true, &link,
-                                       {{}, bound_of_batches(dataset, config.training.per_device_eval_batch_size, 0)});
+  RunBounds bounds;
+  bounds.evaluation = bound_of_batches(dataset, config.training.per_device_eval_batch_size, 0);
+  const LoadedModel model = load_model(config, adapter, true, &link, bounds);
   link.set_activity("the evaluation");
   const Evaluation result = tell_failures(link, [&] {
     return evaluate_dataset(*model.engine, dataset, config.training.per_device_eval_batch_size, progress);

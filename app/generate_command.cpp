@@ -6,7 +6,9 @@
 #include "app/text_tokens.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
+#include "core/formats/hf_config.h"
 #include "core/formats/peft_adapter.h"
+#include "core/launch/rank_link.h"
 #include "core/training/sampling.h"
 
 namespace qshard {
@@ -28,12 +30,18 @@ Json request_of(const GenerateArguments& arguments) {
   return {{"prompt", arguments.prompt}};
 }
 
+/// Tokens that are left after the prompt, at most those that were asked for.
+std::int64_t most_new_tokens(const GenerateArguments& arguments, const std::vector<std::int32_t>& prompt,
+                             const ModelConfig& model) {
+  return std::min(arguments.max_new_tokens, model.max_position_embeddings - std::ssize(prompt));
+}
+
 /// Tokens after `prompt`, up to a stop token or the model's last position.
 std::vector<std::int32_t> generate_tokens(TrainingEngine& engine, const GenerateArguments& arguments,
-                                          const TextTokens::Prompts& prompts, std::int64_t positions,
+                                          const TextTokens::Prompts& prompts, const ModelConfig& model,
                                           Progress& progress) {
   const std::vector<std::int32_t>& prompt = prompts.ids.at(0);
-  const std::int64_t most = std::min(arguments.max_new_tokens, positions - std::ssize(prompt));
+  const std::int64_t most = most_new_tokens(arguments, prompt, model);
   std::vector<std::int32_t> tokens;
   if (most <= 0) return tokens;
   const auto decoder = engine.make_decoder(1, std::ssize(prompt) + most);
@@ -58,24 +66,32 @@ RunConfig model_config(const GenerateArguments& arguments) {
   return config;
 }
 
+RunBounds bounds_of(const GenerateArguments& arguments, const std::vector<std::int32_t>& prompt) {
+  const ModelConfig model = read_hf_config(std::filesystem::path(arguments.model) / "config.json");
+  const std::int64_t most = most_new_tokens(arguments, prompt, model);
+  return most > 0 ? RunBounds{{}, {}, {1, std::ssize(prompt) + most}} : RunBounds{};
+}
+
 void generate(const GenerateArguments& arguments) {
   const RunConfig config = model_config(arguments);
   const TextTokens text(arguments.model);
   const TextTokens::Prompts prompts = text.encode(Json::array({request_of(arguments)}));
+  const RunBounds bounds = bounds_of(arguments, prompts.ids.at(0));
+  RankLink link = RankLink::connect(RankInfo{}, {});
   Progress progress(stdout);
   progress.print("--- prompt\n" + prompts.texts.at(0));
   const auto show = [&](TrainingEngine& engine, const ModelConfig& llama, const std::string& title) {
-    const auto tokens = generate_tokens(engine, arguments, prompts, llama.max_position_embeddings, progress);
+    const auto tokens = generate_tokens(engine, arguments, prompts, llama, progress);
     progress.print(fmt::format("--- {}\n{}", title, text.decode(tokens)));
   };
   const std::string first = arguments.adapters.empty() ? "" : arguments.adapters.front();
-  LoadedModel model = load_model(config, first, false);  // a new adapter changes nothing: the base model
+  LoadedModel model = load_model(config, first, false, &link, bounds);  // a new adapter changes nothing: the base model
   show(*model.engine, model.checkpoint.config(), "base model");
   for (const std::string& adapter : arguments.adapters) {
     if (adapter == first) {
       model.engine->load_adapter(read_adapter(adapter, model.checkpoint.config()).tensors);
     } else {
-      model = load_model(config, adapter);
+      model = load_model(config, adapter, true, &link, bounds);
     }
     show(*model.engine, model.checkpoint.config(), "with " + adapter);
   }

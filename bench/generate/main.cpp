@@ -89,9 +89,7 @@ double median(std::vector<Times> times, double (*of)(const Times&)) {
 
 void measure(const Options& options, RankLink& link) {
   const ModelConfig config = model_shape(options.model, options.layers);
-  optimized::DeviceRunOptions run;
-  run.decoder = {options.rows, options.prompt + options.tokens};
-  run.captures_tokens = options.graph == "on";
+  const DecoderBound bound{options.rows, options.prompt + options.tokens, options.graph == "on"};
   int device = 0;
   QSHARD_CUDA_CHECK(cudaGetDevice(&device));
   cudaDeviceProp properties{};
@@ -100,8 +98,8 @@ void measure(const Options& options, RankLink& link) {
   QSHARD_CUDA_CHECK(cudaDeviceGetPCIBusId(bus_id, sizeof bus_id, device));
   const Ceilings ceilings = measure_ceilings(Clocks(bus_id), false);
   const auto source = optimized::make_random_source(0.02, 1234);
-  const auto engine = optimized::make_sharded_engine(config, *source, engine_options(options), run, link);
-  const auto decoder = engine->make_decoder(run.decoder.rows, run.decoder.tokens);
+  const auto engine = optimized::make_sharded_engine(config, *source, engine_options(options), {{}, {}, bound}, link);
+  const auto decoder = engine->make_decoder(bound.rows, bound.tokens);
   const auto prompts = random_prompts(options, config.vocab_size);
 
   generate(*decoder, prompts, std::min<std::int64_t>(8, options.tokens));

@@ -23,9 +23,9 @@ BatchBound larger(const BatchBound& a, const BatchBound& b);
 
 /// What a run does at most at once; what it never does has a bound of zeros.
 struct RunBounds {
-  BatchBound training;
-  BatchBound evaluation;
-  DecoderBound decoder;
+  BatchBound training{};
+  BatchBound evaluation{};
+  DecoderBound decoder{};
 
   [[nodiscard]] BatchBound all() const { return larger(training, evaluation); }
 };

@@ -60,7 +60,8 @@ class RankState {
   ShardedStep step_;
 };
 
-/// The memory of a run, by a dry run of it: loading, a training step, an evaluation and generation, each at its largest.
+/// The memory of a run, by a dry run of it: loading, a training step, an evaluation and generation, each at its
+/// largest.
 MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
                        const MemoryChoice& choice);
 

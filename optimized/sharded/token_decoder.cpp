@@ -157,7 +157,7 @@ void TokenDecoder::prefill_layer(std::int64_t layer, const TokenRows& tokens, st
   context.layer = layer;
   LayerActivations activations;
   with_layer(layer, [&](const LayerWeights& weights) {
-    layer_forward(resources(), context, weights, x.as(), y.as(), activations);
+    layer_forward(resources(), context, weights, x.as(), y.as(), false, activations);
   });
   const std::int64_t query = config.num_attention_heads * config.head_dim;
   const std::int64_t key_value = config.num_key_value_heads * config.head_dim;
@@ -304,8 +304,10 @@ std::vector<std::int32_t> TokenDecoder::next_greedily(std::span<const std::int32
 void TokenDecoder::reserve() {
   const std::int64_t whole_rows =
       std::max<std::int64_t>(1, std::min(bound_.rows, prefill_bound_.tokens / bound_.tokens));
-  const std::vector<std::vector<std::int32_t>> prompts(
-      static_cast<std::size_t>(whole_rows), std::vector<std::int32_t>(static_cast<std::size_t>(bound_.tokens)));
+  std::vector<std::vector<std::int32_t>> prompts(static_cast<std::size_t>(whole_rows),
+                                                 std::vector<std::int32_t>(static_cast<std::size_t>(bound_.tokens)));
+  const std::int64_t rest = prefill_bound_.tokens - whole_rows * bound_.tokens;  // fewer than a row has
+  if (rest > 0 && bound_.rows > whole_rows) prompts.emplace_back(static_cast<std::size_t>(rest));
   prefill(prompts, 0);
   lengths_.assign(static_cast<std::size_t>(bound_.rows), 1);
   enqueue_head(false);
