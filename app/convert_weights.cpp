@@ -101,7 +101,7 @@ void convert_model(const HfCheckpoint& checkpoint, const fs::path& output, const
       total_size += view.bytes.size();
     }
   }
-  if (files.size() > 1) {
+  if (files.size() > 1 || files.begin()->first != "model.safetensors") {
     const Json index{{"metadata", {{"total_size", total_size}}}, {"weight_map", weight_map}};
     write_file(directory.path() / "model.safetensors.index.json", python_json(index, 2) + "\n");
   }

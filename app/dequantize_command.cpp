@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 
 #include "app/commands.h"
@@ -47,6 +48,11 @@ void dequantize(const DequantizeArguments& arguments, Progress& progress) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.paths.model);
   if (!checkpoint.config().prequantized_4bit) {
     fail_input("{}: its config.json has no 4-bit quantization_config, there is nothing to dequantize",
+               arguments.paths.model);
+  }
+  if (std::ranges::none_of(checkpoint.names(),
+                           [&](const auto& name) { return is_weight4bit_part(checkpoint, name); })) {
+    fail_input("{}: no weight is 4-bit, although config.json has a quantization_config; remove it from there",
                arguments.paths.model);
   }
   convert_model(checkpoint, arguments.paths.output, config_text(checkpoint.config()), convert, progress);

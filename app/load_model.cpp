@@ -2,24 +2,14 @@
 
 #include "app/device_engine.h"
 #include "core/base/error.h"
+#include "core/formats/adapter_targets.h"
+#include "core/formats/checkpoint_check.h"
 #include "core/formats/peft_adapter.h"
-#include "core/model/lora_targets.h"
-#include "core/model/module_table.h"
 #include "core/run/engine_options.h"
 #include "reference/sharded_engine.h"
 
 namespace qshard {
 namespace {
-
-/// Module names that the adapter's configuration takes in; the engine knows names only, no patterns.
-std::vector<std::string> target_modules(const AdapterConfig& adapter, const ModelConfig& model) {
-  if (!adapter.target_pattern) return adapter.target_modules;
-  std::vector<std::string> targets;
-  for (const LinearModule& module : linear_modules(model)) {
-    if (is_target(adapter, module.name)) targets.push_back(module.name);
-  }
-  return targets;
-}
 
 void check_agrees(const RunConfig& config, std::string_view key, bool agrees, const std::string& adapter_value) {
   if (config.has(key) && !agrees) {
@@ -38,7 +28,21 @@ AdapterConfig new_adapter_config(const RunConfig& config) {
   adapter.r = config.lora.r;
   adapter.lora_alpha = config.lora.alpha;
   adapter.lora_dropout = config.lora.dropout;
-  adapter.target_modules = config.lora.target_modules;
+  const std::vector<std::string>& targets = config.lora.target_modules;
+  if (targets.size() == 1 && targets.front().find_first_of("\\()[]|*+?^$") != std::string::npos) {
+    adapter.target_pattern = targets.front();
+  } else {
+    adapter.target_modules = targets;
+  }
+  adapter.use_rslora = config.lora_use_rslora;
+  adapter.exclude_modules = config.lora_exclude_modules;
+  adapter.layers_to_transform = config.lora_layers_to_transform;
+  for (const std::string& text : config.lora_rank_pattern) {
+    adapter.rank_pattern[text.substr(0, text.rfind('='))] = std::stoll(text.substr(text.rfind('=') + 1));
+  }
+  for (const std::string& text : config.lora_alpha_pattern) {
+    adapter.alpha_pattern[text.substr(0, text.rfind('='))] = std::stod(text.substr(text.rfind('=') + 1));
+  }
   adapter.base_model_name_or_path = config.model_name_or_path;
   return adapter;
 }
@@ -56,17 +60,16 @@ EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
   EngineOptions options = engine_options(config, model.dtype.value_or(DType::f32));
   if (runs_on_device(config) && !config.has("quantization.bnb_4bit_compute_dtype"))
     options.compute_dtype = options.dtype;
-  if (!adapter) return options;
-  options.lora.r = static_cast<int>(adapter->r);
-  options.lora.alpha = adapter->scaling() * static_cast<double>(adapter->r);  // the engine scales by alpha / r
-  options.lora.target_modules = target_modules(*adapter, model);
-  if (!config.has("lora.lora_dropout")) options.lora.dropout = adapter->lora_dropout;
+  if (model.prequantized_4bit) options.quantization.load_in_4bit = false;  // what it keeps in 16 bits stays so
+  options.lora = lora_options(adapter ? *adapter : new_adapter_config(config), model);
+  if (config.has("lora.lora_dropout")) options.lora.dropout = config.lora.dropout;
   return options;
 }
 
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link,
                        const RunBounds& bounds) {
   HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
+  check_checkpoint(checkpoint);
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
     auto engine = make_engine(config, checkpoint, options, bounds, link);

@@ -80,6 +80,7 @@ int main(int argc, char** argv) {
     qshard::add_plan_command(app);
     qshard::add_quantize_command(app);
     qshard::add_dequantize_command(app);
+    qshard::add_merge_command(app);
     return parse_and_run(app, argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "qshard: error: %s\n", error.what());

@@ -6,6 +6,7 @@
 #include "app/convert_weights.h"
 #include "core/base/error.h"
 #include "core/formats/bnb_checkpoint.h"
+#include "core/formats/checkpoint_check.h"
 #include "core/formats/hf_config.h"
 #include "core/model/module_table.h"
 #include "reference/quantize.h"
@@ -53,7 +54,7 @@ void quantize_file(const QuantizeArguments& arguments, Progress& progress) {
 
 void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
   const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.paths.model);
-  if (checkpoint.config().prequantized_4bit) {
+  if (count_weights4bit(checkpoint) > 0) {
     fail_input("{}: is already quantized to 4 bits, and is never quantized again", arguments.paths.model);
   }
   const std::set<std::string> linear = linear_weights(checkpoint.config());

@@ -11,8 +11,10 @@
 #include "app/run_on_ranks.h"
 #include "core/base/error.h"
 #include "core/base/stop_signal.h"
+#include "core/formats/checkpoint_check.h"
 #include "core/formats/hf_config.h"
 #include "core/formats/peft_adapter.h"
+#include "core/model/module_table.h"
 #include "core/training/training_run.h"
 
 namespace qshard {
@@ -30,7 +32,10 @@ std::int64_t trainable_parameters(const ShardLayout& layout) {
 }
 
 std::string describe_weights(const RunConfig& config, const LoadedModel& model) {
-  if (model.checkpoint.config().prequantized_4bit) return "4-bit as in the checkpoint";
+  if (model.checkpoint.config().prequantized_4bit) {
+    return fmt::format("{} of {} linear layers in 4 bits, as in the checkpoint", count_weights4bit(model.checkpoint),
+                       linear_modules(model.checkpoint.config()).size());
+  }
   const QuantizationOptions& quantization = config.quantization;
   if (!quantization.load_in_4bit) return fmt::format("{} weights", torch_name(model.options.dtype));
   return fmt::format("{}, block {}{}", to_string(quantization.quant_type), quantization.blocksize,

@@ -1,6 +1,7 @@
 #include "core/formats/bnb_checkpoint.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -91,6 +92,56 @@ TEST(BnbCheckpoint, ReadsAGoldenWeight) {
   EXPECT_TRUE(weight.absmax.empty());
   EXPECT_EQ(weight.info.nested_map[127], 0.0F);
   EXPECT_EQ(weight.info.nested_map[255], 1.0F);
+}
+
+// Round to nearest even to bf16, on the bits of a finite float.
+float as_bfloat16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  return std::bit_cast<float>((bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U);
+}
+
+// bitsandbytes computes absmax in nested_dtype: the product is rounded, then the sum with the offset.
+TEST(BnbCheckpoint, StatisticsInBfloat16AreRoundedTwice) {
+  for (const bool stored_as_bfloat16 : {false, true}) {
+    const TemporaryDirectory directory;
+    Tensors tensors = golden_weight();
+    const SafetensorsFile plain = written(tensors, directory / "plain.safetensors");
+    const auto bytes = tensors.at(kState).bytes();
+    std::string state(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    state.replace(state.find("\"float32\""), 9, "\"bfloat16\"");
+    tensors[kState] = text_tensor(state);
+    std::vector<float> nested = to_floats(tensors.at(key("nested_absmax")).view());
+    std::vector<float> map = to_floats(tensors.at(key("nested_quant_map")).view());
+    if (stored_as_bfloat16) {
+      for (float& value : nested) value = as_bfloat16(value);
+      for (float& value : map) value = as_bfloat16(value);
+      tensors[key("nested_absmax")] = from_floats(nested, DType::bf16, {std::ssize(nested)});
+      tensors[key("nested_quant_map")] = from_floats(map, DType::bf16, {std::ssize(map)});
+    }
+    const SafetensorsFile file = written(tensors, directory / "model.safetensors");
+    const Weight4bit usual = read_weight4bit(plain, kWeight);
+    const Weight4bit weight = read_weight4bit(file, kWeight);
+    EXPECT_FALSE(weight.info.nested);
+    EXPECT_FALSE(read_weight4bit_info(file, kWeight).nested);
+    EXPECT_EQ(weight.codes, usual.codes);
+    ASSERT_EQ(weight.absmax.size(), usual.absmax_codes.size());
+    int changed_by_rounding = 0;
+    for (std::size_t i = 0; i < weight.absmax.size(); ++i) {
+      const float product = map[usual.absmax_codes[i]] * nested[i / 256];
+      const float expected = as_bfloat16(as_bfloat16(product) + usual.info.offset);
+      EXPECT_EQ(weight.absmax[i], expected) << i;
+      changed_by_rounding += as_bfloat16(product + usual.info.offset) != expected ? 1 : 0;
+    }
+    EXPECT_GT(changed_by_rounding, 0) << "the first rounding was not put to the test";
+  }
+}
+
+TEST(BnbCheckpoint, ALayerRepackedForACpuIsRefused) {
+  expect_refused(
+      [](Tensors& tensors) {
+        tensors[key("absmax")] = Tensor(DType::bf16, {128, 4});
+      },
+      key("absmax"), "AVX512-BF16");
 }
 
 TEST(BnbCheckpoint, TheGoldenCheckpointWrittenBackIsTheSameBytes) {

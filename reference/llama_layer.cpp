@@ -29,11 +29,11 @@ Matrix<T> project(const LayerContext<T>& context, const LayerWeights<T>& weights
   Matrix<T> y = linear4bit_forward(linear, context.compute_dtype, x);
   if (!linear.lora) return y;
   if (context.lora_dropout == 0) {
-    lora_forward(*linear.lora, context.lora_scaling, context.compute_dtype, x, y);
+    lora_forward(*linear.lora, context.scaling(projection), context.compute_dtype, x, y);
   } else {
     Matrix<T> dropped = x;
     drop(context, projection, dropped);
-    lora_forward(*linear.lora, context.lora_scaling, context.compute_dtype, dropped, y);
+    lora_forward(*linear.lora, context.scaling(projection), context.compute_dtype, dropped, y);
   }
   return y;
 }
@@ -48,11 +48,12 @@ Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>
   if (!linear.lora) return dx;
   Matrix<T> branch;
   if (context.lora_dropout == 0) {
-    branch = lora_backward(*linear.lora, context.lora_scaling, context.compute_dtype, x, dy, gradients[index]);
+    branch = lora_backward(*linear.lora, context.scaling(projection), context.compute_dtype, x, dy, gradients[index]);
   } else {
     Matrix<T> dropped = x;
     drop(context, projection, dropped);
-    branch = lora_backward(*linear.lora, context.lora_scaling, context.compute_dtype, dropped, dy, gradients[index]);
+    branch =
+        lora_backward(*linear.lora, context.scaling(projection), context.compute_dtype, dropped, dy, gradients[index]);
     drop(context, projection, branch);
   }
   add_rounded(branch, context.compute_dtype, dx);

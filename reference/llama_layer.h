@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "core/model/model_config.h"
 #include "core/model/module_table.h"
@@ -31,14 +32,19 @@ template <typename T>
 struct LayerContext {
   const ModelConfig* config = nullptr;
   const RopeTable<T>* rope = nullptr;
-  const TokenBatch* batch = nullptr;  // row boundaries and ids
-  DType compute_dtype = DType::f32;   // each operation's result is rounded to it
-  double lora_scaling = 1.0;          // alpha / r
-  double lora_dropout = 0.0;          // 0 in evaluation
-  std::uint64_t dropout_seed = 0;     // with step, layer, projection, row id and position: the counter of the mask
+  const TokenBatch* batch = nullptr;                               // row boundaries and ids
+  DType compute_dtype = DType::f32;                                // each operation's result is rounded to it
+  double lora_scaling = 1.0;                                       // alpha / r
+  std::array<std::optional<double>, kProjections> module_scaling;  // of a linear layer with another alpha / r
+  double lora_dropout = 0.0;                                       // 0 in evaluation
+  std::uint64_t dropout_seed = 0;  // with step, layer, projection, row id and position: the counter of the mask
   std::uint64_t step = 0;
   std::uint32_t layer = 0;
   KeyValueCache<T>* cache = nullptr;  // of this layer, where earlier tokens of the rows are not in the batch
+
+  [[nodiscard]] double scaling(Projection projection) const {
+    return module_scaling[static_cast<std::size_t>(projection)].value_or(lora_scaling);
+  }
 };
 
 /// What the backward pass needs of a forward pass; without recomputation kept from it, with recomputation made again.

@@ -49,6 +49,10 @@ LayerContext<float> ShardedStep::context(const RankPass& pass, const TokenBatch&
   context.batch = &batch;
   context.compute_dtype = options_.compute_dtype;
   context.lora_scaling = options_.lora.alpha / options_.lora.r;
+  for (std::size_t i = 0; i < kProjections && !options_.lora.modules.empty(); ++i) {
+    const LoraModule module = options_.lora.module(module_path(layer, module_name(static_cast<Projection>(i))));
+    context.module_scaling[i] = module.alpha / module.r;
+  }
   context.lora_dropout = training ? options_.lora.dropout : 0.0;
   context.dropout_seed = options_.seed;
   context.step = static_cast<std::uint64_t>(step);

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <regex>
 
 #include "core/base/error.h"
 #include "core/base/json.h"
@@ -14,28 +13,36 @@
 namespace qshard {
 namespace {
 
-constexpr std::size_t kLongestPattern = 1000;
 constexpr double kLargestExactInteger = 9007199254740992.0;  // 2^53
 
 // Keys that change what an adapter computes in a way that is not implemented here, unless null, false or empty.
-constexpr std::array<std::string_view, 18> kUnsupported{"alora_invocation_tokens",
-                                                        "alpha_pattern",
+constexpr std::array<std::string_view, 14> kUnsupported{"alora_invocation_tokens",
                                                         "arrow_config",
-                                                        "exclude_modules",
                                                         "fan_in_fan_out",
                                                         "kasa_config",
                                                         "layer_replication",
-                                                        "layers_pattern",
-                                                        "layers_to_transform",
                                                         "lora_bias",
                                                         "modules_to_save",
                                                         "monteclora_config",
-                                                        "rank_pattern",
                                                         "target_parameters",
                                                         "trainable_token_indices",
                                                         "use_bdlora",
                                                         "use_dora",
-                                                        "use_qalora"};
+                                                        "use_qalora",
+                                                        "velora_config"};
+
+// Keys that are read.
+constexpr std::array<std::string_view, 18> kUsed{"peft_type",       "bias",           "r",
+                                                 "lora_alpha",      "lora_dropout",   "target_modules",
+                                                 "use_rslora",      "rank_pattern",   "alpha_pattern",
+                                                 "exclude_modules", "layers_pattern", "layers_to_transform",
+                                                 "task_type",       "revision",       "base_model_name_or_path",
+                                                 "inference_mode",  "peft_version",   "init_lora_weights"};
+
+// Keys that change nothing for an adapter that is there: how it was started, or settings of what is refused or absent.
+constexpr std::array<std::string_view, 10> kWithoutEffect{
+    "auto_mapping",   "corda_config",    "eva_config",    "ensure_weight_tying", "loftq_config",
+    "lora_ga_config", "megatron_config", "megatron_core", "runtime_config",      "qalora_group_size"};
 
 bool is_off(const Json& value) {
   return value.is_null() || value == false || ((value.is_structured() || value.is_string()) && value.empty());
@@ -45,13 +52,85 @@ void check_supported(const JsonObject& fields) {
   if (fields.string("peft_type") != "LORA") {
     fail_input("{}: \"{}\" is not supported; known: LORA", fields.where("peft_type"), fields.string("peft_type"));
   }
-  if (fields.has("bias") && fields.string("bias") != "none") {
-    fail_input("{}: \"{}\" is not supported; known: none", fields.where("bias"), fields.string("bias"));
-  }
   for (const std::string_view key : kUnsupported) {
     if (fields.has(key) && !is_off(fields.value().at(std::string(key)))) {
       fail_input("{}: an adapter with this is not supported", fields.where(key));
     }
+  }
+  for (const auto& item : fields.value().items()) {
+    const auto in = [&](const auto& keys) { return std::ranges::find(keys, item.key()) != keys.end(); };
+    if (in(kUsed) || in(kUnsupported) || in(kWithoutEffect) || is_off(item.value())) continue;
+    fail_input("{}: the key is unknown, so what it changes is too; remove it if it changes nothing",
+               fields.where(item.key()));
+  }
+}
+
+// One text or a list of them.
+std::vector<std::string> texts(const JsonObject& fields, std::string_view key) {
+  if (!fields.has(key)) return {};
+  if (fields.value().at(std::string(key)).is_string()) return {fields.string(key)};
+  return fields.strings(key);
+}
+
+void read_layers(const JsonObject& fields, AdapterConfig& config) {
+  config.layers_pattern = texts(fields, "layers_pattern");
+  if (!fields.has("layers_to_transform")) return;
+  const bool is_one = fields.value().at("layers_to_transform").is_number();
+  config.layers_to_transform = is_one ? std::vector<std::int64_t>{fields.integer("layers_to_transform")}
+                                      : fields.integers("layers_to_transform");
+}
+
+// PEFT refuses these combinations, too.
+void check_layers(const JsonObject& fields, const AdapterConfig& config) {
+  if (!config.layers_pattern.empty() && config.layers_to_transform.empty()) {
+    fail_input("{}: it chooses no layer without layers_to_transform; leave it out or name the layers",
+               fields.where("layers_pattern"));
+  }
+  const bool is_one_text = fields.value().at("target_modules").is_string();
+  if (is_one_text && !config.layers_to_transform.empty()) {
+    fail_input("{}: it goes with a list of target_modules, not with one text", fields.where("layers_to_transform"));
+  }
+}
+
+void read_patterns(const JsonObject& fields, AdapterConfig& config) {
+  if (fields.has("rank_pattern")) {
+    const JsonObject ranks = fields.object("rank_pattern");
+    for (const auto& item : ranks.value().items()) {
+      config.rank_pattern[item.key()] = ranks.integer_at_least(item.key(), 1);
+      if (config.rank_pattern[item.key()] > std::numeric_limits<std::int32_t>::max()) {
+        fail_input("{}: {} is too large", ranks.where(item.key()), config.rank_pattern[item.key()]);
+      }
+    }
+  }
+  if (fields.has("alpha_pattern")) {
+    const JsonObject alphas = fields.object("alpha_pattern");
+    for (const auto& item : alphas.value().items()) config.alpha_pattern[item.key()] = alphas.number(item.key());
+  }
+}
+
+// PiSSA, OLoRA, CorDA, LoftQ and LoRA-GA take their start out of the base weights, again at every load.
+void read_start(const JsonObject& fields, AdapterConfig& config) {
+  if (!fields.has("init_lora_weights")) return;
+  const Json& value = fields.value().at("init_lora_weights");
+  if (value.is_boolean()) {
+    config.init_lora_weights = value.get<bool>();
+    return;
+  }
+  const std::string& name = fields.string("init_lora_weights");
+  if (name != "gaussian" && name != "eva" && name != "orthogonal") {
+    fail_input(
+        "{}: \"{}\" changes the base weights, which is not done here; save the adapter as plain LoRA by PEFT's "
+        "save_pretrained(..., path_initial_model_for_weight_conversion=DIRECTORY OF THE START)",
+        fields.where("init_lora_weights"), name);
+  }
+  config.init_lora_weights = name;
+}
+
+void read_bias(const JsonObject& fields, AdapterConfig& config) {
+  if (!fields.has("bias")) return;
+  config.bias = fields.string("bias");
+  if (config.bias != "none" && config.bias != "all" && config.bias != "lora_only") {
+    fail_input("{}: \"{}\" is not one of none, all and lora_only", fields.where("bias"), config.bias);
   }
 }
 
@@ -138,6 +217,17 @@ AdapterConfig parse_adapter_config(std::string_view text, std::string_view where
     fail_input("{}: must be at least 0 and less than 1, but is {}", fields.where("lora_dropout"), config.lora_dropout);
   }
   read_targets(fields, config);
+  read_bias(fields, config);
+  read_layers(fields, config);
+  check_layers(fields, config);
+  read_patterns(fields, config);
+  read_start(fields, config);
+  if (fields.has("exclude_modules") && fields.value().at("exclude_modules").is_string()) {
+    const std::string& pattern = fields.string("exclude_modules");
+    if (!pattern.empty()) config.exclude_pattern = pattern;
+  } else {
+    config.exclude_modules = texts(fields, "exclude_modules");
+  }
   config.base_model_name_or_path = optional_string(fields, "base_model_name_or_path");
   config.task_type = optional_string(fields, "task_type");
   config.use_rslora = fields.has("use_rslora") && fields.boolean("use_rslora");
@@ -153,21 +243,15 @@ std::string adapter_config_text(const AdapterConfig& config) {
   json["base_model_name_or_path"] = optional_json(config.base_model_name_or_path);
   json["task_type"] = optional_json(config.task_type);
   json["use_rslora"] = config.use_rslora;
+  json["bias"] = config.bias;
+  for (const auto& [pattern, rank] : config.rank_pattern) json["rank_pattern"][pattern] = rank;
+  for (const auto& [pattern, alpha] : config.alpha_pattern) json["alpha_pattern"][pattern] = number_json(alpha);
+  if (!config.layers_to_transform.empty()) json["layers_to_transform"] = config.layers_to_transform;
+  if (!config.layers_pattern.empty()) json["layers_pattern"] = config.layers_pattern;
+  if (!config.exclude_modules.empty()) json["exclude_modules"] = config.exclude_modules;
+  if (config.exclude_pattern) json["exclude_modules"] = *config.exclude_pattern;
+  std::visit([&](const auto& start) { json["init_lora_weights"] = start; }, config.init_lora_weights);
   return python_json(json, 2);
-}
-
-bool is_target(const AdapterConfig& config, std::string_view module) {
-  if (!config.target_pattern) return is_target(config.target_modules, module);
-  const std::string& pattern = *config.target_pattern;
-  if (pattern.size() > kLongestPattern) {
-    fail_input("target_modules: a pattern of {} characters is too long; use at most {}", pattern.size(),
-               kLongestPattern);
-  }
-  try {
-    return std::regex_match(module.begin(), module.end(), std::regex(pattern));
-  } catch (const std::regex_error& error) {
-    fail_input("target_modules: \"{}\" cannot be used as a regular expression: {}", pattern, error.what());
-  }
 }
 
 }  // namespace qshard

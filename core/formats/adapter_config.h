@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 namespace qshard {
@@ -18,21 +20,26 @@ struct AdapterConfig {
   std::optional<std::string> base_model_name_or_path;
   std::optional<std::string> task_type = "CAUSAL_LM";
   bool use_rslora = false;
+  std::vector<std::string> exclude_modules;          // names; unused with a pattern
+  std::optional<std::string> exclude_pattern;        // the whole module name must match it
+  std::vector<std::int64_t> layers_to_transform;     // empty: all
+  std::vector<std::string> layers_pattern;           // what stands before a layer's number; empty: anything
+  std::map<std::string, std::int64_t> rank_pattern;  // pattern of modules to r
+  std::map<std::string, double> alpha_pattern;       // pattern of modules to lora_alpha
+  std::string bias = "none";                         // "all" and "lora_only" mean nothing where no layer has a bias
+  std::variant<bool, std::string> init_lora_weights = true;  // how a new adapter begins; true, false or "gaussian"
 
   /// lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora.
   [[nodiscard]] double scaling() const;
 };
 
 /// Reads the text of an adapter_config.json; `where` names the file. Throws Error(bad_input) naming file and key for
-/// wrong values and for what is not computed here: another peft_type, DoRA, biases, ranks by module, modules saved
-/// whole, and the like. Keys that PEFT does not know either are ignored, as PEFT does.
+/// wrong values, for what is not computed here (another peft_type, DoRA, trained biases, modules saved whole, a start
+/// that changes the base weights, and the like) and for keys that PEFT 0.21 does not know, unless they are null, false
+/// or empty.
 AdapterConfig parse_adapter_config(std::string_view text, std::string_view where);
 
 /// The text that PEFT 0.21 writes.
 std::string adapter_config_text(const AdapterConfig& config);
-
-/// is_target() of the configuration's list or pattern. Throws Error(bad_input) for one that is not a regular
-/// expression (ECMAScript's; Python's own extensions are not known).
-bool is_target(const AdapterConfig& config, std::string_view module);
 
 }  // namespace qshard

@@ -58,14 +58,22 @@ void refuse_unknown_parts(const TensorSource& source, std::string_view name, Qua
   }
 }
 
-// All of the info but nested_map.
-Weight4bitInfo read_state(const TensorSource& source, std::string_view name) {
+/// What quant_state says: all of the info but nested_map, and the dtype in which nested statistics are computed.
+struct QuantState {
+  Weight4bitInfo info;
+  DType nested_dtype = DType::f32;
+};
+
+QuantState parse_state(std::string_view text, std::string_view where);
+
+QuantState read_state(const TensorSource& source, std::string_view name) {
   const QuantType type = source.contains(state_key(name, QuantType::fp4)) ? QuantType::fp4 : QuantType::nf4;
   const std::string key = state_key(name, type);
   const TensorView state = part_of(source, key, DType::u8);
   const std::string where = where_of(source, key);
   const std::string_view text(reinterpret_cast<const char*>(state.bytes.data()), state.bytes.size());
-  Weight4bitInfo info = parse_quant_state(text, where);
+  QuantState read = parse_state(text, where);
+  Weight4bitInfo& info = read.info;
   if (info.quant_type != type) {
     fail_input("{}: quant_type {} contradicts the tensor's name", where, to_string(info.quant_type));
   }
@@ -75,12 +83,18 @@ Weight4bitInfo read_state(const TensorSource& source, std::string_view name) {
     fail_input("{}: {} is no quant_storage; known: uint8, float16, bfloat16, float32", where_of(source, name),
                torch_name(info.storage));
   }
-  return info;
+  return read;
 }
 
-std::array<float, 256> read_nested_map(const TensorSource& source, std::string_view name) {
+// Statistics computed in bf16 may be stored as bf16, too.
+std::vector<float> floats_of(const TensorSource& source, const std::string& tensor, DType dtype) {
+  const bool is_narrow = dtype == DType::bf16 && source.tensor(tensor).dtype == dtype;
+  return to_floats(is_narrow ? source.tensor(tensor) : part_of(source, tensor, DType::f32));
+}
+
+std::array<float, 256> read_nested_map(const TensorSource& source, std::string_view name, DType dtype) {
   const std::string key = key_of(name, "nested_quant_map");
-  const std::vector<float> values = to_floats(part_of(source, key, DType::f32));
+  const std::vector<float> values = floats_of(source, key, dtype);
   std::array<float, 256> map{};
   if (values.size() != map.size()) {
     fail_input("{} has {} values, but must have {}", where_of(source, key), values.size(), map.size());
@@ -102,10 +116,46 @@ void check_codebook(const TensorSource& source, const std::string& tensor, Quant
   if (!equal) fail_input("{} is not the {} codebook", where_of(source, tensor), to_string(type));
 }
 
-void read_nested(const TensorSource& source, std::string_view name, Weight4bit& weight) {
+void read_nested(const TensorSource& source, std::string_view name, DType dtype, Weight4bit& weight) {
   weight.absmax_codes = to_codes(part_of(source, key_of(name, "absmax"), DType::u8));
-  weight.nested_absmax = to_floats(part_of(source, key_of(name, "nested_absmax"), DType::f32));
-  weight.info.nested_map = read_nested_map(source, name);
+  weight.nested_absmax = floats_of(source, key_of(name, "nested_absmax"), dtype);
+  weight.info.nested_map = read_nested_map(source, name, dtype);
+}
+
+void forget_nesting(Weight4bitInfo& info) {
+  info.nested = false;
+  info.offset = 0;
+  info.nested_map = {};
+}
+
+// As no kernel rounds statistics to bf16, the weight becomes one without nesting that has the same absmax to the bit.
+void unnest(Weight4bit& weight, DType dtype) {
+  const auto rounded = [dtype](const std::vector<float>& values) {
+    return to_floats(from_floats(values, dtype, {std::ssize(values)}).view());
+  };
+  std::vector<float> values(weight.absmax_codes.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = weight.info.nested_map[weight.absmax_codes[i]] * weight.nested_absmax[i / kNestedBlocksize];
+  }
+  values = rounded(values);
+  for (float& value : values) value += weight.info.offset;
+  weight.absmax = rounded(values);
+  weight.absmax_codes.clear();
+  weight.nested_absmax.clear();
+  forget_nesting(weight.info);
+}
+
+// A CPU with AVX512-BF16 repacks the codes for its own kernels, with absmax in bf16 and two dimensions.
+void refuse_repacked(const TensorSource& source, std::string_view name) {
+  const std::string tensor = key_of(name, "absmax");
+  if (!source.contains(tensor)) return;
+  const TensorView view = source.tensor(tensor);
+  if (view.dtype != DType::bf16 || view.shape.size() != 2) return;
+  fail_input(
+      "{} is bfloat16 with two dimensions: bitsandbytes repacked this layer for a CPU with AVX512-BF16, and its codes "
+      "are "
+      "in another order; save the model again from where no CPU kernel ran, or from the weights before quantization",
+      where_of(source, tensor));
 }
 
 Tensor tensor_of(std::string_view text) {
@@ -138,14 +188,16 @@ std::optional<float> cut_special_offset(std::string& text) {
   return std::nullopt;
 }
 
-void parse_nested(const JsonObject& fields, std::optional<float> special_offset, Weight4bitInfo& info) {
+void parse_nested(const JsonObject& fields, std::optional<float> special_offset, QuantState& state) {
+  Weight4bitInfo& info = state.info;
   info.nested = true;
   if (fields.integer("nested_blocksize") != kNestedBlocksize) {
     fail_input("{}: {} is not supported; known: {}", fields.where("nested_blocksize"),
                fields.integer("nested_blocksize"), kNestedBlocksize);
   }
-  if (fields.string("nested_dtype") != "float32") {
-    fail_input("{}: \"{}\" is not supported; known: float32", fields.where("nested_dtype"),
+  state.nested_dtype = parse_torch_name(fields.string("nested_dtype"), fields.where("nested_dtype"));
+  if (state.nested_dtype != DType::f32 && state.nested_dtype != DType::bf16) {
+    fail_input("{}: \"{}\" is not supported; known: float32, bfloat16", fields.where("nested_dtype"),
                fields.string("nested_dtype"));
   }
   const double offset = fields.number("nested_offset");
@@ -168,6 +220,31 @@ Shape parse_shape(const JsonObject& fields) {
   return shape;
 }
 
+QuantState parse_state(std::string_view text, std::string_view where) {
+  std::string json_text(text);
+  const std::optional<float> special_offset = cut_special_offset(json_text);
+  const Json json = parse_json(json_text, where);
+  const JsonObject fields(json, std::string(where));
+  fields.allow_only({"quant_type", "blocksize", "dtype", "shape", "nested_blocksize", "nested_dtype", "nested_offset"});
+
+  QuantState state;
+  Weight4bitInfo& info = state.info;
+  info.quant_type = parse_quant_type(fields.string("quant_type"), fields.where("quant_type"));
+  const std::int64_t blocksize = fields.integer("blocksize");
+  if (!is_supported_blocksize(blocksize)) {
+    fail_input("{}: {} is not supported; known: 32, 64, 128, 256, 512, 1024, 2048, 4096", fields.where("blocksize"),
+               blocksize);
+  }
+  info.blocksize = static_cast<int>(blocksize);
+  info.dtype = parse_torch_name(fields.string("dtype"), fields.where("dtype"));
+  if (!is_floating(info.dtype)) fail_input("{}: must be a floating-point dtype", fields.where("dtype"));
+  info.shape = parse_shape(fields);
+  if (fields.has("nested_blocksize") || fields.has("nested_dtype") || fields.has("nested_offset")) {
+    parse_nested(fields, special_offset, state);
+  }
+  return state;
+}
+
 }  // namespace
 
 bool has_weight4bit(const TensorSource& source, std::string_view name) {
@@ -177,14 +254,20 @@ bool has_weight4bit(const TensorSource& source, std::string_view name) {
 }
 
 Weight4bitInfo read_weight4bit_info(const TensorSource& source, std::string_view name) {
-  Weight4bitInfo info = read_state(source, name);
-  if (info.nested) info.nested_map = read_nested_map(source, name);
-  return info;
+  QuantState state = read_state(source, name);
+  if (state.nested_dtype != DType::f32) {
+    forget_nesting(state.info);
+  } else if (state.info.nested) {
+    state.info.nested_map = read_nested_map(source, name, DType::f32);
+  }
+  return state.info;
 }
 
 Weight4bit read_weight4bit(const TensorSource& source, std::string_view name) {
+  refuse_repacked(source, name);
+  const QuantState state = read_state(source, name);
   Weight4bit weight;
-  weight.info = read_state(source, name);
+  weight.info = state.info;
   weight.codes = to_codes(source.tensor(name));
   check_codebook(source, key_of(name, "quant_map"), weight.info.quant_type);
   const bool nested_tensors =
@@ -193,11 +276,12 @@ Weight4bit read_weight4bit(const TensorSource& source, std::string_view name) {
     fail_input("{} has nested statistics, but its quant_state does not", where_of(source, name));
   }
   if (weight.info.nested) {
-    read_nested(source, name, weight);
+    read_nested(source, name, state.nested_dtype, weight);
   } else {
     weight.absmax = to_floats(part_of(source, key_of(name, "absmax"), DType::f32));
   }
   check_consistent(weight.view(), where_of(source, name));
+  if (state.nested_dtype != DType::f32) unnest(weight, state.nested_dtype);
   return weight;
 }
 
@@ -237,27 +321,11 @@ std::string quant_state_text(const Weight4bitInfo& info) {
 }
 
 Weight4bitInfo parse_quant_state(std::string_view text, std::string_view where) {
-  std::string json_text(text);
-  const std::optional<float> special_offset = cut_special_offset(json_text);
-  const Json json = parse_json(json_text, where);
-  const JsonObject fields(json, std::string(where));
-  fields.allow_only({"quant_type", "blocksize", "dtype", "shape", "nested_blocksize", "nested_dtype", "nested_offset"});
-
-  Weight4bitInfo info;
-  info.quant_type = parse_quant_type(fields.string("quant_type"), fields.where("quant_type"));
-  const std::int64_t blocksize = fields.integer("blocksize");
-  if (!is_supported_blocksize(blocksize)) {
-    fail_input("{}: {} is not supported; known: 32, 64, 128, 256, 512, 1024, 2048, 4096", fields.where("blocksize"),
-               blocksize);
+  const QuantState state = parse_state(text, where);
+  if (state.nested_dtype != DType::f32) {
+    fail_input("{}: nested_dtype {} is known for weights read whole only", where, torch_name(state.nested_dtype));
   }
-  info.blocksize = static_cast<int>(blocksize);
-  info.dtype = parse_torch_name(fields.string("dtype"), fields.where("dtype"));
-  if (!is_floating(info.dtype)) fail_input("{}: must be a floating-point dtype", fields.where("dtype"));
-  info.shape = parse_shape(fields);
-  if (fields.has("nested_blocksize") || fields.has("nested_dtype") || fields.has("nested_offset")) {
-    parse_nested(fields, special_offset, info);
-  }
-  return info;
+  return state.info;
 }
 
 }  // namespace qshard

@@ -24,7 +24,9 @@ namespace qshard {
 bool has_weight4bit(const TensorSource& source, std::string_view name);
 
 /// Reads a weight as it is, to the bit; storage is the dtype of its packed codes. Checks everything against everything
-/// else. Throws Error(bad_input) that names the file and the tensor.
+/// else. With nested_dtype bfloat16 bitsandbytes rounds map value times nested_absmax to bf16, and that plus the offset
+/// again; such a weight comes back without nesting, with those absmax values. Throws Error(bad_input) that names the
+/// file and the tensor, also for a layer that bitsandbytes repacked for a CPU.
 Weight4bit read_weight4bit(const TensorSource& source, std::string_view name);
 
 /// The info of such a weight alone, from its quant_state, its nested_quant_map and its storage dtype; codes, scales and
@@ -41,7 +43,8 @@ void append_weight4bit(const std::string& name, const Weight4bitView& weight,
 std::string quant_state_text(const Weight4bitInfo& info);
 
 /// Reads it back: everything of Weight4bitInfo but `storage` and `nested_map`. `where` names file and tensor. Throws
-/// Error(bad_input), also for an unsupported block size, an empty shape or one whose size overflows.
+/// Error(bad_input), also for an unsupported block size, an empty shape or one whose size overflows, and for another
+/// nested_dtype than float32.
 Weight4bitInfo parse_quant_state(std::string_view text, std::string_view where);
 
 }  // namespace qshard

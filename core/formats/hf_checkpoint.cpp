@@ -1,5 +1,7 @@
 #include "core/formats/hf_checkpoint.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
@@ -13,6 +15,29 @@ namespace fs = std::filesystem;
 bool is_there(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
+}
+
+/// What to do where a directory holds no model as it is read here.
+std::string remedy(const fs::path& directory) {
+  const std::string name = directory.string();
+  for (const char* pickled : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (!is_there(directory / pickled)) continue;
+    return fmt::format(
+        "{} is pickled, which is not read; convert it with: python -c \"from transformers import AutoModelForCausalLM "
+        "as "
+        "M, AutoTokenizer as T; M.from_pretrained('{}', dtype='auto').save_pretrained('{}-safetensors'); "
+        "T.from_pretrained('{}').save_pretrained('{}-safetensors')\"",
+        pickled, name, name, name, name);
+  }
+  return "weights in another format must be converted to safetensors first";
+}
+
+void check_directory(const fs::path& directory) {
+  const std::string name = directory.string();
+  const bool is_hub_name = std::ranges::count(name, '/') == 1 && name.front() != '/' && name.front() != '.';
+  if (is_there(directory) || !is_hub_name) return;
+  fail_input("{}: there is no such directory; if it is a name on the Hugging Face hub: hf download {} --local-dir {}",
+             name, name, name);
 }
 
 }  // namespace
@@ -32,6 +57,7 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view text
 }
 
 HfCheckpoint HfCheckpoint::open(const fs::path& directory) {
+  check_directory(directory);
   HfCheckpoint checkpoint;
   checkpoint.directory_ = directory;
   checkpoint.config_ = read_hf_config(directory / "config.json");
@@ -44,12 +70,22 @@ HfCheckpoint HfCheckpoint::open(const fs::path& directory) {
   } else if (is_there(index)) {
     checkpoint.open_index(index);
   } else {
-    fail_input(
-        "{}: there is neither model.safetensors nor model.safetensors.index.json; weights in another format "
-        "must be converted to safetensors first",
-        directory.string());
+    fail_input("{}: there is neither model.safetensors nor model.safetensors.index.json; {}", directory.string(),
+               remedy(directory));
   }
+  checkpoint.untie_own_head();
   return checkpoint;
+}
+
+void HfCheckpoint::untie_own_head() {
+  constexpr std::string_view kHead = "lm_head.weight";
+  constexpr std::string_view kEmbedding = "model.embed_tokens.weight";
+  if (!config_.tie_word_embeddings || !contains(kHead) || !contains(kEmbedding)) return;
+  const TensorView head = tensor(kHead);
+  const TensorView embedding = tensor(kEmbedding);
+  const bool equal =
+      head.dtype == embedding.dtype && head.shape == embedding.shape && std::ranges::equal(head.bytes, embedding.bytes);
+  config_.tie_word_embeddings = equal;
 }
 
 void HfCheckpoint::open_index(const fs::path& path) {

@@ -22,7 +22,8 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view text
 class HfCheckpoint : public TensorSource {
  public:
   /// Throws Error(bad_input) naming the file, and the tensor where it is about one: missing or invalid files, an index
-  /// that names a missing file or a tensor its file lacks.
+  /// that names a missing file or a tensor its file lacks. A stored output head that differs from the embedding is used
+  /// even where config.json ties them, as by transformers 5: config() then says that they are not tied.
   static HfCheckpoint open(const std::filesystem::path& directory);
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
@@ -40,6 +41,7 @@ class HfCheckpoint : public TensorSource {
 
  private:
   HfCheckpoint() = default;
+  void untie_own_head();
   void open_index(const std::filesystem::path& path);
 
   std::filesystem::path directory_;

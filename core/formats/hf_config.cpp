@@ -84,6 +84,13 @@ void read_tokens(const JsonObject& fields, ModelConfig& config) {
   }
 }
 
+void check_dropout(const JsonObject& fields) {
+  if (fields.has("attention_dropout") && fields.number("attention_dropout") != 0) {
+    fail_input("{}: {} is not supported, attention is computed without dropout; set it to 0",
+               fields.where("attention_dropout"), fields.number("attention_dropout"));
+  }
+}
+
 void read_quantization(const JsonObject& fields, ModelConfig& config) {
   if (!fields.has("quantization_config")) return;
   const JsonObject quantization = fields.object("quantization_config");
@@ -92,6 +99,10 @@ void read_quantization(const JsonObject& fields, ModelConfig& config) {
   if (method != "bitsandbytes" || !in_4bit) {
     fail_input("{}: \"{}\"{} is not supported; known: bitsandbytes with load_in_4bit",
                quantization.where("quant_method"), method, in_4bit ? "" : " without load_in_4bit");
+  }
+  if (quantization.has("load_in_8bit") && quantization.boolean("load_in_8bit")) {
+    fail_input("{}: true contradicts load_in_4bit; 8-bit weights are not supported",
+               quantization.where("load_in_8bit"));
   }
   config.prequantized_4bit = true;
 }
@@ -105,6 +116,7 @@ ModelConfig parse_hf_config(std::string_view text, std::string_view where) {
   const JsonObject fields(json, std::string(where));
   config.family = read_family(fields);
   check_activation(fields);
+  check_dropout(fields);
   read_sizes(fields, config);
   read_biases_and_norms(fields, config);
   read_sliding_window(fields, config);

@@ -1,15 +1,29 @@
 #pragma once
 
+#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace qshard {
+
+/// Rank and alpha of one module; its scaling is alpha / r.
+struct LoraModule {
+  int r = 0;
+  double alpha = 0;
+};
 
 struct LoraOptions {
   int r = 16;
   double alpha = 32;
   double dropout = 0.0;
-  std::vector<std::string> target_modules{"all-linear"};  // all-linear leaves the output head out
+  std::vector<std::string> target_modules{"all-linear"};   // all-linear leaves the output head out
+  std::map<std::string, LoraModule, std::less<>> modules;  // by full name: modules with another rank or alpha
+
+  [[nodiscard]] LoraModule module(std::string_view name) const {
+    const auto found = modules.find(name);
+    return found == modules.end() ? LoraModule{r, alpha} : found->second;
+  }
 };
 
 }  // namespace qshard

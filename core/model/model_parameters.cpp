@@ -79,7 +79,9 @@ ModelStage decoder_stage(std::int64_t layer, const ModelConfig& config, const Qu
       parameters.add_dense();
     }
     if (module.bias) parameters.add_bias();
-    if (is_target(lora.target_modules, parameters.path())) parameters.add_adapter(lora.r);
+    if (is_target(lora.target_modules, parameters.path())) {
+      parameters.add_adapter(lora.module(parameters.path()).r);
+    }
   }
   return stage;
 }

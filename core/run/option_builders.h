@@ -95,6 +95,25 @@ RunOption texts(std::string_view key, Member member, std::string_view type, std:
           [member](const RunConfig& config) { return yaml_texts(member(config)); }};
 }
 
+/// A section of names and texts, or a list of NAME=TEXT; `check` sees each text.
+template <typename Member>
+RunOption named_texts(std::string_view key, Member member, std::string_view example, std::string_view doc,
+                      void (*check)(const std::string& text, std::string_view where) = nullptr) {
+  RunOption option = texts(key, member, "section or list of NAME=VALUE", doc);
+  option.takes_section = true;
+  option.set = [member, example, check](RunConfig& config, const OptionValue& value, std::string_view where) {
+    for (const std::string& text : value.texts) {
+      const std::size_t equals = text.rfind('=');
+      if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+        fail_input("{}: expected NAME=VALUE, such as {}, got \"{}\"", where, example, text);
+      }
+      if (check != nullptr) check(text.substr(equals + 1), where);
+    }
+    member(config) = value.texts;
+  };
+  return option;
+}
+
 /// Choices by name; the first name of a value is the one that is printed.
 template <typename T, typename Member>
 RunOption choice(std::string_view key, Member member, std::vector<std::pair<std::string_view, T>> choices,

@@ -83,6 +83,11 @@ struct RunConfig {
   QuantizationOptions quantization;
   DType compute_dtype = DType::f32;
   LoraOptions lora;
+  bool lora_use_rslora = false;
+  std::vector<std::string> lora_rank_pattern;   // "q_proj=4"
+  std::vector<std::string> lora_alpha_pattern;  // "q_proj=8"
+  std::vector<std::string> lora_exclude_modules;
+  std::vector<std::int64_t> lora_layers_to_transform;  // empty: all
   std::string lora_bias = "none";
   std::string lora_task_type = "CAUSAL_LM";
   TrainingConfig training;

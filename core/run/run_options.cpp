@@ -53,8 +53,9 @@ RunOption blocksize() {
 }
 
 RunOption target_modules() {
-  return {"lora.target_modules", "all-linear | list of module names",
-          "Linear layers that get an adapter; all-linear leaves the output head out.",
+  return {"lora.target_modules", "all-linear | list of module names | pattern",
+          "Linear layers that get an adapter; all-linear leaves the output head out. One text with characters of a "
+          "regular expression is a pattern that a whole module name must match, as in PEFT.",
           [](RunConfig& config, const OptionValue& value, std::string_view where) {
             if (value.texts.empty()) fail_input("{}: the list is empty; name a module or use all-linear", where);
             config.lora.target_modules = value.texts;
@@ -65,21 +66,25 @@ RunOption target_modules() {
           }};
 }
 
-RunOption dataset_columns() {
-  RunOption option = texts(
-      "dataset.columns", [](auto& c) -> auto& { return c.dataset.columns; }, "section or list of KNOWN=COLUMN",
-      "Columns with other names: {prompt: question, completion: answer} reads question as prompt.");
-  option.takes_section = true;
-  option.set = [](RunConfig& config, const OptionValue& value, std::string_view where) {
-    for (const std::string& text : value.texts) {
-      const std::size_t equals = text.find('=');
-      if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
-        fail_input("{}: expected KNOWN=COLUMN, such as prompt=question, got \"{}\"", where, text);
-      }
-    }
-    config.dataset.columns = value.texts;
-  };
-  return option;
+void check_rank(const std::string& text, std::string_view where) {
+  parse_integer({false, {text}}, {1, 4096}, where);
+}
+
+void check_alpha(const std::string& text, std::string_view where) {
+  parse_number({false, {text}}, {.least_excluded = true}, where);
+}
+
+RunOption layers_to_transform() {
+  return {
+      "lora.layers_to_transform", "list of integers, 0 or more",
+      "Decoder layers that get an adapter, where target_modules is a list; none given: all.",
+      [](RunConfig& config, const OptionValue& value, std::string_view where) {
+        config.lora_layers_to_transform.clear();
+        for (const std::string& text : value.texts) {
+          config.lora_layers_to_transform.push_back(parse_integer({false, {text}}, {}, where));
+        }
+      },
+      [](const RunConfig& config) { return fmt::format("[{}]", fmt::join(config.lora_layers_to_transform, ", ")); }};
 }
 
 void add_model_options(std::vector<RunOption>& options) {
@@ -131,6 +136,19 @@ void add_lora_options(std::vector<RunOption>& options) {
            "lora.lora_dropout", [](auto& c) -> auto& { return c.lora.dropout; }, {.most = 1, .most_excluded = true},
            "Dropout of the adapter's input in training."),
        target_modules(),
+       boolean(
+           "lora.use_rslora", [](auto& c) -> auto& { return c.lora_use_rslora; },
+           "Scale the adapter's output by lora_alpha / sqrt(r)."),
+       named_texts(
+           "lora.rank_pattern", [](auto& c) -> auto& { return c.lora_rank_pattern; }, "q_proj=4",
+           "Other ranks by module; the name is a pattern for the end of a module's name.", check_rank),
+       named_texts(
+           "lora.alpha_pattern", [](auto& c) -> auto& { return c.lora_alpha_pattern; }, "q_proj=8",
+           "Other values of lora_alpha by module, named as in rank_pattern.", check_alpha),
+       texts(
+           "lora.exclude_modules", [](auto& c) -> auto& { return c.lora_exclude_modules; }, "name | list of names",
+           "Modules that get no adapter although target_modules names them."),
+       layers_to_transform(),
        choice<std::string>(
            "lora.bias", [](auto& c) -> auto& { return c.lora_bias; }, {{"none", "none"}}, "Biases that are trained."),
        choice<std::string>(
@@ -148,7 +166,9 @@ void add_dataset_options(std::vector<RunOption>& options) {
        texts(
            "dataset.eval_path", [](auto& c) -> auto& { return c.dataset.eval_path; }, "file | list of files",
            "Evaluation data of the same kinds; without it nothing is evaluated."),
-       dataset_columns(),
+       named_texts(
+           "dataset.columns", [](auto& c) -> auto& { return c.dataset.columns; }, "prompt=question",
+           "Columns with other names: {prompt: question, completion: answer} reads question as prompt."),
        text(
            "dataset.template_date", [](auto& c) -> auto& { return c.dataset.template_date; },
            "ISO date that a chat template prints as today's, such as 2026-01-31; without it, today's."),

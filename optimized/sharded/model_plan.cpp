@@ -29,6 +29,10 @@ void check_supported(const EngineOptions& options) {
         "quantization.bnb_4bit_compute_dtype {}; give both the same value",
         torch_name(options.dtype), torch_name(options.compute_dtype));
   }
+  if (!options.lora.modules.empty()) {
+    fail_input(
+        "on GPUs every module has the same r and lora_alpha; rank_pattern and alpha_pattern run with device: cpu");
+  }
 }
 
 std::string text_of(std::int64_t bytes) {
