@@ -107,6 +107,16 @@ TEST_F(ShardedCheckpoint, ADamagedShardIsNamed) {
   expect_bad_input({"model-00002-of-00002.safetensors", "cut off"}, [&] { HfCheckpoint::open(directory_.path()); });
 }
 
+TEST(HfCheckpoint, AHubNameAndPickledWeightsComeWithAdvice) {
+  expect_bad_input({"some-owner/some-model", "hf download some-owner/some-model"},
+                   [] { HfCheckpoint::open("some-owner/some-model"); });
+  const TemporaryDirectory directory;
+  std::filesystem::copy(kGolden / "llama/base/config.json", directory.path());
+  write_file(directory / "pytorch_model.bin", "x");
+  expect_bad_input({directory.path().string(), "pytorch_model.bin is pickled", "save_pretrained"},
+                   [&] { HfCheckpoint::open(directory.path()); });
+}
+
 TEST(HfCheckpoint, ADirectoryWithoutItsFilesIsRefused) {
   const TemporaryDirectory directory;
   expect_bad_input({"config.json", "No such file"}, [&] { HfCheckpoint::open(directory.path()); });

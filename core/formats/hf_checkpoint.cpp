@@ -32,14 +32,6 @@ std::string remedy(const fs::path& directory) {
   return "weights in another format must be converted to safetensors first";
 }
 
-void check_directory(const fs::path& directory) {
-  const std::string name = directory.string();
-  const bool is_hub_name = std::ranges::count(name, '/') == 1 && name.front() != '/' && name.front() != '.';
-  if (is_there(directory) || !is_hub_name) return;
-  fail_input("{}: there is no such directory; if it is a name on the Hugging Face hub: hf download {} --local-dir {}",
-             name, name, name);
-}
-
 }  // namespace
 
 std::map<std::string, std::string> parse_safetensors_index(std::string_view text, std::string_view where) {
@@ -57,7 +49,6 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view text
 }
 
 HfCheckpoint HfCheckpoint::open(const fs::path& directory) {
-  check_directory(directory);
   HfCheckpoint checkpoint;
   checkpoint.directory_ = directory;
   checkpoint.config_ = read_hf_config(directory / "config.json");

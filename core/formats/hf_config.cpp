@@ -1,5 +1,6 @@
 #include "core/formats/hf_config.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "core/base/error.h"
@@ -107,6 +108,15 @@ void read_quantization(const JsonObject& fields, ModelConfig& config) {
   config.prequantized_4bit = true;
 }
 
+void check_directory(const std::filesystem::path& directory) {
+  const std::string name = directory.string();
+  std::error_code ignored;
+  const bool is_hub_name = std::ranges::count(name, '/') == 1 && name.front() != '/' && name.front() != '.';
+  if (!is_hub_name || std::filesystem::exists(directory, ignored)) return;
+  fail_input("{}: there is no such directory; if it is a name on the Hugging Face hub: hf download {} --local-dir {}",
+             name, name, name);
+}
+
 }  // namespace
 
 ModelConfig parse_hf_config(std::string_view text, std::string_view where) {
@@ -133,6 +143,7 @@ ModelConfig parse_hf_config(std::string_view text, std::string_view where) {
 }
 
 ModelConfig read_hf_config(const std::filesystem::path& path) {
+  check_directory(path.parent_path());
   return parse_hf_config(read_file(path), path.string());
 }
 
