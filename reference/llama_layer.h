@@ -32,11 +32,11 @@ template <typename T>
 struct LayerContext {
   const ModelConfig* config = nullptr;
   const RopeTable<T>* rope = nullptr;
-  const TokenBatch* batch = nullptr;                               // row boundaries and ids
-  DType compute_dtype = DType::f32;                                // each operation's result is rounded to it
-  double lora_scaling = 1.0;                                       // alpha / r
-  std::array<std::optional<double>, kProjections> module_scaling;  // of a linear layer with another alpha / r
-  double lora_dropout = 0.0;                                       // 0 in evaluation
+  const TokenBatch* batch = nullptr;                                 // row boundaries and ids
+  DType compute_dtype = DType::f32;                                  // each operation's result is rounded to it
+  double lora_scaling = 1.0;                                         // alpha / r
+  std::array<std::optional<double>, kProjections> module_scaling{};  // of a linear layer with another alpha / r
+  double lora_dropout = 0.0;                                         // 0 in evaluation
   std::uint64_t dropout_seed = 0;  // with step, layer, projection, row id and position: the counter of the mask
   std::uint64_t step = 0;
   std::uint32_t layer = 0;
