@@ -4,6 +4,7 @@
 #include "app/commands.h"
 #include "app/config_options.h"
 #include "app/device_engine.h"
+#include "app/device_number_options.h"
 #include "app/load_model.h"
 #include "app/plan_json.h"
 #include "core/base/atomic_file.h"
@@ -12,6 +13,7 @@
 #include "core/formats/hf_config.h"
 #include "core/run/engine_options.h"
 #include "core/sharding/shard_layout.h"
+#include "core/sharding/step_time_report.h"
 
 namespace qshard {
 namespace {
@@ -20,7 +22,45 @@ struct RunPlan {
   ShardLayout layout;
   std::optional<MemoryPlans> memory;  // of a GPU
   std::int64_t budget = 0;
+  std::optional<StepWork> step;  // where a GPU would compute it in 16 bits
 };
+
+/// What the step does for memory's sake: as given, as the plan of memory says, or as little as the configuration lets.
+MemoryChoice choice_of(const RunConfig& config, const std::optional<MemoryPlans>& memory, std::int64_t layers,
+                       std::int64_t given_layers) {
+  MemoryChoice choice;
+  if (memory) {
+    choice = memory->within_budget ? memory->within_budget->choice : memory->smallest.choice;
+  } else {
+    choice.kept_layers = config.training.gradient_checkpointing == MemorySaving::never ? layers : 0;
+    choice.inputs_on_host = config.training.activation_offloading == MemorySaving::always;
+  }
+  if (given_layers >= 0) choice.kept_layers = std::min(given_layers, layers);
+  return choice;
+}
+
+/// Empty where what is planned computes in floats, whose rates are not among the device's numbers.
+std::optional<StepWork> step_work(const RunConfig& config, const EngineOptions& options, const ModelConfig& model,
+                                  const RunPlan& plan, const DeviceNumberOptions& device) {
+  if (size_of(options.compute_dtype) != 2) return std::nullopt;
+  const TrainingConfig& training = config.training;
+  StepWork work;
+  work.model = model;
+  work.quantization = options.quantization;
+  work.quantization.load_in_4bit = work.quantization.load_in_4bit || model.prequantized_4bit;
+  work.lora = options.lora;
+  work.stages = list_stage_work(plan.layout);
+  work.sharding = options.sharding;
+  work.ranks = options.world_size;
+  work.groups = device.groups;
+  work.ranks_a_machine = device.link == "network" ? 1 : device.ranks_a_machine;
+  const std::int64_t rows = training.per_device_train_batch_size;
+  work.batch = {rows * training.max_length, rows, training.max_length};
+  work.micro_batches = training.gradient_accumulation_steps;
+  work.choice = choice_of(config, plan.memory, model.num_hidden_layers, device.kept_layers);
+  work.offload = config.fsdp.fsdp_offload_params;
+  return work;
+}
 
 /// The largest batches that the configuration allows.
 RunBounds largest_batches(const RunConfig& config) {
@@ -35,7 +75,7 @@ RunBounds largest_batches(const RunConfig& config) {
 }
 
 /// Needs config.json only, unless the checkpoint is quantized already: then its 4-bit weights' metadata too.
-RunPlan plan(const RunConfig& config) {
+RunPlan plan(const RunConfig& config, const DeviceNumberOptions& device) {
   const std::filesystem::path directory = config.model_name_or_path;
   const ModelConfig llama = read_hf_config(directory / "config.json");
   std::optional<AdapterConfig> adapter;
@@ -52,15 +92,17 @@ RunPlan plan(const RunConfig& config) {
   const EngineOptions options = resolve_options(config, llama, adapter);
   RunPlan plan{plan_shards(list_model_stages(llama, options.quantization, options.lora, options.dtype, prequantized),
                            options.world_size, options.sharding),
-               std::nullopt, options.memory_budget};
+               std::nullopt, options.memory_budget, std::nullopt};
   if (config.device != Device::cpu && options.dtype == options.compute_dtype) {
     plan.memory = plan_device_memory(llama, checkpoint ? &*checkpoint : nullptr, options, largest_batches(config));
   }
+  plan.step = step_work(config, options, llama, plan, device);
   return plan;
 }
 
-void print(const RunPlan& plan, const TrainingConfig& training) {
+void print(const RunPlan& plan, const TrainingConfig& training, const DeviceNumbers& numbers) {
   fmt::print("{}", describe(plan.layout));
+  if (plan.step) fmt::print("{}", describe(*plan.step, numbers));
   if (!plan.memory) return;
   fmt::print("GPU memory of a rank for rows of {} tokens, {} at once in training and {} in evaluation:\n{}",
              training.max_length, training.per_device_train_batch_size, training.per_device_eval_batch_size,
@@ -72,20 +114,24 @@ void print(const RunPlan& plan, const TrainingConfig& training) {
 void add_plan_command(CLI::App& app) {
   auto path = std::make_shared<std::string>();
   auto overrides = std::make_shared<Overrides>();
-  CLI::App* command = app.add_subcommand(
-      "plan", "The shard layout and a GPU's memory: units, what each rank holds, padding, messages; reads no weights");
+  CLI::App* command = app.add_subcommand("plan",
+                                         "The shard layout, a step's time and a GPU's memory: units, what each rank "
+                                         "holds, padding, messages; reads no weights");
   command->add_option("CONFIG", *path, "Run configuration (YAML)")->required();
   add_config_options(*command, overrides, {});
+  auto device = std::make_shared<DeviceNumberOptions>();
+  add_device_number_options(*command, device);
   auto json = std::make_shared<std::string>();
   command->add_option("--json", *json, "Write what each rank holds to this file, for `qshard report`");
-  command->callback([path, overrides, json] {
+  command->callback([path, overrides, device, json] {
     const RunConfig config = load_run_config(*path, *overrides);
-    const RunPlan planned = plan(config);
-    print(planned, config.training);
+    const DeviceNumbers numbers = resolve_device_numbers(*device);
+    const RunPlan planned = plan(config, *device);
+    print(planned, config.training, numbers);
     if (json->empty()) return;
     const std::string name = std::filesystem::absolute(*path).lexically_normal().parent_path().filename().string();
     remove_leftovers_of(*json);
-    write_file(*json, plan_json(planned.layout, name));
+    write_file(*json, plan_json(planned.layout, name, planned.step, numbers));
   });
 }
 

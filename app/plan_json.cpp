@@ -25,9 +25,48 @@ std::int64_t largest_gathered(const ShardLayout& layout) {
   return largest;
 }
 
+nlohmann::ordered_json parts_json(const std::vector<TimePart>& parts) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const TimePart& part : parts) json[part.name] = part.seconds;
+  return json;
+}
+
+nlohmann::ordered_json step_json(const StepWork& work, const DeviceNumbers& numbers) {
+  const StepTime step = predict_step(work, numbers);
+  nlohmann::ordered_json knobs = nlohmann::ordered_json::array();
+  for (const StepKnob& knob : try_knobs(work, numbers)) {
+    knobs.push_back({{"change", knob.change}, {"seconds", knob.seconds}, {"gain", knob.gain}});
+  }
+  nlohmann::ordered_json timeline = nlohmann::ordered_json::array();
+  for (const Segment& segment : step.timeline.segments) {
+    timeline.push_back({{"lane", to_string(segment.lane)},
+                        {"what", segment.what},
+                        {"layer", segment.layer},
+                        {"begin", segment.begin},
+                        {"end", segment.end}});
+  }
+  return {{"gpu", numbers.gpu},
+          {"link", numbers.link},
+          {"product_flops_per_second", numbers.product_rate},
+          {"memory_bytes_per_second", numbers.memory_rate},
+          {"peer_bytes_per_second", numbers.peer_rate},
+          {"network_bytes_per_second", numbers.network_rate},
+          {"host_bytes_per_second", numbers.host_rate},
+          {"seconds", step.seconds},
+          {"tokens_per_second", step.tokens_per_second},
+          {"gathering_seconds", step.timeline.gathering},
+          {"hidden_share", step.hidden_share()},
+          {"pipeline_seconds", pipeline_seconds(work, numbers)},
+          {"parts", parts_json(step.parts)},
+          {"kinds", parts_json(step.kinds)},
+          {"knobs", std::move(knobs)},
+          {"timeline", std::move(timeline)}};
+}
+
 }  // namespace
 
-std::string plan_json(const ShardLayout& layout, const std::string& name) {
+std::string plan_json(const ShardLayout& layout, const std::string& name, const std::optional<StepWork>& step,
+                      const DeviceNumbers& numbers) {
   const ResidentBytes held = resident_bytes(layout);
   const nlohmann::ordered_json bytes = {{"codes", held.codes},
                                         {"statistics", held.statistics},
@@ -38,11 +77,12 @@ std::string plan_json(const ShardLayout& layout, const std::string& name) {
                                         {"gather_buffer", largest_gathered(layout)}};
   nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
   for (int rank = 0; rank < layout.world_size; ++rank) ranks.push_back({{"rank", rank}, {"bytes", bytes}});
-  const nlohmann::ordered_json document = {{"name", name},
-                                           {"world_size", layout.world_size},
-                                           {"strategy", to_string(layout.sharding)},
-                                           {"ranks", std::move(ranks)},
-                                           {"notes", layout.notes}};
+  nlohmann::ordered_json document = {{"name", name},
+                                     {"world_size", layout.world_size},
+                                     {"strategy", to_string(layout.sharding)},
+                                     {"ranks", std::move(ranks)},
+                                     {"notes", layout.notes}};
+  if (step) document["step"] = step_json(*step, numbers);
   return document.dump(1) + "\n";
 }
 

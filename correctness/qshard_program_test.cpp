@@ -1,4 +1,6 @@
 // The built program from outside: its doors, its messages and its exit codes.
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -178,6 +180,15 @@ TEST_F(QshardProgram, PlanWritesWhatEachRankHoldsForReports) {
   EXPECT_NEAR(bytes.at("codes").get<double>(), codes / 2, 1e-3 * codes);
   EXPECT_GT(bytes.at("gather_buffer").get<double>(), 0.0);
   EXPECT_EQ(bytes.at("optimizer").get<double>(), 2 * bytes.at("lora").get<double>());
+  const auto& step = plan.at("step");
+  EXPECT_EQ(step.at("gpu"), "h100");
+  double sum = 0;
+  for (const auto& part : step.at("parts")) sum += part.get<double>();
+  EXPECT_NEAR(sum, step.at("seconds").get<double>(), 1e-9);
+  EXPECT_EQ(std::ranges::count(step.at("timeline"), "backward", [](const auto& of) { return of.at("what"); }), 80);
+  ASSERT_EQ(run({"plan", example, "--model_name_or_path", folder, "--gpu", "rtx4090", "--peer-rate", "3"}), 0);
+  EXPECT_THAT(output_, testing::AllOf(HasSubstr("rtx4090 over pcie4"), HasSubstr("3 GB/s from peers")));
+  expect_bad({"plan", example, "--model_name_or_path", folder, "--gpu", "rtx4091"}, {"rtx4091", "rtx4090"});
   EXPECT_NE(run({"plan", example, "--model_name_or_path", folder, "--json", path("nowhere") + "/x/plan.json"}), 0);
   EXPECT_THAT(output_, HasSubstr("nowhere"));
 }
