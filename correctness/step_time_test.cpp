@@ -276,7 +276,7 @@ TEST(StepTime, KnobsComeByTheirGain) {
   EXPECT_NEAR(knobs.front().gain, 1.635 / 1.227 - 1, 0.03);  // as measured on two H200s
   // Where gathers are what takes the time, more tokens a gather are.
   DeviceNumbers slow = device_numbers("h100", "");
-  slow.peer_rate = 5e9;
+  slow.peer_rate = slow.host_rate = 5e9;
   EXPECT_EQ(try_knobs(work_of({}), slow).front().change, "training.per_device_train_batch_size x 2");
 }
 
