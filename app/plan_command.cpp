@@ -131,7 +131,7 @@ void add_plan_command(CLI::App& app) {
     if (json->empty()) return;
     const std::string name = std::filesystem::absolute(*path).lexically_normal().parent_path().filename().string();
     remove_leftovers_of(*json);
-    write_file(*json, plan_json(planned.layout, name, planned.step, numbers));
+    write_file(*json, plan_json(planned.layout, moment_format(config.training), name, planned.step, numbers));
   });
 }
 

@@ -4,18 +4,33 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/training/moment_arrays.h"
+
 namespace qshard {
 namespace {
 
-/// Elements of the trainable flats of one rank.
-std::int64_t trainable_elements(const ShardLayout& layout) {
-  std::int64_t elements = 0;
+// body(elements of one rank's shard, dtype) for each trainable flat.
+template <typename Body>
+std::int64_t sum_over_trainable(const ShardLayout& layout, const Body& body) {
+  std::int64_t sum = 0;
   for (const Unit& unit : layout.units) {
     for (const Flat& flat : unit.flats) {
-      if (flat.trainable) elements += flat.shard_bytes / static_cast<std::int64_t>(size_of(flat.dtype));
+      if (flat.trainable) sum += body(flat.shard_bytes / static_cast<std::int64_t>(size_of(flat.dtype)), flat.dtype);
     }
   }
-  return elements;
+  return sum;
+}
+
+std::int64_t gradient_bytes(const ShardLayout& layout) {
+  return sum_over_trainable(layout, [](std::int64_t elements, DType) { return 4 * elements; });
+}
+
+std::int64_t optimizer_bytes(const ShardLayout& layout, MomentFormat moments) {
+  return sum_over_trainable(layout, [moments](std::int64_t elements, DType lora_dtype) {
+    std::int64_t bytes = 0;
+    for (const MomentArray& array : moment_arrays(moments, lora_dtype)) bytes += moment_bytes(array, elements);
+    return bytes;
+  });
 }
 
 std::int64_t largest_gathered(const ShardLayout& layout) {
@@ -65,15 +80,15 @@ nlohmann::ordered_json step_json(const StepWork& work, const DeviceNumbers& numb
 
 }  // namespace
 
-std::string plan_json(const ShardLayout& layout, const std::string& name, const std::optional<StepWork>& step,
-                      const DeviceNumbers& numbers) {
+std::string plan_json(const ShardLayout& layout, MomentFormat moments, const std::string& name,
+                      const std::optional<StepWork>& step, const DeviceNumbers& numbers) {
   const ResidentBytes held = resident_bytes(layout);
   const nlohmann::ordered_json bytes = {{"codes", held.codes},
                                         {"statistics", held.statistics},
                                         {"full_precision", held.dense},
                                         {"lora", held.lora},
-                                        {"gradients", 4 * trainable_elements(layout)},
-                                        {"optimizer", 2 * held.lora},
+                                        {"gradients", gradient_bytes(layout)},
+                                        {"optimizer", optimizer_bytes(layout, moments)},
                                         {"gather_buffer", largest_gathered(layout)}};
   nlohmann::ordered_json ranks = nlohmann::ordered_json::array();
   for (int rank = 0; rank < layout.world_size; ++rank) ranks.push_back({{"rank", rank}, {"bytes", bytes}});

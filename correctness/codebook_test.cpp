@@ -1,8 +1,12 @@
 #include "core/tensor/codebook.h"
 
 #include <algorithm>
+#include <bit>
+#include <span>
 
 #include <gtest/gtest.h>
+
+#include "core/base/fnv_hash.h"
 
 namespace qshard {
 namespace {
@@ -34,6 +38,18 @@ TEST(Codebook, DynamicMapIsSortedWithZeroAt127) {
   EXPECT_EQ(map[127], 0.0F);
   EXPECT_EQ(map[255], 1.0F);
   EXPECT_EQ(map[0], -map[254]);
+}
+
+// Numbers of bitsandbytes 0.50.2's create_dynamic_map(signed=False): all of them by FNV-1a, some by their bits.
+TEST(Codebook, UnsignedDynamicMapEqualsBitsandbytes) {
+  const auto& map = unsigned_dynamic_map();
+  EXPECT_TRUE(std::is_sorted(map.begin(), map.end()));
+  EXPECT_EQ(map[0], 0.0F);
+  EXPECT_EQ(map[255], 1.0F);
+  EXPECT_EQ(fnv_hash(std::as_bytes(std::span(map))), 0x43811B16730A873EU);
+  EXPECT_EQ(std::bit_cast<std::uint32_t>(map[1]), 0x34AE7BAAU);
+  EXPECT_EQ(std::bit_cast<std::uint32_t>(map[100]), 0x3D807AE2U);
+  EXPECT_EQ(std::bit_cast<std::uint32_t>(map[254]), 0x3F7F199AU);
 }
 
 }  // namespace

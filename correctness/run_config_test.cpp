@@ -122,7 +122,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{kModel + "max_steps: 5\n", {"train.yaml:2", "did you mean \"training.max_steps\""}},
         BadConfig{kModel + "training:\n  r: 5\n", {"did you mean \"lora.r\""}},
         BadConfig{kModel + "training:\n  max_seq_length: 5\n", {"train.yaml:3", "here it is training.max_length"}},
-        BadConfig{kModel + "training:\n  optim: adamw_8bit\n", {"AdamW", "leave it out"}},
+        BadConfig{kModel + "training:\n  optim: adamw_torch_8bit\n",
+                  {"train.yaml:3", "adamw_torch_8bit", "bitsandbytes'"}},
+        BadConfig{kModel + "training:\n  optim: lion_8bit\n", {"lion_8bit", "AdamW is the only optimizer"}},
+        BadConfig{kModel + "training:\n  optim: adamw_9bit\n", {"adamw_9bit", "adamw_torch_fused | adamw_torch"}},
+        BadConfig{kModel + "training:\n  optimizer: x\n", {"here it is training.optim"}},
+        BadConfig{kModel + "training: {optim: adamw_8bit, optim_moments_dtype: float32}\n",
+                  {"train.yaml:2", "optim_moments_dtype contradicts training.optim", "8-bit"}},
+        BadConfig{kModel + "training: {optim: paged_adamw_32bit, optim_moments_dtype: bfloat16}\n",
+                  {"contradicts", "float32"}},
         BadConfig{kModel + "lora: {lora_rank: 4}\n", {"here it is lora.r"}},
         BadConfig{kModel + "dataset:\n  columns: [prompt]\n", {"train.yaml:3", "NAME=VALUE"}},
         BadConfig{kModel + "lora: {rank_pattern: {q_proj: 0}}\n", {"rank_pattern", "1 to 4096"}},
@@ -177,6 +185,25 @@ TEST(RunConfig, SavingsOfMemoryAreSwitchesOrAuto) {
 
 TEST(RunConfig, MissingFileIsNamed) {
   expect_bad_input({"/nonexistent/train.yaml"}, [] { load_run_config("/nonexistent/train.yaml", {}); });
+}
+
+TEST(RunConfig, OptimizersByTheNamesThatUsersKnow) {
+  const auto moments = [](const std::string& training) {
+    const RunConfig config = parse_run_config(kModel + "training: {" + training + "}\n", "train.yaml", {});
+    check_run_config(config);
+    return engine_options(config, DType::bf16).optimizer.moments;
+  };
+  EXPECT_EQ(moments(""), MomentFormat::lora_dtype);
+  for (const char* name : {"adamw_torch", "adamw_torch_fused"}) {
+    EXPECT_EQ(moments(fmt::format("optim: {}", name)), MomentFormat::lora_dtype);
+    EXPECT_EQ(moments(fmt::format("optim: {}, optim_moments_dtype: float32", name)), MomentFormat::float32);
+    EXPECT_EQ(moments(fmt::format("optim: {}, optim_moments_dtype: bfloat16", name)), MomentFormat::bfloat16);
+  }
+  for (const char* name : {"adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"}) {
+    EXPECT_EQ(moments(fmt::format("optim: {}", name)), MomentFormat::blockwise_8bit);
+  }
+  EXPECT_EQ(moments("optim: paged_adamw_32bit"), MomentFormat::float32);
+  EXPECT_EQ(moments("optim: paged_adamw_32bit, optim_moments_dtype: float32"), MomentFormat::float32);
 }
 
 TEST(RunConfig, EngineOptionsTakeTheCheckpointsDtypeUnlessGiven) {

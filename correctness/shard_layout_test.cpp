@@ -64,11 +64,12 @@ TEST(ShardLayout, EveryParameterHasItsOwnAlignedPlaceInsideTheShards) {
       std::int64_t end = 0;
       for (const Slot& slot : flat.slots) {
         EXPECT_GE(slot.offset, end) << slot.parameter.name;
-        EXPECT_EQ(slot.offset % kSlotAlignment, 0) << slot.parameter.name;
+        EXPECT_EQ(slot.offset % (flat.trainable ? 2 * kTrainableAlignment : kSlotAlignment), 0) << slot.parameter.name;
         end = slot.offset + slot.parameter.bytes();
       }
       EXPECT_EQ(end, flat.bytes);
       EXPECT_GE(flat.shard_bytes * layout.world_size, flat.bytes);
+      EXPECT_EQ(flat.shard_bytes % (flat.trainable ? 2 * kTrainableAlignment : 1), 0);
       EXPECT_EQ(flat.shard_bytes % static_cast<std::int64_t>(size_of(flat.dtype)), 0);
     }
   }

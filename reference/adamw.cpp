@@ -3,22 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/tensor/float16.h"
+#include "reference/rounded.h"
 
 namespace qshard::reference {
-namespace {
-
-float rounded(float value, DType dtype) {
-  if (dtype == DType::bf16) return to_float(from_float<bfloat16>(value));
-  if (dtype == DType::f16) return to_float(from_float<float16>(value));
-  return value;
-}
-
-}  // namespace
 
 void adamw_update(std::span<float> parameter, std::span<const float> gradient, std::span<float> exp_avg,
                   std::span<float> exp_avg_sq, const AdamWOptions& options, DType dtype, double learning_rate,
                   std::int64_t step) {
+  const DType state_dtype = moment_dtype(options.moments, dtype);
   const double t = static_cast<double>(step);
   const auto step_size = static_cast<float>(learning_rate / (1.0 - std::pow(options.beta1, t)));
   const auto correction = static_cast<float>(std::sqrt(1.0 - std::pow(options.beta2, t)));
@@ -33,8 +25,8 @@ void adamw_update(std::span<float> parameter, std::span<const float> gradient, s
     const float mean_sq = beta2 * exp_avg_sq[i] + keep_sq * g * g;
     const float denominator = std::sqrt(mean_sq) / correction + epsilon;
     parameter[i] = rounded(parameter[i] * decay - step_size * mean / denominator, dtype);
-    exp_avg[i] = rounded(mean, dtype);
-    exp_avg_sq[i] = rounded(mean_sq, dtype);
+    exp_avg[i] = rounded(mean, state_dtype);
+    exp_avg_sq[i] = rounded(mean_sq, state_dtype);
   }
 }
 

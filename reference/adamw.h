@@ -13,9 +13,10 @@ namespace qshard::reference {
 ///   m <- m + (1 - beta1) (g - m)              exp_avg
 ///   v <- beta2 v + (1 - beta2) g g            exp_avg_sq
 ///   p <- p - lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + epsilon)
-/// All spans have one length; `step` counts from 1. Each of p, m and v is rounded to `dtype` when it is stored, as
-/// torch keeps the state of a 16-bit parameter; the new p comes from m and v as they are before that. Elementwise, so a
-/// shard's result is the whole's. Deterministic.
+/// All spans have one length; `step` counts from 1. When they are stored p is rounded to `dtype`, m and v to the dtype
+/// of options.moments (lora_dtype: `dtype`, as torch keeps the state of a 16-bit parameter; 8-bit ones:
+/// adamw8bit_update()); the new p comes from m and v as they are before that. Elementwise, so a shard's result is the
+/// whole's. Deterministic.
 void adamw_update(std::span<float> parameter, std::span<const float> gradient, std::span<float> exp_avg,
                   std::span<float> exp_avg_sq, const AdamWOptions& options, DType dtype, double learning_rate,
                   std::int64_t step);

@@ -118,4 +118,8 @@ void broadcast(const ProcessGroup& group, std::vector<float>& values) {
   std::memcpy(values.data(), bytes.data(), bytes.size());
 }
 
+void broadcast(const ProcessGroup& group, std::vector<std::byte>& values) {
+  if (group.link != nullptr) values = group.link->broadcast(values, 0);
+}
+
 }  // namespace qshard::reference

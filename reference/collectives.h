@@ -31,5 +31,6 @@ void all_reduce(const ProcessGroup& group, const RankBuffers<std::int64_t>& buff
 
 /// values become those of the process that holds rank 0; it alone decides their number.
 void broadcast(const ProcessGroup& group, std::vector<float>& values);
+void broadcast(const ProcessGroup& group, std::vector<std::byte>& values);
 
 }  // namespace qshard::reference

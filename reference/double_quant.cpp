@@ -4,6 +4,7 @@
 
 #include "reference/block_absmax.h"
 #include "reference/flush_to_zero.h"
+#include "reference/nearest_code.h"
 
 namespace qshard::reference {
 namespace {
@@ -11,29 +12,6 @@ namespace {
 // Summed in double, so that the only rounding that matters is the last one.
 float mean(std::span<const float> values) {
   return static_cast<float>(std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size()));
-}
-
-// bitsandbytes' search: seven halvings from the middle end at an even index; then x goes to that entry or to its
-// neighbour on x's side, whichever is nearer. A tie stays on the even index; NaN ends at index 0.
-std::uint8_t nearest_code(float x, const std::array<float, 256>& map) {
-  std::size_t below = 0;
-  std::size_t pivot = 127;
-  std::size_t above = 255;
-  for (std::size_t step = 64; step > 0; step /= 2) {
-    if (x > map[pivot]) {
-      below = pivot;
-      pivot += step;
-    } else {
-      above = pivot;
-      pivot -= step;
-    }
-  }
-  if (x > map[pivot]) {
-    const float midpoint = (map[above] + map[pivot]) * 0.5F;
-    return static_cast<std::uint8_t>(x > midpoint ? above : pivot);
-  }
-  const float midpoint = (map[below] + map[pivot]) * 0.5F;
-  return static_cast<std::uint8_t>(x < midpoint ? below : pivot);
 }
 
 }  // namespace

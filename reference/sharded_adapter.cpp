@@ -23,23 +23,7 @@ void for_each_adapter_slot(ShardedWeights& weights, const Body& body) {
   }
 }
 
-// The pieces of a slot in shards of one float for each of its elements.
-std::vector<ShardPiece> element_pieces(const Slot& slot, const std::vector<std::vector<float>>& shards) {
-  const auto element_bytes = static_cast<std::int64_t>(size_of(slot.parameter.dtype));
-  return cut_into_pieces(slot.offset / element_bytes, element_count(slot.parameter.shape), std::ssize(shards.front()));
-}
-
 }  // namespace
-
-void cut_shards(const Slot& slot, const std::vector<float>& values, const ProcessGroup& group, bool replicated,
-                std::vector<std::vector<float>>& shards) {
-  for (const ShardPiece& piece : element_pieces(slot, shards)) {
-    for (std::size_t rank = 0; rank < shards.size(); ++rank) {
-      if (!replicated && group.first_rank() + rank != piece.shard) continue;
-      std::copy_n(values.begin() + piece.in_parameter, piece.size, shards[rank].begin() + piece.in_shard);
-    }
-  }
-}
 
 void initialize_adapter(ShardedWeights& weights, std::uint64_t seed) {
   for_each_adapter_slot(weights, [seed](ShardedUnit& unit, std::size_t flat, const Slot& slot) {

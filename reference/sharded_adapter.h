@@ -10,10 +10,6 @@
 
 namespace qshard::reference {
 
-/// Cuts a slot's whole values into float shards (one element for each of the flat's); shards: those of this process.
-void cut_shards(const Slot& slot, const std::vector<float>& values, const ProcessGroup& group, bool replicated,
-                std::vector<std::vector<float>>& shards);
-
 /// PEFT's initialization: A uniform in +-1/sqrt(in), B zero. Each tensor's values depend on the seed and its name
 /// alone.
 void initialize_adapter(ShardedWeights& weights, std::uint64_t seed);

@@ -2,16 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "core/base/error.h"
-#include "core/formats/peft_adapter.h"
-#include "core/run/engine_options.h"
 #include "core/sharding/sharding_strategy.h"
 #include "core/training/adapter_state.h"
-#include "reference/adamw.h"
 #include "reference/collectives.h"
-#include "reference/sharded_adapter.h"
 
 namespace qshard::reference {
 namespace {
@@ -43,14 +37,15 @@ std::vector<float> flatten(const Flat& flat, const LayerGradients<float>& gradie
 
 ShardedOptimizer::ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,
                                    const ProcessGroup& group, std::vector<MemoryLedger>& ranks)
-    : weights_(&weights), sharding_(sharding), options_(options), group_(group), ranks_(&ranks) {
+    : weights_(&weights), sharding_(sharding), group_(group), ranks_(&ranks) {
   for (std::size_t unit = 0; unit < weights.units().size(); ++unit) {
     const Unit& of = weights.units()[unit].layout();
     for (std::size_t flat = 0; flat < of.flats.size(); ++flat) {
       if (!of.flats[flat].trainable) continue;
       const std::vector<std::vector<float>> zeros(ranks.size(), std::vector<float>(shard_elements(of.flats[flat])));
-      flats_.push_back({unit, flat, zeros, zeros, zeros});
-      for (MemoryLedger& rank : ranks) rank.add(static_cast<std::int64_t>(3 * zeros[0].size() * sizeof(float)));
+      flats_.push_back({unit, flat, zeros, ShardedMoments(of.flats[flat], options, ranks.size())});
+      const std::int64_t bytes = std::ssize(zeros[0]) * 4 + flats_.back().moments.bytes();
+      for (MemoryLedger& rank : ranks) rank.add(bytes);
     }
   }
 }
@@ -119,62 +114,22 @@ void ShardedOptimizer::step(double factor, double learning_rate, std::int64_t st
       const Shape shape{static_cast<std::int64_t>(shard_elements(layout(trainable)))};
       std::vector<float> parameter = to_floats({dtype, shape, shard});
       for (float& g : trainable.gradients[rank]) g *= static_cast<float>(factor);
-      adamw_update(parameter, trainable.gradients[rank], trainable.exp_avg[rank], trainable.exp_avg_sq[rank], options_,
-                   dtype, learning_rate, step);
+      trainable.moments.update(rank, parameter, trainable.gradients[rank], learning_rate, step);
       const Tensor updated = from_floats(parameter, dtype, shape);
       std::copy(updated.bytes().begin(), updated.bytes().end(), shard.begin());
     }
   }
 }
 
-std::vector<float> ShardedOptimizer::whole(const std::vector<std::vector<float>>& shards) const {
-  if (replicated()) return shards.front();
-  std::vector<float> all(shards.front().size() * group_.world_size());
-  RankBuffers<const std::byte> mine;
-  for (const std::vector<float>& shard : shards) mine.push_back(std::as_bytes(std::span(shard)));
-  all_gather(group_, mine, {std::as_writable_bytes(std::span(all))});
-  return all;
-}
-
 NamedTensors ShardedOptimizer::state() const {
   NamedTensors tensors;
-  for (const TrainableFlat& trainable : flats_) {
-    const std::vector<float> exp_avg = whole(trainable.exp_avg);
-    const std::vector<float> exp_avg_sq = whole(trainable.exp_avg_sq);
-    if (!group_.has_first()) continue;
-    for (const Slot& slot : layout(trainable).slots) {
-      const auto values = [&slot](const std::vector<float>& flat) {
-        Tensor tensor(DType::f32, slot.parameter.shape);
-        std::copy_n(flat.begin() + static_cast<std::ptrdiff_t>(first_element(slot)), tensor.as<float>().size(),
-                    tensor.as<float>().begin());
-        return tensor;
-      };
-      const std::string name = peft_name(slot.parameter.name);
-      tensors[name + ".exp_avg"] = values(exp_avg);
-      tensors[name + ".exp_avg_sq"] = values(exp_avg_sq);
-    }
-  }
+  for (const TrainableFlat& trainable : flats_) trainable.moments.save(group_, replicated(), tensors);
   return tensors;
-}
-
-void ShardedOptimizer::load(const Slot& slot, const NamedTensors& tensors, const std::string& name,
-                            std::vector<std::vector<float>>& shards) {
-  std::vector<float> values;
-  if (group_.has_first()) values = named_floats(tensors, name, slot.parameter.shape);
-  broadcast(group_, values);
-  cut_shards(slot, values, group_, replicated(), shards);
 }
 
 void ShardedOptimizer::load_state(const NamedTensors& tensors) {
   std::size_t used = 0;
-  for (TrainableFlat& trainable : flats_) {
-    for (const Slot& slot : layout(trainable).slots) {
-      const std::string name = peft_name(slot.parameter.name);
-      load(slot, tensors, name + ".exp_avg", trainable.exp_avg);
-      load(slot, tensors, name + ".exp_avg_sq", trainable.exp_avg_sq);
-      used += 2;
-    }
-  }
+  for (TrainableFlat& trainable : flats_) used += trainable.moments.load(group_, replicated(), tensors);
   if (group_.has_first()) reject_unknown(tensors, used, "optimizer state");
 }
 

@@ -2,16 +2,16 @@
 
 #include <vector>
 
-#include "core/run/engine_options.h"
+#include "core/run/adamw_options.h"
 #include "core/sharding/sharding_strategy.h"
 #include "core/training/training_engine.h"
+#include "reference/sharded_moments.h"
 #include "reference/sharded_weights.h"
 
 namespace qshard::reference {
 
 /// Gradients and AdamW state of the adapters, each rank of this process holding those of its own shards (whole ones
-/// under NO_SHARD). Gradients are summed and kept in float; exp_avg and exp_avg_sq are rounded to the adapter's dtype
-/// when stored.
+/// under NO_SHARD). Gradients are summed and kept in float, the moments as options.moments says.
 class ShardedOptimizer {
  public:
   ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,
@@ -29,7 +29,7 @@ class ShardedOptimizer {
   /// One AdamW step of each rank on its shards, with all gradients multiplied by `factor` first.
   void step(double factor, double learning_rate, std::int64_t step);
 
-  /// exp_avg and exp_avg_sq, whole, by PEFT name (see TrainingEngine). Collective.
+  /// The moments, whole, by PEFT name (see TrainingEngine). Collective.
   [[nodiscard]] NamedTensors state() const;
   void load_state(const NamedTensors& tensors);
 
@@ -38,20 +38,15 @@ class ShardedOptimizer {
     std::size_t unit;
     std::size_t flat;
     std::vector<std::vector<float>> gradients;  // index = rank of this process; one element a shard element
-    std::vector<std::vector<float>> exp_avg;
-    std::vector<std::vector<float>> exp_avg_sq;
+    ShardedMoments moments;
   };
 
   [[nodiscard]] const Flat& layout(const TrainableFlat& trainable) const;
   void reduce(TrainableFlat& trainable, std::vector<std::vector<float>>& full);
   [[nodiscard]] bool replicated() const { return sharding_ == ShardingStrategy::no_shard; }
-  [[nodiscard]] std::vector<float> whole(const std::vector<std::vector<float>>& shards) const;
-  void load(const Slot& slot, const NamedTensors& tensors, const std::string& name,
-            std::vector<std::vector<float>>& shards);
 
   ShardedWeights* weights_;
   ShardingStrategy sharding_;
-  AdamWOptions options_;
   ProcessGroup group_;
   std::vector<MemoryLedger>* ranks_;
   std::vector<TrainableFlat> flats_;

@@ -4,17 +4,11 @@
 
 #include "core/model/lora_options.h"
 #include "core/model/quantization_options.h"
+#include "core/run/adamw_options.h"
 #include "core/sharding/sharding_strategy.h"
 #include "core/tensor/dtype.h"
 
 namespace qshard {
-
-struct AdamWOptions {
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double epsilon = 1e-8;
-  double weight_decay = 0.0;
-};
 
 /// A way to save memory that costs time. Results have the same bits with it and without.
 enum class MemorySaving : std::uint8_t {
@@ -31,7 +25,7 @@ struct EngineOptions {
   LoraOptions lora;
   AdamWOptions optimizer;
   double max_grad_norm = 1.0;        // 0: no clipping
-  DType dtype = DType::bf16;         // of everything that is not 4-bit, LoRA and optimizer state included
+  DType dtype = DType::bf16;         // of everything that is not 4-bit, LoRA included
   DType compute_dtype = DType::f32;  // each operation's result is rounded to it
   // Keep a layer's input only and run its forward pass again. The reference does so unless it is `never`.
   MemorySaving gradient_checkpointing = MemorySaving::automatic;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 namespace qshard {
 namespace {
@@ -76,8 +77,9 @@ constexpr std::array kForeignOptions{
     ForeignOption{"neftune_noise_alpha", "noise on embeddings is not supported; leave it out"},
     ForeignOption{"num_epochs", "here it is training.num_train_epochs"},
     ForeignOption{"num_gpus", "here it is fsdp.world_size"},
-    ForeignOption{"optim", "AdamW, as torch's fused one, is the only optimizer; leave it out"},
-    ForeignOption{"optimizer", "AdamW, as torch's fused one, is the only optimizer; leave it out"},
+    ForeignOption{"optim_args", "AdamW's numbers are training.adam_beta1, adam_beta2, adam_epsilon and weight_decay"},
+    ForeignOption{"optim_bits", "here it is training.optim: adamw_8bit"},
+    ForeignOption{"optimizer", "here it is training.optim"},
     ForeignOption{"packing_strategy", "dataset.packing keeps rows whole; leave it out"},
     ForeignOption{"pad_to_multiple_of", "rows are not padded; leave it out"},
     ForeignOption{"padding_free", "rows are never padded; leave it out"},
@@ -101,13 +103,47 @@ constexpr std::array kForeignOptions{
     ForeignOption{"validation_file", "here it is dataset.eval_path"},
 };
 
+constexpr std::string_view kSameAsFused = "training.optim: adamw_torch_fused computes the same";
+constexpr std::string_view kOnlyAdamW =
+    "AdamW is the only optimizer; training.optim: adamw_8bit takes the least memory";
+
+constexpr std::array kForeignOptimizers = {
+    ForeignOption{"adafactor", kOnlyAdamW},
+    ForeignOption{"adamw_anyprecision", "training.optim_moments_dtype says how adamw_torch keeps its moments"},
+    ForeignOption{"adamw_apex_fused", kSameAsFused},
+    ForeignOption{"adamw_hf", kSameAsFused},
+    ForeignOption{"adamw_torch_4bit", "training.optim: adamw_8bit is the smallest state there is"},
+    ForeignOption{"adamw_torch_8bit", "torchao's arithmetic; training.optim: adamw_8bit is bitsandbytes'"},
+    ForeignOption{"adamw_torch_npu_fused", kSameAsFused},
+    ForeignOption{"adamw_torch_xla", kSameAsFused},
+    ForeignOption{"ademamix", kOnlyAdamW},
+    ForeignOption{"ademamix_8bit", kOnlyAdamW},
+    ForeignOption{"lion_32bit", kOnlyAdamW},
+    ForeignOption{"lion_8bit", kOnlyAdamW},
+    ForeignOption{"paged_adamw", "training.optim: paged_adamw_32bit or paged_adamw_8bit"},
+    ForeignOption{"paged_ademamix_32bit", kOnlyAdamW},
+    ForeignOption{"paged_ademamix_8bit", kOnlyAdamW},
+    ForeignOption{"paged_lion_32bit", kOnlyAdamW},
+    ForeignOption{"paged_lion_8bit", kOnlyAdamW},
+    ForeignOption{"sgd", kOnlyAdamW},
+};
+
+static_assert(std::ranges::is_sorted(kForeignOptimizers, {}, &ForeignOption::name));
 static_assert(std::ranges::is_sorted(kForeignOptions, {}, &ForeignOption::name));
+
+std::string_view advice_of(std::string_view name, std::span<const ForeignOption> of) {
+  const auto found = std::ranges::lower_bound(of, name, {}, &ForeignOption::name);
+  return found != of.end() && found->name == name ? found->advice : std::string_view();
+}
 
 }  // namespace
 
 std::string_view foreign_option_advice(std::string_view name) {
-  const auto found = std::ranges::lower_bound(kForeignOptions, name, {}, &ForeignOption::name);
-  return found != kForeignOptions.end() && found->name == name ? found->advice : std::string_view();
+  return advice_of(name, kForeignOptions);
+}
+
+std::string_view foreign_optimizer_advice(std::string_view name) {
+  return advice_of(name, kForeignOptimizers);
 }
 
 }  // namespace qshard

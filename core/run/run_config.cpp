@@ -128,6 +128,18 @@ RunConfig load_run_config(const std::string& path, const Overrides& overrides) {
   return config;
 }
 
+MomentFormat moment_format(const TrainingConfig& training) {
+  switch (training.optim) {
+    case Optimizer::adamw_8bit:
+      return MomentFormat::blockwise_8bit;
+    case Optimizer::adamw_32bit:
+      return MomentFormat::float32;
+    case Optimizer::adamw:
+      break;
+  }
+  return training.optim_moments_dtype;
+}
+
 EngineOptions engine_options(const RunConfig& config, DType checkpoint_dtype) {
   EngineOptions options;
   options.world_size = static_cast<int>(config.fsdp.world_size);
@@ -135,7 +147,7 @@ EngineOptions engine_options(const RunConfig& config, DType checkpoint_dtype) {
   options.quantization = config.quantization;
   options.lora = config.lora;
   options.optimizer = {config.training.adam_beta1, config.training.adam_beta2, config.training.adam_epsilon,
-                       config.training.weight_decay};
+                       config.training.weight_decay, moment_format(config.training)};
   options.max_grad_norm = config.training.max_grad_norm;
   options.dtype = config.dtype.value_or(checkpoint_dtype);
   options.compute_dtype = config.training.bf16 ? DType::bf16 : config.training.fp16 ? DType::f16 : config.compute_dtype;

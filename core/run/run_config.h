@@ -20,6 +20,9 @@ enum class Interval : std::uint8_t { no, steps, epoch };
 
 enum class Scheduler : std::uint8_t { constant, constant_with_warmup, linear, cosine };
 
+/// The AdamWs that training.optim names: as torch's, the same with moments in float, bitsandbytes' with 8-bit moments.
+enum class Optimizer : std::uint8_t { adamw, adamw_32bit, adamw_8bit };
+
 enum class DatasetFormat : std::uint8_t { automatic, alpaca, prompt_completion, messages, text, prepared };
 
 struct DatasetConfig {
@@ -58,6 +61,8 @@ struct TrainingConfig {
   std::int64_t save_total_limit = 0;  // 0: all are kept
   std::int64_t seed = 42;
   Scheduler lr_scheduler_type = Scheduler::linear;
+  Optimizer optim = Optimizer::adamw;
+  MomentFormat optim_moments_dtype = MomentFormat::lora_dtype;  // as given; moment_format() has optim's say in it
   Interval eval_strategy = Interval::no;
   Interval save_strategy = Interval::steps;
   bool overwrite_output_dir = false;
@@ -117,6 +122,9 @@ RunConfig load_run_config(const std::string& path, const Overrides& overrides);
 
 /// Throws Error(bad_input), saying what to do, for combinations that cannot run.
 void check_run_config(const RunConfig& config);
+
+/// How the moments are kept: what optim asks for, or optim_moments_dtype.
+MomentFormat moment_format(const TrainingConfig& training);
 
 /// The engine's part of the configuration; `checkpoint_dtype` is what an empty dtype stands for.
 EngineOptions engine_options(const RunConfig& config, DType checkpoint_dtype);

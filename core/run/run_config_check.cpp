@@ -35,6 +35,14 @@ void check_batch(const RunConfig& config) {
   }
 }
 
+void check_optimizer(const RunConfig& config) {
+  const MomentFormat given = config.training.optim_moments_dtype;
+  if (given == MomentFormat::lora_dtype || given == moment_format(config.training)) return;
+  fail_input("{} contradicts training.optim, whose moments are {}; leave one of the two out",
+             config.where("training.optim_moments_dtype"),
+             config.training.optim == Optimizer::adamw_8bit ? "8-bit" : "float32");
+}
+
 void check_schedule(const RunConfig& config) {
   const TrainingConfig& training = config.training;
   if (training.max_steps == 0) {
@@ -60,6 +68,7 @@ void check_run_config(const RunConfig& config) {
   check_precision(config);
   check_device(config);
   check_batch(config);
+  check_optimizer(config);
   check_schedule(config);
 }
 

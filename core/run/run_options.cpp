@@ -100,7 +100,7 @@ void add_model_options(std::vector<RunOption>& options) {
        choice<Dtype>(
            "dtype", [](auto& c) -> auto& { return c.dtype; },
            {{"auto", Dtype()}, {"bfloat16", DType::bf16}, {"float16", DType::f16}, {"float32", DType::f32}},
-           "Dtype of everything that is not 4-bit, LoRA and optimizer state included; auto: the checkpoint's."),
+           "Dtype of everything that is not 4-bit, LoRA included; auto: the checkpoint's."),
        choice<Device>(
            "device", [](auto& c) -> auto& { return c.device; },
            {{"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}},
@@ -269,9 +269,35 @@ RunOption warmup_steps() {
   return option;
 }
 
+RunOption optim() {
+  RunOption option = choice<Optimizer>(
+      "training.optim", [](auto& c) -> auto& { return c.training.optim; },
+      {{"adamw_torch_fused", Optimizer::adamw},
+       {"adamw_torch", Optimizer::adamw},
+       {"adamw_8bit", Optimizer::adamw_8bit},
+       {"adamw_bnb_8bit", Optimizer::adamw_8bit},
+       {"paged_adamw_8bit", Optimizer::adamw_8bit},
+       {"paged_adamw_32bit", Optimizer::adamw_32bit}},
+      "AdamW as torch's fused one; 8bit: bitsandbytes' 8-bit AdamW; 32bit: moments in float32. Paged ones are the same "
+      "here: memory is planned, and nothing is paged.");
+  option.set = [parse = option.set](RunConfig& config, const OptionValue& value, std::string_view where) {
+    const std::string_view advice = value.is_list ? "" : foreign_optimizer_advice(value.texts.front());
+    if (!advice.empty()) fail_input("{}: \"{}\" is not there: {}", where, value.texts.front(), advice);
+    parse(config, value, where);
+  };
+  return option;
+}
+
 void add_optimizer_options(std::vector<RunOption>& options) {
   options.insert(options.end(),
-                 {number(
+                 {optim(),
+                  choice<MomentFormat>(
+                      "training.optim_moments_dtype", [](auto& c) -> auto& { return c.training.optim_moments_dtype; },
+                      {{"auto", MomentFormat::lora_dtype},
+                       {"float32", MomentFormat::float32},
+                       {"bfloat16", MomentFormat::bfloat16}},
+                      "Dtype that AdamW's two moments are kept in between steps; auto: as optim says, else LoRA's."),
+                  number(
                       "training.learning_rate", [](auto& c) -> auto& { return c.training.learning_rate; }, {},
                       "The highest learning rate of the schedule."),
                   choice<Scheduler>(

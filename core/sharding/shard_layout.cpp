@@ -12,8 +12,13 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+// Of slots and of shards, in bytes.
+std::int64_t alignment_of(const Flat& flat) {
+  return flat.trainable ? kTrainableAlignment * static_cast<std::int64_t>(size_of(flat.dtype)) : kSlotAlignment;
+}
+
 void append(const Parameter& parameter, Flat& flat) {
-  const std::int64_t offset = round_up(flat.bytes, kSlotAlignment);
+  const std::int64_t offset = round_up(flat.bytes, alignment_of(flat));
   flat.slots.push_back({parameter, offset});
   flat.bytes = offset + parameter.bytes();
 }
@@ -21,7 +26,7 @@ void append(const Parameter& parameter, Flat& flat) {
 // Shards are whole elements, and no shorter than the alignment, so that a gathered flat keeps it.
 void cut(Flat& flat, int world_size, ShardingStrategy sharding) {
   const std::int64_t parts = sharding == ShardingStrategy::no_shard ? 1 : world_size;
-  flat.shard_bytes = round_up(round_up(flat.bytes, parts) / parts, kSlotAlignment);
+  flat.shard_bytes = round_up(round_up(flat.bytes, parts) / parts, alignment_of(flat));
 }
 
 class UnitBuilder {

@@ -16,8 +16,13 @@ struct Slot {
 };
 inline constexpr std::int64_t kSlotAlignment = 16;
 
+/// Slots of trainable flats begin, and their shards are cut, at multiples of this many elements: a block of a
+/// parameter's 8-bit moments is never torn apart, whatever the world size.
+inline constexpr std::int64_t kTrainableAlignment = 256;
+
 /// Parameters of one dtype, flattened one after the other, gathered in one message and cut into world_size shards of
-/// equal size; the last is padded with zeros. A cut may fall anywhere on an element, inside a parameter or a block.
+/// equal size; the last is padded with zeros. In a frozen flat a cut may fall anywhere on an element, inside a
+/// parameter or a block.
 struct Flat {
   std::string name;
   DType dtype = DType::u8;  // statistics are moved as bytes

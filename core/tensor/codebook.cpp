@@ -20,15 +20,16 @@ std::vector<float> linspace(float start, float end, int count) {
   return points;
 }
 
-std::array<float, 256> make_dynamic_map() {
+// Each power of ten holds twice as many values as the one below it; without a sign, twice as many again.
+std::array<float, 256> make_dynamic_map(bool is_signed) {
   std::vector<float> values{0.0F, 1.0F};
   for (int i = 0; i < 7; ++i) {
-    const std::vector<float> boundaries = linspace(0.1F, 1.0F, (1 << i) + 1);
+    const std::vector<float> boundaries = linspace(0.1F, 1.0F, (is_signed ? 1 << i : 2 << i) + 1);
     const auto scale = static_cast<float>(std::pow(10.0, i - 6));
     for (std::size_t j = 0; j + 1 < boundaries.size(); ++j) {
       const float mean = (boundaries[j] + boundaries[j + 1]) / 2.0F;
       values.push_back(scale * mean);
-      values.push_back(-(scale * mean));
+      if (is_signed) values.push_back(-(scale * mean));
     }
   }
   std::sort(values.begin(), values.end());
@@ -50,7 +51,12 @@ QuantType parse_quant_type(std::string_view name, std::string_view where) {
 }
 
 const std::array<float, 256>& dynamic_map() {
-  static const std::array<float, 256> map = make_dynamic_map();
+  static const std::array<float, 256> map = make_dynamic_map(true);
+  return map;
+}
+
+const std::array<float, 256>& unsigned_dynamic_map() {
+  static const std::array<float, 256> map = make_dynamic_map(false);
   return map;
 }
 

@@ -48,4 +48,8 @@ inline constexpr std::array<std::uint8_t, 8> kFp4Order = {0, 1, 6, 7, 4, 5, 2, 3
 /// it: the little-endian table's SHA-256 begins e732639a65f497b4. A checkpoint brings its own.
 const std::array<float, 256>& dynamic_map();
 
+/// The same without a sign, create_dynamic_map(signed=False): entry 0 is 0; the table's SHA-256 begins
+/// 305f002cc11278fb. 8-bit AdamW keeps the mean square with it, and the mean with the signed map.
+const std::array<float, 256>& unsigned_dynamic_map();
+
 }  // namespace qshard

@@ -53,10 +53,12 @@ class TrainingEngine {
   virtual std::unique_ptr<Decoder> make_decoder(std::int64_t rows, std::int64_t max_tokens) = 0;
 
   /// The adapter under PEFT's tensor names (base_model.model.<module>.lora_A.weight [r, in], .lora_B.weight [out, r]),
-  /// and the optimizer's state under "<tensor name>.exp_avg" and ".exp_avg_sq". Rank 0 gets the tensors, the others
-  /// none. Loading takes what the other gave, from rank 0 (what the others give is not looked at), in any floating
-  /// dtype; rank 0 throws Error(bad_input) for a missing, unknown or misshapen tensor. Saved with one world size,
-  /// loadable with any other, to the bit.
+  /// and the optimizer's state under "<tensor name>.exp_avg" and ".exp_avg_sq" in the dtype it is kept in; 8-bit codes
+  /// with their ".exp_avg.absmax" and ".exp_avg_sq.absmax" [ceil(elements / 256)]. Rank 0 gets the tensors, the others
+  /// none. Loading takes what the other gave, from rank 0 (what the others give is not looked at): the adapter in any
+  /// floating dtype, moments of this run's kind only. Rank 0 throws Error(bad_input) for a missing, unknown or
+  /// misshapen tensor, and, naming both, for another kind of moments. Saved with one world size, loadable with any
+  /// other, to the bit.
   [[nodiscard]] virtual NamedTensors adapter() = 0;
   virtual void load_adapter(const NamedTensors& tensors) = 0;
   [[nodiscard]] virtual NamedTensors optimizer_state() = 0;
