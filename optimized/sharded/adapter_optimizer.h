@@ -6,19 +6,19 @@
 
 #include <cuda_runtime_api.h>
 
-#include "core/run/engine_options.h"
+#include "core/run/adamw_options.h"
 #include "core/sharding/shard_layout.h"
 #include "optimized/device/arena.h"
+#include "optimized/sharded/adapter_moments.h"
 #include "optimized/sharded/device_shards.h"
 
 namespace qshard::optimized {
 
-/// AdamW state of the adapters on one rank: the moments of the rank's shards (of everything under NO_SHARD), in
-/// `moment_dtype`.
+/// AdamW state of the adapters on one rank: the moments of the rank's shards (of everything under NO_SHARD), kept as
+/// options.moments says.
 class AdapterOptimizer {
  public:
-  AdapterOptimizer(const ShardLayout& layout, const ShardPlaces& places, const AdamWOptions& options,
-                   DType moment_dtype, Arena& arena);
+  AdapterOptimizer(const ShardLayout& layout, const ShardPlaces& places, const AdamWOptions& options, Arena& arena);
 
   /// Enqueues: norm_squared = sum of the squares of the gradients of this rank's shards (AdapterGradients::own()).
   void sum_squares_of(const float* gradients, cudaStream_t stream);
@@ -29,24 +29,18 @@ class AdapterOptimizer {
   void update(void* parameters, const float* gradients, double max_grad_norm, double learning_rate, std::int64_t step,
               cudaStream_t stream);
 
-  /// Offset of a trainable flat's shard in exp_avg and exp_avg_sq, in elements.
+  /// Of a trainable flat's shard among the elements of the moments.
   [[nodiscard]] std::int64_t first_element(std::size_t unit, std::size_t flat) const {
     return first_elements_[unit][flat];
   }
-  [[nodiscard]] DType moment_dtype() const { return moment_dtype_; }
-  [[nodiscard]] const Arena::Piece& exp_avg() const { return exp_avg_; }
-  [[nodiscard]] const Arena::Piece& exp_avg_sq() const { return exp_avg_sq_; }
+  [[nodiscard]] const AdapterMoments& moments() const { return moments_; }
   /// Sets all moments to zero.
-  void clear(cudaStream_t stream);
+  void clear(cudaStream_t stream) { moments_.clear(stream); }
 
  private:
-  AdamWOptions options_;
-  DType moment_dtype_;
-  DType parameter_dtype_ = DType::bf16;
   std::int64_t elements_ = 0;
   std::vector<std::vector<std::int64_t>> first_elements_;  // of trainable flats, by unit and flat
-  Arena::Piece exp_avg_;
-  Arena::Piece exp_avg_sq_;
+  AdapterMoments moments_;
   Arena::Piece partials_;
   Arena::Piece norm_squared_;
   Arena::Piece factor_;

@@ -29,21 +29,14 @@ class AdapterTensors {
   void write_optimizer(const NamedTensors& tensors, RankLink& link);
 
  private:
-  /// Where the shards of one kind of values lie: `offset` of a flat's shard in every rank's arena.
-  struct Shards {
-    std::int64_t offset;
-    std::int64_t shard_bytes;
-    DType dtype;
-  };
   template <typename Body>
   void for_each_slot(const Body& body) const;
-  [[nodiscard]] Shards parameter_shards(std::size_t unit, std::size_t flat) const;
-  [[nodiscard]] Shards moment_shards(const Arena::Piece& moments, std::size_t unit, std::size_t flat) const;
-  [[nodiscard]] std::vector<ShardPiece> pieces(const Slot& slot, const Shards& shards) const;
-  [[nodiscard]] Tensor read_slot(const Slot& slot, const Shards& shards) const;
-  void write_slot(const Slot& slot, const Shards& shards, std::span<const float> values);
-  void write_named(const NamedTensors& tensors, const std::string& name, const Slot& slot, const Shards& shards,
-                   RankLink& link);
+  /// Of a slot's values, `offset` being that of the flat's shard in every rank's arena.
+  [[nodiscard]] Tensor read_pieces(DType dtype, const Shape& shape, const std::vector<ShardPiece>& pieces,
+                                   std::int64_t offset) const;
+  void write_pieces(std::span<const std::byte> values, const std::vector<ShardPiece>& pieces, std::int64_t offset);
+  void write_parameter(std::size_t unit, std::size_t flat, const Slot& slot, std::span<const float> values);
+  [[nodiscard]] std::int64_t parameter_offset(std::size_t unit, std::size_t flat) const;
 
   const ModelPlan* plan_;
   const ShardPlaces* places_;

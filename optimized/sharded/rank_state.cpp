@@ -49,7 +49,7 @@ RankState::RankState(const ModelPlan& plan, const ShardPlaces& places, const Mem
       table_(plan.config, plan.layout, plan.infos, plan.options.dtype, plan.options.lora.alpha, nested_constants()),
       gatherer_(plan.layout, places, region_, transport, resources.stream, *resources.arena),
       gradients_(plan.layout, places, peers, resources.stream, *resources.arena),
-      optimizer_(plan.layout, places, plan.options.optimizer, plan.options.dtype, *resources.arena),
+      optimizer_(plan.layout, places, plan.options.optimizer, *resources.arena),
       batch_(plan.bounds.all(), *resources.arena),
       rope_(plan.config, plan.options.dtype, plan.bounds.all().longest, *resources.arena),
       embedding_(embedding_table(plan, places, table_.embedding(), peers, region_.offset())),
