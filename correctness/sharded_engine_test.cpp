@@ -173,6 +173,113 @@ TEST(ShardedEngine, StateMovesBetweenWorldSizesToTheBit) {
   }
 }
 
+constexpr MomentFormat kMoments[] = {MomentFormat::float32, MomentFormat::bfloat16, MomentFormat::blockwise_8bit};
+
+EngineOptions with_moments(MomentFormat moments, int world_size) {
+  EngineOptions options = base_options();
+  options.optimizer.moments = moments;
+  options.world_size = world_size;
+  return options;
+}
+
+// Batches on rank 0 alone, without clipping: then every world size adds up the same gradients, and all that it changes
+// is where the shards are cut.
+TEST(ShardedEngine, MomentsOfEveryFormGiveTheSameBitsAtEveryWorldSize) {
+  for (const MomentFormat moments : kMoments) {
+    NamedTensors adapter;
+    NamedTensors state;
+    for (const int world_size : {1, 2, 3}) {
+      EngineOptions options = with_moments(moments, world_size);
+      options.max_grad_norm = 0;
+      const auto engine = make_engine(options);
+      MicroBatches micro(1, std::vector<TokenBatch>(static_cast<std::size_t>(world_size)));
+      micro[0][0] = golden_batches(4)[0];
+      train(*engine, micro, 1, 3);
+      if (world_size == 1) {
+        adapter = engine->adapter();
+        state = engine->optimizer_state();
+      }
+      expect_same_bits(engine->adapter(), adapter);
+      expect_same_bits(engine->optimizer_state(), state);
+    }
+  }
+}
+
+TEST(ShardedEngine, MomentsOfEveryFormAreSavedInIt) {
+  const auto expect = [](MomentFormat moments, DType dtype, std::size_t tensors) {
+    const auto engine = make_engine(with_moments(moments, 2));
+    train(*engine, deal(2, 1), 1, 1);
+    const NamedTensors adapter = engine->adapter();
+    const NamedTensors state = engine->optimizer_state();
+    EXPECT_EQ(state.size(), tensors * adapter.size());
+    for (const auto& [name, tensor] : adapter) {
+      for (const char* suffix : {".exp_avg", ".exp_avg_sq"}) {
+        EXPECT_EQ(state.at(name + suffix).dtype(), dtype);
+        EXPECT_EQ(state.at(name + suffix).shape(), tensor.shape());
+        if (dtype != DType::u8) continue;
+        const Tensor& absmax = state.at(name + suffix + ".absmax");
+        EXPECT_EQ(absmax.dtype(), DType::f32);
+        EXPECT_EQ(absmax.shape(), (Shape{(element_count(tensor.shape()) + 255) / 256}));
+      }
+    }
+  };
+  expect(MomentFormat::lora_dtype, DType::f32, 2);
+  expect(MomentFormat::float32, DType::f32, 2);
+  expect(MomentFormat::bfloat16, DType::bf16, 2);
+  expect(MomentFormat::blockwise_8bit, DType::u8, 4);
+}
+
+// Saved by two ranks, loaded by two: the run that was never stopped; by three, sharded or not: the same state.
+TEST(ShardedEngine, MomentsOfEveryFormResumeToTheBit) {
+  for (const MomentFormat moments : kMoments) {
+    EngineOptions options = with_moments(moments, 2);
+    const auto straight = make_engine(options);
+    train(*straight, deal(2, 1), 1, 2);
+    const NamedTensors adapter = straight->adapter();
+    const NamedTensors state = straight->optimizer_state();
+    const std::vector<double> expected = train(*straight, deal(2, 1), 3, 4);
+    const auto after = make_engine(options);
+    after->load_adapter(adapter);
+    after->load_optimizer_state(state);
+    EXPECT_EQ(train(*after, deal(2, 1), 3, 4), expected);
+    expect_same_bits(after->adapter(), straight->adapter());
+    expect_same_bits(after->optimizer_state(), straight->optimizer_state());
+    for (const ShardingStrategy strategy : {ShardingStrategy::full_shard, ShardingStrategy::no_shard}) {
+      options.world_size = 3;
+      options.sharding = strategy;
+      const auto three = make_engine(options);
+      three->load_optimizer_state(state);
+      expect_same_bits(three->optimizer_state(), state);
+    }
+  }
+}
+
+TEST(ShardedEngine, RefusesAnotherKindOfMomentsByBothNames) {
+  const auto refuse = [](MomentFormat saved, MomentFormat run, std::initializer_list<std::string_view> names) {
+    const NamedTensors state = make_engine(with_moments(saved, 1))->optimizer_state();
+    const auto engine = make_engine(with_moments(run, 2));
+    expect_bad_input(names, [&] { engine->load_optimizer_state(state); });
+  };
+  refuse(MomentFormat::float32, MomentFormat::blockwise_8bit, {"float32 moments", "8-bit ones", "training.optim"});
+  refuse(MomentFormat::blockwise_8bit, MomentFormat::lora_dtype, {"8-bit moments", "float32 ones"});
+  refuse(MomentFormat::float32, MomentFormat::bfloat16, {"float32 moments", "bfloat16 ones", "optim_moments_dtype"});
+  NamedTensors state = make_engine(with_moments(MomentFormat::blockwise_8bit, 1))->optimizer_state();
+  const std::string absmax = state.begin()->first + ".absmax";
+  state.erase(absmax);
+  const auto engine = make_engine(with_moments(MomentFormat::blockwise_8bit, 2));
+  expect_bad_input({absmax, "missing"}, [&] { engine->load_optimizer_state(state); });
+}
+
+// 8-bit moments take other steps than float ones, but lead about as far.
+TEST(ShardedEngine, EightBitMomentsLearnLikeFloatOnes) {
+  const auto with_float = make_engine(with_moments(MomentFormat::float32, 1));
+  const auto with_8bit = make_engine(with_moments(MomentFormat::blockwise_8bit, 1));
+  const std::vector<double> expected = train(*with_float, deal(1, 1), 1, 12);
+  const std::vector<double> got = train(*with_8bit, deal(1, 1), 1, 12);
+  EXPECT_LT(expected.back(), 0.98 * expected.front());
+  EXPECT_NEAR(got.back(), expected.back(), 0.05 * (expected.front() - expected.back()));
+}
+
 TEST(ShardedEngine, FirstStepWithZeroBHasTheBasesLossAndNoGradientForA) {
   EngineOptions options = base_options();
   options.max_grad_norm = 0;

@@ -13,7 +13,9 @@
 #include "bench/gpu/device_check.h"
 #include "bench/gpu/lora_kernels.h"
 #include "core/base/error.h"
+#include "core/tensor/codebook.h"
 #include "optimized/adamw.h"
+#include "optimized/adamw8bit.h"
 #include "optimized/cross_entropy.h"
 #include "optimized/dropout.h"
 #include "optimized/embedding.h"
@@ -181,6 +183,27 @@ StepKernel adamw(const Step& step) {
   return {"", static_cast<double>(6 * state + gradient), {state, state, state, gradient}, run};
 }
 
+StepKernel adamw8bit(const Step& step) {
+  const std::size_t parameter = step.bytes(kAdapterElements);
+  const std::size_t codes = kAdapterElements;
+  const std::size_t absmax = kAdapterElements / kMomentBlocksize * sizeof(float);
+  const std::size_t gradient = kAdapterElements * sizeof(float);
+  const auto factor = upload(std::vector<float>{1.0F});
+  const auto map = upload(std::vector<float>(dynamic_map().begin(), dynamic_map().end()));
+  const auto map_sq = upload(std::vector<float>(unsigned_dynamic_map().begin(), unsigned_dynamic_map().end()));
+  const auto run = [step, factor, map, map_sq](const Buffers& buffers, cudaStream_t stream) {
+    optimized::adamw8bit_update(
+        {{}, 1e-4, 10, step.dtype}, kAdapterElements, buffers[0], static_cast<const float*>(buffers[1]),
+        factor->as<float>(),
+        {static_cast<std::uint8_t*>(buffers[2]), static_cast<float*>(buffers[3]), map->as<float>()},
+        {static_cast<std::uint8_t*>(buffers[4]), static_cast<float*>(buffers[5]), map_sq->as<float>()}, stream);
+  };
+  return {"",
+          static_cast<double>(2 * parameter + gradient + 4 * codes + 4 * absmax),
+          {parameter, gradient, codes, absmax, codes, absmax},
+          run};
+}
+
 template <StepKernel (*kMake)(const AdaptedLayer&)>
 StepKernel of_adapters(const Step& step) {
   return kMake({step.tokens, step.hidden, step.intermediate, step.dtype});
@@ -197,6 +220,7 @@ const std::map<std::string, StepKernel (*)(const Step&)> kMakers = {
     {"cross_entropy", cross_entropy},
     {"sum_squares", sum_squares},
     {"adamw", adamw},
+    {"adamw8bit", adamw8bit},
     {"dropout_masks", of_adapters<dropout_masks_kernel>},
     {"lora_down", of_adapters<lora_down_kernel>},
     {"lora_up_add", of_adapters<lora_up_add_kernel>},
@@ -209,7 +233,7 @@ const std::map<std::string, StepKernel (*)(const Step&)> kMakers = {
 std::string size_of_kernel(const std::string& kernel, const Step& step) {
   const std::string dtype = step.dtype == DType::f32 ? "f32" : step.dtype == DType::bf16 ? "bf16" : "f16";
   if (kernel == "sum_squares") return fmt::format("elements:{}/dtype:f32", kAdapterElements);
-  if (kernel == "adamw") return fmt::format("elements:{}/dtype:{}", kAdapterElements, dtype);
+  if (kernel.starts_with("adamw")) return fmt::format("elements:{}/dtype:{}", kAdapterElements, dtype);
   const std::int64_t tokens = kernel == "cross_entropy" ? kLogitRows : step.tokens;
   return fmt::format("model:{}/tokens:{}/dtype:{}", step.model, tokens, dtype);
 }

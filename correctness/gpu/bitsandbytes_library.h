@@ -6,6 +6,7 @@
 
 #include "core/tensor/codebook.h"
 #include "core/tensor/dtype.h"
+#include "optimized/adamw8bit.h"
 
 namespace qshard::test {
 
@@ -26,6 +27,10 @@ class BitsandbytesLibrary {
                   int blocksize, void* out) const;
   /// The 8-bit quantization of absmax - offset in blocks of 256 that nesting does.
   void quantize_8bit(const float* map, const float* values, int count, std::uint8_t* codes, float* absmax) const;
+  /// One step of 8-bit AdamW on `elements` elements; parameter and gradient of `dtype`.
+  void adam_8bit(DType dtype, void* parameter, void* gradient, const optimized::Moment8bit& exp_avg,
+                 const optimized::Moment8bit& exp_avg_sq, const AdamWOptions& options, double learning_rate, int step,
+                 int elements) const;
 
  private:
   [[nodiscard]] void* function(const char* what, DType dtype, QuantType type) const;

@@ -125,8 +125,11 @@ TEST_F(ShardedEngineGpu, LikeTheReferenceWithDropout) {
 }
 
 // What one engine saves another loads, to the bit; the optimizer's state goes on.
-TEST_F(ShardedEngineGpu, ResumesToTheBit) {
-  const EngineOptions options = with_dropout(DType::bf16);
+class ShardedEngineMomentsGpu : public ShardedEngineGpu, public testing::WithParamInterface<MomentFormat> {};
+
+TEST_P(ShardedEngineMomentsGpu, ResumesToTheBit) {
+  EngineOptions options = with_dropout(DType::bf16);
+  options.optimizer.moments = GetParam();
   const HfCheckpoint checkpoint = HfCheckpoint::open(golden_llama() / "bnb4bit");
   const auto source = optimized::make_checkpoint_source(checkpoint);
   const std::vector<TokenBatch> batch = golden_batches(1);
@@ -149,6 +152,38 @@ TEST_F(ShardedEngineGpu, ResumesToTheBit) {
   for (const auto& [name, tensor] : second->adapter()) {
     EXPECT_EQ(std::memcmp(tensor.bytes().data(), expected.at(name).bytes().data(), tensor.bytes().size()), 0) << name;
   }
+}
+
+INSTANTIATE_TEST_SUITE_P(Moments, ShardedEngineMomentsGpu,
+                         testing::Values(MomentFormat::lora_dtype, MomentFormat::float32,
+                                         MomentFormat::blockwise_8bit));
+
+// What the reference saves the GPU loads and gives back to the bit, and goes on like it.
+TEST_F(ShardedEngineGpu, EightBitMomentsOfTheReference) {
+  EngineOptions options = with_dropout(DType::f32);
+  options.optimizer.moments = MomentFormat::blockwise_8bit;
+  const HfCheckpoint checkpoint = HfCheckpoint::open(golden_llama() / "bnb4bit");
+  const std::vector<TokenBatch> batch = golden_batches(1);
+  const auto reference = reference::make_sharded_engine(checkpoint, options);
+  for (std::int64_t step = 1; step <= 2; ++step) reference->train_step({batch}, kGoldenLearningRate, step);
+  const auto source = optimized::make_checkpoint_source(checkpoint);
+  RankLink link = alone();
+  const auto engine = optimized::make_sharded_engine(checkpoint.config(), *source, options,
+                                                     run_of(batch[0], optimized::Recomputation::always), link);
+  const NamedTensors state = reference->optimizer_state();
+  engine->load_adapter(reference->adapter());
+  engine->load_optimizer_state(state);
+  const NamedTensors given_back = engine->optimizer_state();
+  ASSERT_EQ(given_back.size(), state.size());
+  for (const auto& [name, tensor] : state) {
+    EXPECT_EQ(std::memcmp(tensor.bytes().data(), given_back.at(name).bytes().data(), tensor.bytes().size()), 0) << name;
+  }
+  std::vector<double> wanted, got;
+  for (std::int64_t step = 3; step <= 5; ++step) {
+    wanted.push_back(reference->train_step({batch}, kGoldenLearningRate, step).loss);
+    got.push_back(engine->train_step({batch}, kGoldenLearningRate, step).loss);
+  }
+  expect_relative(got, wanted, 1e-4, "loss");
 }
 
 TEST_F(ShardedEngineGpu, RefusesTokensOutsideTheVocabulary) {
