@@ -18,6 +18,10 @@ std::vector<float> random_vector(std::int64_t count, DType dtype, std::uint64_t 
   return {values.data(), values.data() + values.size()};
 }
 
+DeviceBuffer in_dtype(const std::vector<float>& values, DType dtype) {
+  return DeviceBuffer(std::span<const std::byte>(from_floats(values, dtype, {std::ssize(values)}).bytes()));
+}
+
 /// Parameter and moments on the host.
 struct HostState {
   explicit HostState(std::vector<float> parameter)
@@ -43,7 +47,7 @@ struct DeviceState {
   DeviceState(const HostState& host, DType parameter_dtype)
       : dtype(parameter_dtype),
         count(std::ssize(host.p)),
-        p(from_floats(host.p, dtype, {count}).as<std::uint8_t>()),
+        p(in_dtype(host.p, dtype)),
         m_codes(host.m_codes),
         v_codes(host.v_codes),
         m_absmax(host.m_absmax),
@@ -87,7 +91,7 @@ TEST_F(AdamW8bitGpu, EqualsTheReferenceToTheBitOverSteps) {
   std::uint64_t seed = 1;
   for (const DType dtype : kFloatingDTypes) {
     for (const std::int64_t count : {1, 7, 255, 256, 257, 2049, 100003, 3000000}) {
-      const int variant = count % 2;
+      const std::int64_t variant = count % 2;
       SCOPED_TRACE(fmt::format("{} count {} variant {}", torch_name(dtype), count, variant));
       const AdamWOptions options = variant == 0 ? AdamWOptions{} : AdamWOptions{0.95, 0.98, 1e-6, 0.1};
       HostState host(random_vector(count, dtype, ++seed, 0.05F));
@@ -135,7 +139,7 @@ TEST_F(AdamW8bitGpu, LikeBitsandbytes) {
         const std::vector<float> before = host.p;
         const std::vector<float> g = random_vector(count, dtype, 20 + step, 0.3F);
         const DeviceState theirs(host, dtype);
-        const DeviceBuffer gradient(from_floats(g, dtype, {count}).as<std::uint8_t>());
+        const DeviceBuffer gradient = in_dtype(g, dtype);
         library.adam_8bit(dtype, theirs.p.as(), gradient.as(), theirs.exp_avg(), theirs.exp_avg_sq(), options, 1e-3,
                           static_cast<int>(step), static_cast<int>(count));
         const DeviceState ours(host, dtype);
