@@ -168,8 +168,7 @@ TEST_F(ShardedEngineGpu, EightBitMomentsOfTheReference) {
   for (std::int64_t step = 1; step <= 2; ++step) reference->train_step({batch}, kGoldenLearningRate, step);
   const auto source = optimized::make_checkpoint_source(checkpoint);
   RankLink link = alone();
-  const auto engine = optimized::make_sharded_engine(checkpoint.config(), *source, options,
-                                                     run_of(batch[0], optimized::Recomputation::always), link);
+  const auto engine = optimized::make_sharded_engine(checkpoint.config(), *source, options, bounds_of(batch[0]), link);
   const NamedTensors state = reference->optimizer_state();
   engine->load_adapter(reference->adapter());
   engine->load_optimizer_state(state);
