@@ -102,9 +102,7 @@ TEST_P(StoppedProgram, SavesItsStepAndSaysHowToGoOn) {
     arguments.insert(arguments.end(), more.begin(), more.end());
     const std::string log = path(more.empty() ? "log" : "log of ranks");
     RunningProgram program(arguments, log);
-    const auto has_begun = [&] {
-      return fs::exists(log) && program.output().find("step 10/") != std::string::npos;
-    };
+    const auto has_begun = [&] { return fs::exists(log) && program.output().find("step 10/") != std::string::npos; };
     while (program.running() && !has_begun()) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
