@@ -47,6 +47,7 @@ RESULTS = {
     "step_kernels": ["bench/gpu/step_kernel.cpp"],
     "lora": ["bench/gpu/lora_kernels.cpp"],
     "attention": ["bench/gpu/attention_rows.cpp"],
+    "generate": ["bench/generate/main.cpp"],
     "sharded_step": ["bench/sharded_step/main.cpp"],
 }
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)

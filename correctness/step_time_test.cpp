@@ -105,7 +105,8 @@ StepCase case_of(const std::string& gpu, const std::string& name) {
   of.rows = std::stoll(take("micro_batch"));
   of.r = std::stoi(take("r"));
   of.ranks = std::stoll(take("gpus"));
-  of.recomputation = take("checkpointing") == "on";
+  of.recomputation = take("checkpointing") == "on";  // auto: the whole cards of the record held all layers
+  of.inputs_on_host = keys.erase("budget_gib") > 0;  // the budget of the record holds nothing but what it must
   EXPECT_EQ(take("transport"), "peer") << name;
   EXPECT_TRUE(keys.empty()) << name << ": " << keys.begin()->first << " is not predicted";
   return of;
