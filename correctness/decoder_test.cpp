@@ -7,24 +7,11 @@
 #include "core/training/sampling.h"
 #include "correctness/expect_error.h"
 #include "correctness/golden_llama.h"
+#include "correctness/random_prompts.h"
 #include "reference/sharded_engine.h"
 
 namespace qshard::reference {
 namespace {
-
-using Tokens = std::vector<std::int32_t>;
-using Prompts = std::vector<Tokens>;
-
-Prompts random_prompts(const std::vector<std::int64_t>& lengths, std::int64_t vocab, unsigned seed) {
-  std::mt19937 random(seed);
-  std::uniform_int_distribution<std::int32_t> token(0, static_cast<std::int32_t>(vocab) - 1);
-  Prompts prompts;
-  for (const std::int64_t length : lengths) {
-    prompts.emplace_back();
-    for (std::int64_t t = 0; t < length; ++t) prompts.back().push_back(token(random));
-  }
-  return prompts;
-}
 
 void expect_close(std::span<const float> got, std::span<const float> wanted, double bound, const std::string& where) {
   double difference = 0;

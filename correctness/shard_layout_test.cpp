@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "bench/model_shape.h"
 #include "core/run/engine_options.h"
 #include "core/sharding/sharding_strategy.h"
 
@@ -13,18 +14,6 @@ namespace qshard {
 namespace {
 
 using testing::HasSubstr;
-
-ModelConfig llama2_70b() {
-  ModelConfig config;
-  config.hidden_size = 8192;
-  config.intermediate_size = 28672;
-  config.num_hidden_layers = 80;
-  config.num_attention_heads = 64;
-  config.num_key_value_heads = 8;
-  config.head_dim = 128;
-  config.vocab_size = 32000;
-  return config;
-}
 
 EngineOptions options(DType storage, int world_size) {
   EngineOptions options;
@@ -43,7 +32,7 @@ ShardLayout plan(const ModelConfig& config, const EngineOptions& options) {
 // Llama-2-70B: 68,451,041,280 weights in the linear layers; half a byte each, a byte for 64 of them, a float for 64 *
 // 256.
 TEST(ShardLayout, HoldsTheBytesThatArithmeticGivesFor70B) {
-  const ShardLayout layout = plan(llama2_70b(), options(DType::bf16, 2));
+  const ShardLayout layout = plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2));
   const ResidentBytes held = resident_bytes(layout);
   const std::int64_t weights = 68451041280;
   const std::int64_t padding = std::int64_t{82} * 3 * 64;  // at most an alignment a slot and shard
@@ -58,7 +47,7 @@ TEST(ShardLayout, HoldsTheBytesThatArithmeticGivesFor70B) {
 }
 
 TEST(ShardLayout, EveryParameterHasItsOwnAlignedPlaceInsideTheShards) {
-  const ShardLayout layout = plan(llama2_70b(), options(DType::u8, 3));
+  const ShardLayout layout = plan(bench::model_shape("llama-2-70b", 0), options(DType::u8, 3));
   for (const Unit& unit : layout.units) {
     for (const Flat& flat : unit.flats) {
       std::int64_t end = 0;
@@ -94,17 +83,17 @@ TEST(ShardLayout, AParameterIsCutAtTheShardsEdges) {
 }
 
 TEST(ShardLayout, OtherStorageThanTheModelsDtypeSplitsEach4BitLayerOff) {
-  const ShardLayout layout = plan(llama2_70b(), options(DType::u8, 2));
+  const ShardLayout layout = plan(bench::model_shape("llama-2-70b", 0), options(DType::u8, 2));
   EXPECT_EQ(layout.units.size(), 82U + 80U * 7U);
   ASSERT_EQ(layout.notes.size(), 1U);
   EXPECT_THAT(layout.notes[0], HasSubstr("each of the 560 4-bit layers is a unit of its own"));
   EXPECT_THAT(layout.notes[0], HasSubstr("bnb_4bit_quant_storage: bfloat16"));
-  const ShardLayout joined = plan(llama2_70b(), options(DType::bf16, 2));
+  const ShardLayout joined = plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2));
   EXPECT_GT(gather_messages(layout), 4 * gather_messages(joined));
 }
 
 TEST(ShardLayout, FrozenAndTrainableParametersAreFlattenedApart) {
-  const ShardLayout layout = plan(llama2_70b(), options(DType::bf16, 2));
+  const ShardLayout layout = plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2));
   for (const Unit& unit : layout.units) {
     for (const Flat& flat : unit.flats) {
       for (const Slot& slot : flat.slots) EXPECT_EQ(slot.parameter.kind == ParameterKind::lora, flat.trainable);
@@ -115,20 +104,21 @@ TEST(ShardLayout, FrozenAndTrainableParametersAreFlattenedApart) {
 TEST(ShardLayout, NoShardReplicatesAndSendsNothing) {
   EngineOptions replicated = options(DType::bf16, 2);
   replicated.sharding = ShardingStrategy::no_shard;
-  const ShardLayout layout = plan(llama2_70b(), replicated);
+  const ShardLayout layout = plan(bench::model_shape("llama-2-70b", 0), replicated);
   EXPECT_EQ(gather_messages(layout), 0);
-  const std::int64_t sharded = resident_bytes(plan(llama2_70b(), options(DType::bf16, 2))).codes;
+  const std::int64_t sharded =
+      resident_bytes(plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2))).codes;
   EXPECT_NEAR(static_cast<double>(resident_bytes(layout).codes), static_cast<double>(2 * sharded), 1e5);
 }
 
 TEST(ShardLayout, DescribesEqualLayersAsOneLine) {
-  const std::string text = describe(plan(llama2_70b(), options(DType::bf16, 2)));
+  const std::string text = describe(plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2)));
   EXPECT_THAT(text, HasSubstr("FULL_SHARD over 2 ranks"));
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 6);
 }
 
 TEST(ModelParameters, TiedEmbeddingsHaveNoOutputHead) {
-  ModelConfig config = llama2_70b();
+  ModelConfig config = bench::model_shape("llama-2-70b", 0);
   config.tie_word_embeddings = true;
   const auto none = [](const std::string&, const Shape&) { return std::nullopt; };
   const EngineOptions of = options(DType::bf16, 1);

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "bench/model_shape.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/formats/bnb_checkpoint.h"
@@ -35,28 +36,9 @@ struct StepCase {
   double peer_rate = 0;  // 0: the preset's
 };
 
-/// hidden, intermediate, heads, key-value heads, vocabulary: of the models' config.json.
-ModelConfig shape_of(const std::string& model, std::int64_t layers) {
-  static const std::map<std::string, std::array<std::int64_t, 5>> kShapes{
-      {"llama-2-70b", {8192, 28672, 64, 8, 32000}},
-      {"llama-2-7b", {4096, 11008, 32, 32, 32000}},
-      {"llama-3-8b", {4096, 14336, 32, 8, 128256}},
-  };
-  const auto& shape = kShapes.at(model);
-  ModelConfig config;
-  config.hidden_size = shape[0];
-  config.intermediate_size = shape[1];
-  config.num_attention_heads = shape[2];
-  config.num_key_value_heads = shape[3];
-  config.head_dim = shape[0] / shape[2];
-  config.vocab_size = shape[4];
-  config.num_hidden_layers = layers;
-  return config;
-}
-
 StepWork work_of(const StepCase& of) {
   StepWork work;
-  work.model = shape_of(of.model, of.layers);
+  work.model = bench::model_shape(of.model, of.layers);
   work.quantization.quant_storage = DType::bf16;
   work.lora.r = of.r;
   work.lora.dropout = 0.1;

@@ -13,11 +13,6 @@ namespace {
 
 class AdamW8bitGpu : public GpuTest {};
 
-std::vector<float> random_vector(std::int64_t count, DType dtype, std::uint64_t seed, float deviation) {
-  const Matrix<float> values = random_rounded(1, count, dtype, seed, deviation);
-  return {values.data(), values.data() + values.size()};
-}
-
 DeviceBuffer in_dtype(const std::vector<float>& values, DType dtype) {
   return DeviceBuffer(std::span<const std::byte>(from_floats(values, dtype, {std::ssize(values)}).bytes()));
 }

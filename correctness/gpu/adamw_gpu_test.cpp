@@ -10,11 +10,6 @@ namespace {
 
 class AdamWGpu : public GpuTest {};
 
-std::vector<float> random_vector(std::int64_t count, DType dtype, std::uint64_t seed, float deviation) {
-  const Matrix<float> values = random_rounded(1, count, dtype, seed, deviation);
-  return {values.data(), values.data() + values.size()};
-}
-
 Matrix<float> as_matrix(const std::vector<float>& values) {
   return Eigen::Map<const Matrix<float>>(values.data(), 1, std::ssize(values));
 }

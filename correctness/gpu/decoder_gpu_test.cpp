@@ -7,13 +7,11 @@
 #include "core/training/sampling.h"
 #include "correctness/golden_training.h"
 #include "correctness/gpu/gpu_testing.h"
+#include "correctness/random_prompts.h"
 #include "optimized/sharded/sharded_engine.h"
 
 namespace qshard::test {
 namespace {
-
-using Tokens = std::vector<std::int32_t>;
-using Prompts = std::vector<Tokens>;
 
 /// An engine on the GPU that only generates, and what it needs.
 class Generator {
@@ -55,17 +53,6 @@ NamedTensors random_adapter(const NamedTensors& like, double deviation) {
     adapter[name] = from_floats(values, DType::f32, tensor.shape());
   }
   return adapter;
-}
-
-Prompts random_prompts(const std::vector<std::int64_t>& lengths, std::int64_t vocab, unsigned seed) {
-  std::mt19937 random(seed);
-  std::uniform_int_distribution<std::int32_t> token(0, static_cast<std::int32_t>(vocab) - 1);
-  Prompts prompts;
-  for (const std::int64_t length : lengths) {
-    prompts.emplace_back();
-    for (std::int64_t t = 0; t < length; ++t) prompts.back().push_back(token(random));
-  }
-  return prompts;
 }
 
 /// The largest difference of two rows' logits over the largest logit.

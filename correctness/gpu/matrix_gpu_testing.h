@@ -44,6 +44,12 @@ inline Matrix<float> random_rounded(std::int64_t rows, std::int64_t cols, DType 
   return values;
 }
 
+/// The same, `count` of them.
+inline std::vector<float> random_vector(std::int64_t count, DType dtype, std::uint64_t seed, float deviation) {
+  const Matrix<float> values = random_rounded(1, count, dtype, seed, deviation);
+  return {values.data(), values.data() + values.size()};
+}
+
 /// A matrix of `dtype` in device memory: rows `stride` elements apart, the first one `first` elements after an aligned
 /// address. Whatever is not set is NaN, between the rows too.
 class DeviceMatrix {

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "bench/model_shape.h"
 #include "core/formats/hf_config.h"
 #include "optimized/sharded/model_plan.h"
 
@@ -162,15 +163,7 @@ TEST(MemoryPlanOf, ARunIsADryRunOfIt) {
 // Llama-2-70B at r 64 and 2,048 tokens on two cards of 24 GB: what the project promises. Sizes from the shapes: codes
 // are half a byte a weight.
 TEST(MemoryPlanOf, Llama70bFitsTwoCardsOf24Gb) {
-  ModelConfig config;
-  config.hidden_size = 8192;
-  config.intermediate_size = 28672;
-  config.num_attention_heads = 64;
-  config.num_key_value_heads = 8;
-  config.head_dim = 128;
-  config.vocab_size = 32000;
-  config.num_hidden_layers = 80;
-  config.max_position_embeddings = 4096;
+  const ModelConfig config = bench::model_shape("llama-2-70b", 0);
   EngineOptions options;
   options.dtype = options.compute_dtype = DType::bf16;
   options.lora.r = 64;
