@@ -7,10 +7,6 @@ namespace {
 
 static_assert(kTrainableAlignment % kMomentBlocksize == 0, "a block's elements must lie in one shard");
 
-std::string_view kind_of(DType moment) {
-  return moment == DType::u8 ? "8-bit" : torch_name(moment);
-}
-
 // exp_avg is there in every format; its dtype tells the format.
 void check_kind(const NamedTensors& state, const std::string& parameter, DType wanted) {
   const auto found = state.find(parameter + ".exp_avg");
@@ -18,10 +14,14 @@ void check_kind(const NamedTensors& state, const std::string& parameter, DType w
   fail_input(
       "the checkpoint's optimizer state has {} moments, but this run keeps {} ones; set training.optim and "
       "training.optim_moments_dtype as the run had them that wrote it, or start anew from its adapter",
-      kind_of(found->second.dtype()), kind_of(wanted));
+      moment_kind(found->second.dtype()), moment_kind(wanted));
 }
 
 }  // namespace
+
+std::string_view moment_kind(DType moment) {
+  return moment == DType::u8 ? "8-bit" : torch_name(moment);
+}
 
 std::vector<MomentArray> moment_arrays(MomentFormat format, DType lora_dtype) {
   const DType dtype = moment_dtype(format, lora_dtype);

@@ -21,6 +21,9 @@ struct MomentArray {
 /// exp_avg and exp_avg_sq; with 8-bit moments the codes of each, followed by its absmax.
 std::vector<MomentArray> moment_arrays(MomentFormat format, DType lora_dtype);
 
+/// "8-bit" for codes, else the dtype's name: what messages and checkpoints call a moment_dtype().
+std::string_view moment_kind(DType moment);
+
 /// The shape of a whole array for one parameter: the parameter's, or one dimension of its blocks.
 Shape moment_shape(const MomentArray& array, const Shape& parameter);
 

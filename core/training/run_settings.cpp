@@ -10,6 +10,7 @@
 
 #include "core/base/xxh64.h"
 #include "core/run/run_options.h"
+#include "core/training/moment_arrays.h"
 
 namespace qshard {
 namespace {
@@ -72,6 +73,7 @@ RunSettings run_settings(const RunConfig& config, const EngineOptions& options, 
   settings.fixed["base_weights"] = base_weights;
   settings.fixed["dtype"] = torch_name(options.dtype);
   settings.fixed["quantization.bnb_4bit_compute_dtype"] = torch_name(options.compute_dtype);
+  settings.fixed["training.optim_moments_dtype"] = moment_kind(moment_dtype(options.optimizer.moments, options.dtype));
   add_options(kQuantization, config, settings.fixed);
   add_adapter(adapter, settings.fixed);
   add_options(kAdjustable, config, settings.adjustable);
