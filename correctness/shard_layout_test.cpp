@@ -64,6 +64,21 @@ TEST(ShardLayout, EveryParameterHasItsOwnAlignedPlaceInsideTheShards) {
   }
 }
 
+TEST(ShardLayout, TrainableFlatsAreCutAtWholeBlocksOfMoments) {
+  const std::vector<ModelStage> stages = {{"s",
+                                           {{"a", ParameterKind::lora, DType::bf16, {3, 100}},
+                                            {"b", ParameterKind::lora, DType::bf16, {70, 3}},
+                                            {"c", ParameterKind::lora, DType::bf16, {9, 100}}}}};
+  for (const int world_size : {1, 2, 3, 5}) {
+    const Flat flat = plan_shards(stages, world_size, ShardingStrategy::full_shard).units[0].flats[0];
+    EXPECT_EQ(flat.slots[1].offset, 512 * 2);
+    EXPECT_EQ(flat.slots[2].offset, 768 * 2);
+    EXPECT_EQ(flat.shard_bytes % 512, 0) << world_size;
+    EXPECT_GE(flat.shard_bytes * world_size, 1668 * 2) << world_size;
+    EXPECT_LT(flat.shard_bytes, 1668 * 2 / world_size + 514) << world_size;
+  }
+}
+
 using Piece = std::tuple<std::size_t, std::int64_t, std::int64_t, std::int64_t>;
 
 std::vector<Piece> pieces(std::int64_t offset, std::int64_t size, std::int64_t shard_size) {
