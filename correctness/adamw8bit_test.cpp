@@ -99,8 +99,8 @@ struct Recorded {
 };
 
 // bitsandbytes 0.50.2's AdamW8bit(lr=1e-2, weight_decay=0) on its CPU backend with torch 2.15, three steps on these
-// 5,000 float parameters. Of all 5,000 ten codes of the mean and twenty of the mean square differ there, ties that
-// arithmetic in another order decides the other way, and no code of these thirteen.
+// 5,000 float parameters. Of all 5,000 ten codes of the mean and twenty of the mean square differ there, by up to 3,
+// and no code of these thirteen.
 TEST(AdamW8bit, EqualsBitsandbytesOnTheCpu) {
   constexpr std::int64_t kCount = 5000;
   State state(std::vector<float>(kCount, 0.0F));

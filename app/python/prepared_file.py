@@ -12,9 +12,10 @@ from tokenizer_files import tokenizer_files
 from whole_file import remove_leftovers, replace_file
 
 # Part of the cache key: raise it whenever the same input would give other tokens.
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 IGNORED_LABEL = -100
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
+METADATA = "qshard"
 
 
 def _common_length(a, b):
@@ -121,7 +122,8 @@ def write_prepared(path, columns, notes):
         "labels": numpy.frombuffer(columns.labels, dtype=numpy.int32),
         "offsets": numpy.frombuffer(columns.offsets, dtype=numpy.int64),
     }
-    content = save(arrays, {"notes": json.dumps(notes), "sha256": _content_hash(arrays, notes)})
+    # One entry, since safetensors writes several in any order: the same rows give the same bytes.
+    content = save(arrays, {METADATA: json.dumps({"notes": notes, "sha256": _content_hash(arrays, notes)})})
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     replace_file(path, content)
@@ -133,12 +135,12 @@ def read_prepared(path):
 
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
             columns = {name: file.get_tensor(name) for name in ("input_ids", "labels", "offsets")}
-            notes = json.loads(metadata.get("notes", "[]"))
-    except (SafetensorError, ValueError, TypeError, UnicodeError) as error:
+            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            notes, checksum = said.get("notes", []), said.get("sha256", "")
+    except (SafetensorError, AttributeError, ValueError, TypeError, UnicodeError) as error:
         raise InputError(f"{path}: not a prepared data set that can be read: {' '.join(str(error).split())}") from None
-    if metadata.get("sha256", "") not in ("", _content_hash(columns, notes)):
+    if checksum not in ("", _content_hash(columns, notes)):
         raise InputError(f"{path}: is not what was written: its checksum differs")
     return columns["input_ids"], columns["labels"], columns["offsets"], notes
 
@@ -150,6 +152,6 @@ def is_whole(path):
     try:
         read_prepared(path)
         with safe_open(path, framework="numpy") as file:
-            return "sha256" in (file.metadata() or {})
+            return METADATA in (file.metadata() or {})
     except (InputError, OSError):
         return False

@@ -40,7 +40,7 @@ def _command(world: World, mount: Path, name: str, words, step: int) -> list[str
     needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     is_slow = name in ("report", "tokenize")  # seconds of imports each
     step = max(step, (needed // (8 if is_slow else 200)) // PAGE * PAGE)
-    failures, tried, size = [], 0, 2 * PAGE
+    failures, tried, size = [], 0, PAGE  # the older file takes it
     while True:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)], check=True)
         try:
