@@ -1,12 +1,33 @@
 # Sets QSHARD_HAS_CUDA. Without a toolkit the project still configures, builds and tests everything on the CPU.
 set(QSHARD_CUDA_ARCHITECTURES "80-real;86-real;89-real;90a-real;120-real" CACHE STRING
     "GPU architectures that optimized/ is compiled for")
+# No code here differs between GPUs of 8.x: one pass of the compiler's front end serves all of them that are asked for.
+# Sets CMAKE_CUDA_ARCHITECTURES to the others.
+macro(qshard_set_cuda_architectures)
+  set(CMAKE_CUDA_ARCHITECTURES ${QSHARD_CUDA_ARCHITECTURES})
+  set(ampere ${QSHARD_CUDA_ARCHITECTURES})
+  list(FILTER ampere INCLUDE REGEX "^8[0-9]-real$")
+  list(LENGTH ampere count)
+  if(count GREATER 1)
+    list(REMOVE_ITEM CMAKE_CUDA_ARCHITECTURES ${ampere})
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES OFF)
+    endif()
+    list(SORT ampere)
+    list(GET ampere 0 oldest)
+    string(REGEX REPLACE "-real" "" oldest "${oldest}")
+    list(TRANSFORM ampere REPLACE "^(8[0-9])-real$" "sm_\\1")
+    list(JOIN ampere "," cubins)
+    string(APPEND CMAKE_CUDA_FLAGS " --generate-code=arch=compute_${oldest},code=[${cubins}]")
+  endif()
+endmacro()
+
 set(QSHARD_HAS_CUDA OFF)
 if(NOT QSHARD_CUDA STREQUAL "OFF")
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    set(CMAKE_CUDA_ARCHITECTURES ${QSHARD_CUDA_ARCHITECTURES})
+    qshard_set_cuda_architectures()
     enable_language(CUDA)
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know nvcc's C++20 yet
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")

@@ -68,7 +68,7 @@ __device__ __forceinline__ void add_weighted_rows(const float* weights, int row,
 #pragma unroll
   for (int i = 0; i < Tiling::kOwnColumns; ++i) {
     float sum = 0.0F;
-#pragma unroll
+#pragma unroll 4  // Unrolled wholly, it takes the compiler minutes.
     for (int j = 0; j < Tiling::kRows; ++j) {
       sum = fmaf(weights[row * Tiling::kScoreStride + j], b[j * Tiling::kStride + lane + Tiling::kLanes * i], sum);
     }
