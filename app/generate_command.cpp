@@ -1,15 +1,17 @@
 #include <cstdio>
+#include <memory>
 
 #include "app/commands.h"
 #include "app/config_options.h"
+#include "app/generate_text.h"
 #include "app/load_model.h"
-#include "app/text_tokens.h"
+#include "app/standard_streams.h"
+#include "app/text_service.h"
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/formats/hf_config.h"
 #include "core/formats/peft_adapter.h"
 #include "core/launch/rank_link.h"
-#include "core/training/sampling.h"
 
 namespace qshard {
 namespace {
@@ -17,45 +19,23 @@ namespace {
 struct GenerateArguments {
   std::string model;
   std::vector<std::string> adapters;
-  std::string prompt;
+  bool with_base = false;
+  std::vector<std::string> prompts;
   std::string instruction;
   std::string input;
-  std::int64_t max_new_tokens = 64;
-  SamplingOptions sampling;
+  PromptRequest request;
+  GenerationOptions generation;
+  bool as_json = false;
   Overrides overrides;
 };
 
-Json request_of(const GenerateArguments& arguments) {
-  if (!arguments.instruction.empty()) return {{"instruction", arguments.instruction}, {"input", arguments.input}};
-  return {{"prompt", arguments.prompt}};
-}
-
-/// Tokens that are left after the prompt, at most those that were asked for.
-std::int64_t most_new_tokens(const GenerateArguments& arguments, const std::vector<std::int32_t>& prompt,
-                             const ModelConfig& model) {
-  return std::min(arguments.max_new_tokens, model.max_position_embeddings - std::ssize(prompt));
-}
-
-/// Tokens after `prompt`, up to a stop token or the model's last position.
-std::vector<std::int32_t> generate_tokens(TrainingEngine& engine, const GenerateArguments& arguments,
-                                          const TextTokens::Prompts& prompts, const ModelConfig& model,
-                                          Progress& progress) {
-  const std::vector<std::int32_t>& prompt = prompts.ids.at(0);
-  const std::int64_t most = most_new_tokens(arguments, prompt, model);
-  std::vector<std::int32_t> tokens;
-  if (most <= 0) return tokens;
-  const auto decoder = engine.make_decoder(1, std::ssize(prompt) + most);
-  Sampler sampler(arguments.sampling);
-  TokenLogits logits = decoder->start(std::span(&prompt, 1));
-  while (true) {
-    const std::int32_t next = sampler.next(logits.row(0));
-    if (std::ranges::find(prompts.stop_ids, next) != prompts.stop_ids.end()) break;
-    tokens.push_back(next);
-    progress.show(fmt::format("token {} of {}", tokens.size(), arguments.max_new_tokens));
-    if (std::ssize(tokens) == most) break;
-    logits = decoder->next(std::span(&next, 1));
+PromptRequest request_of(const GenerateArguments& arguments) {
+  PromptRequest request = arguments.request;
+  for (const std::string& prompt : arguments.prompts) request.prompts.push_back({{"prompt", prompt}});
+  if (!arguments.instruction.empty()) {
+    request.prompts.push_back({{"instruction", arguments.instruction}, {"input", arguments.input}});
   }
-  return tokens;
+  return request;
 }
 
 RunConfig model_config(const GenerateArguments& arguments) {
@@ -66,35 +46,131 @@ RunConfig model_config(const GenerateArguments& arguments) {
   return config;
 }
 
-RunBounds bounds_of(const GenerateArguments& arguments, const std::vector<std::int32_t>& prompt) {
-  const ModelConfig model = read_hf_config(std::filesystem::path(arguments.model) / "config.json");
-  const std::int64_t most = most_new_tokens(arguments, prompt, model);
-  return most > 0 ? RunBounds{{}, {}, {1, std::ssize(prompt) + most}} : RunBounds{};
+void write_out(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  flush_standard_output();
 }
+
+/// Answers on standard output, each with a line break behind it; everything else on standard error.
+class PlainAnswers : public AnswerOutput {
+ public:
+  PlainAnswers(const std::string& title, const EncodedPrompts& prompts, Progress& notes)
+      : title_(title), prompts_(prompts), notes_(notes) {}
+
+  void begin(std::size_t prompt) override {
+    notes_.print(fmt::format("--- prompt {} of {}\n{}", prompt + 1, prompts_.texts.size(), prompts_.texts.at(prompt)));
+    notes_.print("--- " + title_);
+  }
+  void text(std::string_view piece) override { write_out(piece); }
+  void end(const AnswerEnd& end) override {
+    write_out("\n");
+    if (end.reason == "positions") notes_.print("note: the answer ends at the model's last position");
+  }
+
+ private:
+  const std::string& title_;
+  const EncodedPrompts& prompts_;
+  Progress& notes_;
+};
+
+/// A JSON object a line and answer.
+class JsonAnswers : public AnswerOutput {
+ public:
+  JsonAnswers(const std::string& title, const EncodedPrompts& prompts) : title_(title), prompts_(prompts) {}
+
+  void begin(std::size_t /*prompt*/) override { text_.clear(); }
+  void text(std::string_view piece) override { text_ += piece; }
+  void end(const AnswerEnd& end) override {
+    const Json line{{"prompt", prompts_.texts.at(end.prompt)},
+                    {"model", title_},
+                    {"text", text_},
+                    {"tokens", end.tokens},
+                    {"ended_by", end.reason}};
+    write_out(line.dump() + "\n");
+  }
+
+ private:
+  const std::string& title_;
+  const EncodedPrompts& prompts_;
+  std::string text_;
+};
 
 void generate(const GenerateArguments& arguments) {
   const RunConfig config = model_config(arguments);
-  const TextTokens text(arguments.model);
-  const TextTokens::Prompts prompts = text.encode(Json::array({request_of(arguments)}));
-  const RunBounds bounds = bounds_of(arguments, prompts.ids.at(0));
+  TextService text(arguments.model);
+  const EncodedPrompts prompts = text.encode(request_of(arguments));
+  const ModelConfig read = read_hf_config(std::filesystem::path(arguments.model) / "config.json");
+  const RunBounds bounds{{}, {}, decoder_bound(prompts.ids, arguments.generation, read)};
   RankLink link = RankLink::connect(RankInfo{}, {});
-  Progress progress(stdout);
-  progress.print("--- prompt\n" + prompts.texts.at(0));
-  const auto show = [&](TrainingEngine& engine, const ModelConfig& llama, const std::string& title) {
-    const auto tokens = generate_tokens(engine, arguments, prompts, llama, progress);
-    progress.print(fmt::format("--- {}\n{}", title, text.decode(tokens)));
+  Progress notes(stderr);
+  const auto show = [&](const LoadedModel& model, const std::string& title) {
+    std::unique_ptr<AnswerOutput> output = std::make_unique<PlainAnswers>(title, prompts, notes);
+    if (arguments.as_json) output = std::make_unique<JsonAnswers>(title, prompts);
+    generate_answers(*model.engine, model.checkpoint.config(), prompts, arguments.generation, text, *output);
   };
+  const bool shows_base = arguments.with_base || arguments.adapters.empty();
   const std::string first = arguments.adapters.empty() ? "" : arguments.adapters.front();
-  LoadedModel model = load_model(config, first, false, &link, bounds);  // a new adapter changes nothing: the base model
-  show(*model.engine, model.checkpoint.config(), "base model");
+  // A new adapter changes nothing: the base model.
+  LoadedModel model = load_model(config, first, !shows_base, &link, bounds);
+  if (shows_base) show(model, "base model");
   for (const std::string& adapter : arguments.adapters) {
-    if (adapter == first) {
-      model.engine->load_adapter(read_adapter(adapter, model.checkpoint.config()).tensors);
-    } else {
+    if (adapter != first) {
       model = load_model(config, adapter, true, &link, bounds);
+    } else if (shows_base) {
+      model.engine->load_adapter(read_adapter(adapter, model.checkpoint.config()).tensors);
     }
-    show(*model.engine, model.checkpoint.config(), "with " + adapter);
+    show(model, "with " + adapter);
   }
+}
+
+void add_prompt_options(CLI::App& command, GenerateArguments& arguments) {
+  auto* prompt = command.add_option_group("Prompt", "Exactly one kind of");
+  prompt->add_option("--prompt", arguments.prompts, "Text to go on from; may be given again")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  prompt->add_option("--prompts", arguments.request.file,
+                     "File of prompts: a text a line, empty lines left out (.txt); or rows with prompt, messages or "
+                     "instruction (.jsonl, .json, .csv, .parquet)");
+  auto* instruction = prompt->add_option("--instruction", arguments.instruction,
+                                         "Instruction of an Alpaca prompt, with --input if any");
+  prompt->require_option(1);
+  command.add_option("--input", arguments.input, "Input of the Alpaca prompt")->needs(instruction);
+  auto* chat = command.add_flag("--chat", arguments.request.chat,
+                                "Each text prompt is a user's message, rendered with the model's chat template (rows "
+                                "with messages always are)");
+  command.add_option("--system", arguments.request.system, "The system's message of a --chat that has none")
+      ->needs(chat);
+  command
+      .add_option("--stop", arguments.request.stop,
+                  "Text that ends an answer and is not printed; may be given again, and may be a special token")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+/// Draws are made from a temperature of 1 where only --top-k or --top-p asks for them.
+void add_sampling_options(CLI::App& command, SamplingOptions& sampling) {
+  auto* temperature = command.add_option("--temperature", sampling.temperature,
+                                         "0: greedy; else the softmax's temperature; without it 0, or 1 with --top-k "
+                                         "or --top-p");
+  temperature->check(CLI::Range(0.0, 100.0));
+  auto* top_k = command.add_option("--top-k", sampling.top_k, "Draw from the k most likely tokens; 0: from all")
+                    ->check(CLI::NonNegativeNumber)
+                    ->capture_default_str();
+  auto* top_p = command
+                    .add_option("--top-p", sampling.top_p,
+                                "Draw from the fewest most likely tokens that together have this probability, "
+                                "after --top-k")
+                    ->capture_default_str();
+  command.add_option("--seed", sampling.seed, "Seed of the draws; prompt i draws with it plus i - 1")
+      ->capture_default_str();
+  command.parse_complete_callback([&sampling, temperature, top_k, top_p] {
+    if (!(sampling.top_p > 0 && sampling.top_p <= 1)) {
+      fail_input("--top-p {}: must be above 0 and at most 1", sampling.top_p);
+    }
+    if (top_k->count() + top_p->count() == 0) return;
+    if (temperature->count() == 0) sampling.temperature = 1;
+    if (sampling.temperature == 0) fail_input("--temperature 0 is greedy: --top-k and --top-p would change nothing");
+  });
 }
 
 }  // namespace
@@ -102,26 +178,26 @@ void generate(const GenerateArguments& arguments) {
 void add_generate_command(CLI::App& app) {
   auto arguments = std::make_shared<GenerateArguments>();
   auto overrides = std::shared_ptr<Overrides>(arguments, &arguments->overrides);
-  CLI::App* command = app.add_subcommand("generate", "Text from the base model and from its adapters");
+  CLI::App* command = app.add_subcommand(
+      "generate",
+      "Text from a model, or from it with an adapter: answers alone on standard output, as they come, each with a line "
+      "break behind it; notes on standard error");
   command->add_option("--model", arguments->model, "Hugging Face directory")->required();
-  command->add_option("--adapter", arguments->adapters, "PEFT directory; may be given again")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  auto* prompt = command->add_option_group("Prompt", "Exactly one of");
-  prompt->add_option("--prompt", arguments->prompt, "Text to go on from");
-  prompt->add_option("--instruction", arguments->instruction, "Instruction of an Alpaca prompt, with --input if any");
-  prompt->require_option(1);
-  command->add_option("--input", arguments->input, "Input of the Alpaca prompt");
-  command->add_option("--max-new-tokens", arguments->max_new_tokens, "Tokens to generate at most")
+  auto* adapter = command->add_option("--adapter", arguments->adapters, "PEFT directory; may be given again");
+  adapter->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command->add_flag("--with-base", arguments->with_base, "The model without adapter too, first")->needs(adapter);
+  add_prompt_options(*command, *arguments);
+  command->add_option("--max-new-tokens", arguments->generation.max_new_tokens, "Tokens of an answer at most")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();
-  command->add_option("--temperature", arguments->sampling.temperature, "0: greedy; else the softmax's temperature")
-      ->check(CLI::Range(0.0, 100.0))
+  command
+      ->add_option("--batch-size", arguments->generation.batch_size,
+                   "Prompts that are continued at once; the first of them is shown as it comes")
+      ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command->add_option("--top-k", arguments->sampling.top_k, "Draw from the k most likely tokens; 0: from all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--seed", arguments->sampling.seed, "Seed of the draws")->capture_default_str();
+  add_sampling_options(*command, arguments->generation.sampling);
+  command->add_flag("--json", arguments->as_json,
+                    "A line of JSON an answer: prompt, model, text, tokens, ended_by (stop, length or positions)");
   add_config_options(*command, overrides, model_option_prefixes());
   command->callback([arguments] { generate(*arguments); });
 }

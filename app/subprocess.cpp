@@ -2,76 +2,14 @@
 
 #include <array>
 #include <cerrno>
-#include <csignal>
-#include <cstring>
 
-#include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/base/error.h"
+#include "app/child_process.h"
 
 namespace qshard {
 namespace {
-
-/// One direction of a pipe pair each; closed when they go.
-struct Pipe {
-  std::array<int, 2> ends{-1, -1};
-
-  Pipe() {
-    if (pipe2(ends.data(), O_CLOEXEC) != 0) fail(ExitCode::out_of_resources, "pipe: {}", std::strerror(errno));
-  }
-  Pipe(const Pipe&) = delete;
-  Pipe& operator=(const Pipe&) = delete;
-  ~Pipe() {
-    close_end(0);
-    close_end(1);
-  }
-  void close_end(std::size_t end) {
-    if (ends[end] >= 0) close(ends[end]);
-    ends[end] = -1;
-  }
-};
-
-/// While it lives, a child that ends early does not end this process through its closed pipe.
-class BrokenPipesIgnored {
- public:
-  BrokenPipesIgnored() : before_(std::signal(SIGPIPE, SIG_IGN)) {}
-  BrokenPipesIgnored(const BrokenPipesIgnored&) = delete;
-  BrokenPipesIgnored& operator=(const BrokenPipesIgnored&) = delete;
-  ~BrokenPipesIgnored() { std::signal(SIGPIPE, before_); }
-
- private:
-  sighandler_t before_;
-};
-
-pid_t spawn(const std::vector<std::string>& arguments, const Pipe& in, const Pipe& out, const Pipe& err) {
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, in.ends[0], STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, out.ends[1], STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, err.ends[1], STDERR_FILENO);
-  std::vector<char*> argv;
-  argv.reserve(arguments.size() + 1);
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  pid_t child = 0;
-  const int error = posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) fail_input("{}: cannot be started: {}", arguments.front(), std::strerror(error));
-  return child;
-}
-
-/// Appends what is there; false at the end.
-bool read_some(int descriptor, std::string& text) {
-  constexpr std::size_t kChunk = 65536;
-  std::array<char, kChunk> buffer{};
-  const ssize_t count = read(descriptor, buffer.data(), buffer.size());
-  if (count > 0) text.append(buffer.data(), static_cast<std::size_t>(count));
-  return count > 0 || (count < 0 && (errno == EINTR || errno == EAGAIN));
-}
 
 /// Hands over each whole line behind `begin` and removes those that are taken.
 void take_lines(std::string& text, std::size_t& begin, const TakeErrorLine& take_error_line) {
@@ -85,10 +23,12 @@ void take_lines(std::string& text, std::size_t& begin, const TakeErrorLine& take
 }
 
 /// Moves bytes in all three directions until the child has closed its outputs.
-void exchange(Pipe& in, Pipe& out, Pipe& err, std::string_view input, SubprocessResult& result,
+void exchange(ChildProcess& child, std::string_view input, SubprocessResult& result,
               const TakeErrorLine& take_error_line) {
   std::size_t seen = 0;
-  fcntl(in.ends[1], F_SETFL, O_NONBLOCK);
+  Pipe& in = child.in;
+  Pipe& out = child.out;
+  Pipe& err = child.err;
   if (input.empty()) in.close_end(1);
   while (out.ends[0] >= 0 || err.ends[0] >= 0) {
     std::array<pollfd, 3> ready{{{out.ends[0], POLLIN, 0}, {err.ends[0], POLLIN, 0}, {in.ends[1], POLLOUT, 0}}};
@@ -108,21 +48,11 @@ void exchange(Pipe& in, Pipe& out, Pipe& err, std::string_view input, Subprocess
 
 SubprocessResult run_subprocess(const std::vector<std::string>& arguments, std::string_view input,
                                 const TakeErrorLine& take_error_line) {
-  Pipe in;
-  Pipe out;
-  Pipe err;
-  const pid_t child = spawn(arguments, in, out, err);
+  ChildProcess child(arguments);
   const BrokenPipesIgnored until_the_end;
-  in.close_end(0);
-  out.close_end(1);
-  err.close_end(1);
   SubprocessResult result;
-  exchange(in, out, err, input, result, take_error_line);
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  constexpr int kSignalBase = 128;
-  result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : kSignalBase + WTERMSIG(status);
+  exchange(child, input, result, take_error_line);
+  result.exit_code = child.wait();
   return result;
 }
 

@@ -80,7 +80,7 @@ void print_summary(const RunConfig& config, const TrainingSummary& summary, cons
                              format_bytes(process_peak_bytes())));
   progress.print(
       fmt::format("Wrote    {0}/adapter_model.safetensors, {0}/adapter_config.json, {0}/metrics.jsonl", output));
-  progress.print(fmt::format("See it   ./qshard generate --model {} --adapter {}{}{}",
+  progress.print(fmt::format("See it   ./qshard generate --model {} --adapter {} --with-base{}{}",
                              shell_word(config.model_name_or_path), shell_word(output),
                              options_as_arguments(config, model_option_prefixes()),
                              example_prompt_arguments(config.dataset.eval_path)));

@@ -3,6 +3,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -18,9 +20,9 @@ TEST(Sampler, GreedyTakesTheFirstOfTheLargest) {
 }
 
 TEST(Sampler, TheSameSeedGivesTheSameTokens) {
-  Sampler a({1.0, 0, 9});
-  Sampler b({1.0, 0, 9});
-  Sampler c({1.0, 0, 10});
+  Sampler a({.temperature = 1.0, .seed = 9});
+  Sampler b({.temperature = 1.0, .seed = 9});
+  Sampler c({.temperature = 1.0, .seed = 10});
   int differences = 0;
   for (int i = 0; i < 100; ++i) {
     const std::int32_t token = a.next(kLogits);
@@ -33,7 +35,7 @@ TEST(Sampler, TheSameSeedGivesTheSameTokens) {
 TEST(Sampler, DrawsFromTheSoftmaxOfTheTopK) {
   constexpr int kDraws = 100000;
   constexpr double kTemperature = 2.0;
-  Sampler sampler({kTemperature, 3, 4});
+  Sampler sampler({.temperature = kTemperature, .top_k = 3, .seed = 4});
   std::array<int, 5> counts{};
   for (int i = 0; i < kDraws; ++i) ++counts[static_cast<std::size_t>(sampler.next(kLogits))];
   EXPECT_EQ(counts[0], 0);
@@ -47,8 +49,52 @@ TEST(Sampler, DrawsFromTheSoftmaxOfTheTopK) {
 }
 
 TEST(Sampler, ATopKOfOneIsGreedy) {
-  Sampler sampler({5.0, 1, 3});
+  Sampler sampler({.temperature = 5.0, .top_k = 1, .seed = 3});
   for (int i = 0; i < 20; ++i) EXPECT_EQ(sampler.next(kLogits), 1);
+}
+
+/// Probabilities of top-p by a plain calculation: token i stays if those more likely than it, and equal ones before it,
+/// have less than top_p together.
+std::vector<double> nucleus(std::span<const float> logits, double temperature, double top_p) {
+  std::vector<double> p;
+  for (const float logit : logits) p.push_back(std::exp(logit / temperature));
+  double total = 0;
+  for (const double value : p) total += value;
+  std::vector<double> kept(p.size(), 0.0);
+  double kept_total = 0;
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    double before = 0;
+    for (std::size_t j = 0; j < p.size(); ++j) before += p[j] > p[i] || (p[j] == p[i] && j < i) ? p[j] / total : 0.0;
+    if (before < top_p) kept_total += kept[i] = p[i];
+  }
+  for (double& value : kept) value /= kept_total;
+  return kept;
+}
+
+TEST(Sampler, DrawsFromTheFewestTokensOfTopP) {
+  constexpr int kDraws = 20000;
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal(0.0F, 2.0F);
+  for (const double top_p : {1e-9, 0.3, 0.6, 0.95, 1.0}) {
+    std::array<float, 12> logits{};
+    for (float& logit : logits) logit = normal(random);
+    logits[7] = logits[2];
+    const std::vector<double> wanted = nucleus(logits, 1.5, top_p);
+    Sampler sampler({.temperature = 1.5, .top_p = top_p, .seed = 6});
+    std::array<int, 12> counts{};
+    for (int i = 0; i < kDraws; ++i) ++counts[static_cast<std::size_t>(sampler.next(logits))];
+    for (std::size_t token = 0; token < logits.size(); ++token) {
+      const double p = wanted[token];
+      // Six standard deviations, and 0 where the token is cut off. The seed is fixed, so the outcome is.
+      EXPECT_NEAR(counts[token], kDraws * p, 6 * std::sqrt(kDraws * p * (1 - p))) << top_p << " " << token;
+    }
+  }
+}
+
+TEST(Sampler, TopPIsOfWhatTopKLeaves) {
+  // Of the two that top_k leaves each has half, and half is enough for one.
+  Sampler sampler({.temperature = 1.0, .top_k = 2, .top_p = 0.5, .seed = 3});
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(sampler.next(kLogits), 1);
 }
 
 TEST(Sampler, RefusesLogitsThatAreNotFinite) {

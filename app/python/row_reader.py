@@ -46,6 +46,12 @@ def _read_lines(path, content):
     return rows
 
 
+def read_lines_of_text(path):
+    """[(place, text)] of a file of lines, empty ones too, without their ends."""
+    lines = path.read_bytes().split(b"\n")
+    return [(f"{path}:{i}", _decode(line, f"{path}:{i}").rstrip("\r")) for i, line in enumerate(lines, start=1)]
+
+
 def _read_list(path, content):
     text = _decode(content, path)
     try:

@@ -5,7 +5,7 @@ prepare  turns files of rows (JSONL, a JSON list, CSV or Parquet) into a safeten
 show     prints rows of a prepared file as text, what is learned set apart.
 encode   turns prompts (JSON on standard input) into token ids (JSON on standard output).
 decode   turns token ids into texts, likewise.
-serve    answers lines of JSON on standard input, each {"encode": prompts} or {"decode": ids}, line by line.
+serve    answers lines of JSON on standard input, each {"encode": {...}} or {"decode": ids}, line by line.
 
 Wrong input ends with exit code 2 and one message that names file and line; a lack of memory with 3.
 """
@@ -49,18 +49,26 @@ class Text:
         if arguments.template_date:
             fix_date(arguments.template_date)
 
-    def encode(self, requests):
+    def encode(self, prompts=(), file=None, chat=False, system=None, stop=()):
+        """Token ids of prompts, given and of a file; with `chat` all of them are conversations. `stop`: texts that end one."""
+        from prompts import as_conversation, read_prompts, split_stops
         from row_formats import Renderer
         from tokenizer_files import stop_ids
 
+        requests = [(f"prompt {i + 1}", prompt) for i, prompt in enumerate(prompts)]
+        requests += [] if file is None else read_prompts(file)
+        if chat:
+            requests = [(where, as_conversation(request, system, where)) for where, request in requests]
         renderer = Renderer(self.tokenizer, self.template)
         with limited_memory():
-            prompts = [renderer.render_prompt(request, f"prompt {i + 1}") for i, request in enumerate(requests)]
-        ids = [encoded for encoded, _ in tokenize(self.tokenizer, prompts)]
-        for i, encoded in enumerate(ids):
+            rows = [renderer.render_prompt(request, where) for where, request in requests]
+        ids = [encoded for encoded, _ in tokenize(self.tokenizer, rows)]
+        for (where, _), encoded in zip(requests, ids):
             if not encoded:
-                raise InputError(f"prompt {i + 1} has no token; give a text to go on from")
-        return {"ids": ids, "stop_ids": stop_ids(self.tokenizer, self.directory), "prompts": [row.text for row in prompts]}
+                raise InputError(f"{where} has no token; give a text to go on from")
+        ending, texts = split_stops(self.tokenizer, stop)
+        ending = sorted({*ending, *stop_ids(self.tokenizer, self.directory)})
+        return {"ids": ids, "stop_ids": ending, "stop_texts": texts, "prompts": [row.text for row in rows]}
 
     def decode(self, rows):
         return {"texts": [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows]}
@@ -166,7 +174,7 @@ def decode(arguments):
 def _answer(text, line):
     request = json.loads(line)
     try:
-        return text.encode(request["encode"]) if "encode" in request else text.decode(request["decode"])
+        return text.encode(**request["encode"]) if "encode" in request else text.decode(request["decode"])
     except InputError as error:
         return {"error": str(error)}
 

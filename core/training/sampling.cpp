@@ -15,6 +15,16 @@ void check_finite(std::span<const float> logits) {
   if (std::ranges::any_of(logits, [](float logit) { return !std::isfinite(logit); })) fail_not_finite_logits();
 }
 
+/// Leaves the first of the weights, which fall, that together have `top_p` of their sum.
+void keep_top_p(std::vector<double>& weights, double top_p) {
+  if (top_p >= 1) return;
+  const double wanted = top_p * std::accumulate(weights.begin(), weights.end(), 0.0);
+  double before = 0;
+  std::size_t kept = 0;
+  while (kept < weights.size() && (kept == 0 || before < wanted)) before += weights[kept++];
+  weights.resize(kept);
+}
+
 }  // namespace
 
 void fail_not_finite_logits() {
@@ -42,13 +52,14 @@ std::int32_t Sampler::next(std::span<const float> logits) {
   for (const std::int32_t token : tokens) {
     weights.push_back(std::exp((static_cast<double>(logit_of(token)) - largest) / options_.temperature));
   }
+  keep_top_p(weights, options_.top_p);
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
   double left = static_cast<double>(generator_() >> 11U) * 0x1p-53 * total;  // uniform in [0, total)
-  for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
+  for (std::size_t i = 0; i + 1 < weights.size(); ++i) {
     left -= weights[i];
     if (left < 0) return tokens[i];
   }
-  return tokens.back();
+  return tokens[weights.size() - 1];
 }
 
 }  // namespace qshard

@@ -352,8 +352,8 @@ def test_rows_are_shown_with_what_is_learned_apart(tmp_path):
 
 def test_requests_are_served_line_by_line(chat_model):
     asked = [
-        {"encode": [{"messages": [{"role": "user", "content": "hi"}]}]},
-        {"encode": [{"messages": [{"role": "assistant", "content": "hi"}]}]},
+        {"encode": {"prompts": [{"messages": [{"role": "user", "content": "hi"}]}]}},
+        {"encode": {"prompts": [{"messages": [{"role": "assistant", "content": "hi"}]}]}},
         {"decode": [[BOS, *b"so"]]},
     ]
     lines = run("serve", tokenizer=chat_model, stdin="".join(json.dumps(a) + "\n" for a in asked)).stdout.splitlines()
