@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cstdio>
+#include <functional>
+#include <memory>
 
 #include "app/commands.h"
 #include "app/config_options.h"
@@ -12,6 +14,7 @@
 #include "core/formats/bnb_checkpoint.h"
 #include "core/formats/hf_config.h"
 #include "core/run/engine_options.h"
+#include "core/sharding/layout_table.h"
 #include "core/sharding/shard_layout.h"
 #include "core/sharding/step_time_report.h"
 
@@ -22,7 +25,9 @@ struct RunPlan {
   ShardLayout layout;
   std::optional<MemoryPlans> memory;  // of a GPU
   std::int64_t budget = 0;
-  std::optional<StepWork> step;  // where a GPU would compute it in 16 bits
+  std::optional<StepWork> step;                             // where a GPU would compute it in 16 bits
+  DType dtype = DType::bf16;                                // of what is not 4-bit
+  std::function<std::vector<ModelStage>(DType)> stages_of;  // with the 4-bit codes held in that dtype
 };
 
 /// What the step does for memory's sake: as given, as the plan of memory says, or as little as the configuration lets.
@@ -74,6 +79,20 @@ RunBounds largest_batches(const RunConfig& config) {
   return bounds;
 }
 
+/// storage: what holds the 4-bit codes; as the checkpoint or the configuration says where it is not given.
+std::vector<ModelStage> list_stages(const HfCheckpoint* checkpoint, const EngineOptions& options,
+                                    const ModelConfig& model, std::optional<DType> storage) {
+  const PrequantizedInfo prequantized = [&](const std::string& name, const Shape&) -> std::optional<Weight4bitInfo> {
+    if (checkpoint == nullptr || !has_weight4bit(*checkpoint, name)) return std::nullopt;
+    Weight4bitInfo info = read_weight4bit_info(*checkpoint, name);
+    info.storage = storage.value_or(info.storage);
+    return info;
+  };
+  QuantizationOptions quantization = options.quantization;
+  quantization.quant_storage = storage.value_or(quantization.quant_storage);
+  return list_model_stages(model, quantization, options.lora, options.dtype, prequantized);
+}
+
 /// Needs config.json only, unless the checkpoint is quantized already: then its 4-bit weights' metadata too.
 RunPlan plan(const RunConfig& config, const DeviceNumberOptions& device) {
   const std::filesystem::path directory = config.model_name_or_path;
@@ -83,21 +102,29 @@ RunPlan plan(const RunConfig& config, const DeviceNumberOptions& device) {
     const auto path = std::filesystem::path(config.adapter_name_or_path) / "adapter_config.json";
     adapter = parse_adapter_config(read_file(path), path.string());
   }
-  std::optional<HfCheckpoint> checkpoint;
-  if (llama.prequantized_4bit) checkpoint = HfCheckpoint::open(directory);
-  const PrequantizedInfo prequantized = [&](const std::string& name, const Shape&) -> std::optional<Weight4bitInfo> {
-    if (!checkpoint || !has_weight4bit(*checkpoint, name)) return std::nullopt;
-    return read_weight4bit_info(*checkpoint, name);
-  };
+  std::shared_ptr<const HfCheckpoint> checkpoint;
+  if (llama.prequantized_4bit) checkpoint = std::make_shared<const HfCheckpoint>(HfCheckpoint::open(directory));
   const EngineOptions options = resolve_options(config, llama, adapter);
-  RunPlan plan{plan_shards(list_model_stages(llama, options.quantization, options.lora, options.dtype, prequantized),
-                           options.world_size, options.sharding),
-               std::nullopt, options.memory_budget, std::nullopt};
+  RunPlan plan;
+  plan.budget = options.memory_budget;
+  plan.dtype = options.dtype;
+  plan.stages_of = [checkpoint, options, llama](DType storage) {
+    return list_stages(checkpoint.get(), options, llama, storage);
+  };
+  plan.layout =
+      plan_shards(list_stages(checkpoint.get(), options, llama, std::nullopt), options.world_size, options.sharding);
   if (config.device != Device::cpu && options.dtype == options.compute_dtype) {
-    plan.memory = plan_device_memory(llama, checkpoint ? &*checkpoint : nullptr, options, largest_batches(config));
+    plan.memory = plan_device_memory(llama, checkpoint.get(), options, largest_batches(config));
   }
   plan.step = step_work(config, options, llama, plan, device);
   return plan;
+}
+
+std::vector<LayoutCost> compare_layouts(const RunPlan& plan, const DeviceNumbers& numbers) {
+  if (!plan.step) {
+    fail_input("--layouts compares steps in 16-bit arithmetic: this run computes in float32; set dtype: bfloat16");
+  }
+  return list_layout_costs(plan.stages_of, plan.dtype, *plan.step, numbers);
 }
 
 void print(const RunPlan& plan, const TrainingConfig& training, const DeviceNumbers& numbers) {
@@ -123,15 +150,22 @@ void add_plan_command(CLI::App& app) {
   add_device_number_options(*command, device);
   auto json = std::make_shared<std::string>();
   command->add_option("--json", *json, "Write what each rank holds to this file, for `qshard report`");
-  command->callback([path, overrides, device, json] {
+  auto layouts = std::make_shared<bool>(false);
+  command->add_flag(
+      "--layouts", *layouts,
+      "Compare every layout: dtype that holds the codes, what a unit is, scales sharded or not, strategy");
+  command->callback([path, overrides, device, json, layouts] {
     const RunConfig config = load_run_config(*path, *overrides);
     const DeviceNumbers numbers = resolve_device_numbers(*device);
     const RunPlan planned = plan(config, *device);
     print(planned, config.training, numbers);
+    std::vector<LayoutCost> costs;
+    if (*layouts) costs = compare_layouts(planned, numbers);
+    if (*layouts) fmt::print("{}", describe(costs));
     if (json->empty()) return;
     const std::string name = std::filesystem::absolute(*path).lexically_normal().parent_path().filename().string();
     remove_leftovers_of(*json);
-    write_file(*json, plan_json(planned.layout, moment_format(config.training), name, planned.step, numbers));
+    write_file(*json, plan_json(planned.layout, moment_format(config.training), name, planned.step, numbers, costs));
   });
 }
 

@@ -78,10 +78,31 @@ nlohmann::ordered_json step_json(const StepWork& work, const DeviceNumbers& numb
           {"timeline", std::move(timeline)}};
 }
 
+nlohmann::ordered_json layouts_json(const std::vector<LayoutCost>& costs) {
+  nlohmann::ordered_json layouts = nlohmann::ordered_json::array();
+  for (const LayoutCost& cost : costs) {
+    layouts.push_back({{"storage", torch_name(cost.variant.storage)},
+                       {"unit", to_string(cost.variant.wrap)},
+                       {"scales", cost.variant.scales_sharded ? "sharded" : "every rank"},
+                       {"strategy", to_string(cost.variant.sharding)},
+                       {"held_bytes", cost.held},
+                       {"replicated_bytes", cost.replicated},
+                       {"gathered_bytes", cost.gathered},
+                       {"messages", cost.messages},
+                       {"passes", cost.passes},
+                       {"largest_unit_bytes", cost.largest},
+                       {"gather_seconds", cost.gather_seconds},
+                       {"step_seconds", cost.step_seconds},
+                       {"same_as", cost.same_as}});
+  }
+  return layouts;
+}
+
 }  // namespace
 
 std::string plan_json(const ShardLayout& layout, MomentFormat moments, const std::string& name,
-                      const std::optional<StepWork>& step, const DeviceNumbers& numbers) {
+                      const std::optional<StepWork>& step, const DeviceNumbers& numbers,
+                      const std::vector<LayoutCost>& costs) {
   const ResidentBytes held = resident_bytes(layout);
   const nlohmann::ordered_json bytes = {{"codes", held.codes},
                                         {"statistics", held.statistics},
@@ -98,6 +119,7 @@ std::string plan_json(const ShardLayout& layout, MomentFormat moments, const std
                                      {"ranks", std::move(ranks)},
                                      {"notes", layout.notes}};
   if (step) document["step"] = step_json(*step, numbers);
+  if (!costs.empty()) document["layouts"] = layouts_json(costs);
   return document.dump(1) + "\n";
 }
 
