@@ -121,15 +121,33 @@ class TrainingRun:
     eval_losses: list[tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class LayoutCost:
+    """One layout of `qshard plan --layouts`; same_as is the place of the first one that moves the same."""
+
+    storage: str
+    unit: str
+    scales: str
+    strategy: str
+    held_bytes: float
+    gathered_bytes: float
+    messages: float
+    gather_seconds: float
+    step_seconds: float
+    same_as: int
+
+
 @dataclass
 class ShardLayout:
-    """What each rank's memory holds: for each rank (in order) the bytes of each part, and its capacity if known."""
+    """What each rank's memory holds: for each rank (in order) the bytes of each part, and its capacity if known; and the
+    layouts that it was compared with, if it was."""
 
     name: str
     context: Context
     ranks: list[int]
     bytes_by_rank: list[dict[str, float]]
     capacities: list[float | None]
+    layouts: list[LayoutCost] = field(default_factory=list)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from reports.figures import (
     changes,
     code_usage,
     ladder,
+    layouts,
     losses,
     memory,
     quantization_error,
@@ -29,5 +30,6 @@ FIGURES: tuple[FigureKind, ...] = tuple(
         samples,
         losses,
         memory,
+        layouts,
     )
 )

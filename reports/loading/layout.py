@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reports.errors import ReportError
 from reports.loading.json_file import as_text, member, number
-from reports.model import Context, ShardLayout
+from reports.model import Context, LayoutCost, ShardLayout
 
 
 def load(document: dict, path: Path) -> ShardLayout:
@@ -28,7 +28,26 @@ def load(document: dict, path: Path) -> ShardLayout:
     context = document.get("context")
     values = {str(k): as_text(v) for k, v in context.items()} if isinstance(context, dict) else {}
     name = as_text(document.get("name")) or path.stem
-    return ShardLayout(name, Context(path.name, values), ranks, parts, capacities)
+    return ShardLayout(name, Context(path.name, values), ranks, parts, capacities, _costs(document, path))
+
+
+def _costs(document: dict, path: Path) -> list[LayoutCost]:
+    """The compared layouts, none where the plan did not compare."""
+    if "layouts" not in document:
+        return []
+    rows = member(document, "layouts", list, path)
+    costs = []
+    for index, row in enumerate(rows):
+        where = f"layouts[{index}]"
+        if not isinstance(row, dict):
+            raise ReportError(path, f"'{where}' is not an object")
+        words = [member(row, key, str, path, where) for key in ("storage", "unit", "scales", "strategy")]
+        sizes = ("held_bytes", "gathered_bytes", "messages", "gather_seconds", "step_seconds")
+        same_as = member(row, "same_as", int, path, where)
+        if not 0 <= same_as <= index:
+            raise ReportError(path, f"'{where}.same_as' is no layout up to this one")
+        costs.append(LayoutCost(*words, *(_size(row, key, path, where) for key in sizes), same_as))
+    return costs
 
 
 def _size(table: dict, key: str, path: Path, where: str) -> float:

@@ -236,3 +236,11 @@ def draw_all(results) -> None:
             if drawing:
                 frame(drawing.figure, drawing.title, provenance([drawing.contexts]).caption(drawing.contexts))
                 drawing.figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("change", [{"same_as": 5}, {"same_as": -1}, {"messages": -1}, {"storage": 4}, {"held_bytes": None}])
+def test_layouts_that_cannot_be_compared(tmp_path, capsys, change):
+    document = json.loads((DATA / "layout.json").read_text())
+    document["layouts"][2] |= change
+    (tmp_path / "layout.json").write_text(json.dumps(document))
+    assert_refused(tmp_path / "layout.json", tmp_path, capsys, "layouts[2]")

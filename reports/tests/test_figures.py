@@ -52,11 +52,12 @@ LABELS = {
     "samples": ("share of repetitions (%)", "repetition (in the order they ran)", "time / median − 1 (%)"),
     "losses": ("optimizer step", "loss (nats per token)", "adapter_r16", "evaluation"),
     "memory": ("memory (GiB, 2³⁰ bytes)", "rank 1: 22.8 GiB", "gather buffer"),
+    "layouts": ("a rank holds (GiB)", "messages a pass", "every rank", "1282"),
 }
 
 
-def test_there_are_eleven_figures_and_each_is_checked():
-    assert len(FIGURES) == 11
+def test_there_are_twelve_figures_and_each_is_checked():
+    assert len(FIGURES) == 12
     assert {label.removesuffix("-2") for label in LABELS} == {kind.stem for kind in FIGURES}
 
 

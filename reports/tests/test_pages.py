@@ -80,6 +80,7 @@ def test_figures_without_data_are_listed(tmp_path, capsys):
     assert "## Memory by rank" in page and "- Roofline: needs benchmark results" in page
     assert sorted(file.name for file in (tmp_path / "figures").glob("*.svg")) == [
         "code_usage.svg",
+        "layouts.svg",
         "memory.svg",
         "quantization_error.svg",
     ]

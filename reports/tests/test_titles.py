@@ -101,6 +101,16 @@ def test_ladder_memory_and_codes_say_their_numbers(report):
         assert units.binary_bytes(max(totals.values())) in title
 
 
+def test_layouts_say_what_the_dtype_rule_and_replicated_scales_cost(report):
+    for title, rows in pictures(report, "layouts"):
+        full = [row for row in rows if row["strategy"] == "FULL_SHARD" and row["unit"] == "layer"]
+        first = full[0]
+        dtype = next(row for row in full if row["storage"] != first["storage"] and row["scales"] == "sharded")
+        scales = next(row for row in full if row["storage"] == first["storage"] and row["scales"] == "every rank")
+        assert f"take {units.times(int(dtype['messages']) / int(first['messages']))} the messages" in title
+        assert units.binary_bytes(int(scales["held_bytes"]) - int(first["held_bytes"])) in title
+
+
 def test_a_loss_curve_ends_where_its_title_says(report):
     for title, rows in pictures(report, "losses"):
         name = title.split()[0]
