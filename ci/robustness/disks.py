@@ -4,26 +4,20 @@ with exit code 3 and the path, leaves no half-written file, and leaves older res
 import subprocess
 from pathlib import Path
 
-from .world import World, leftovers
+from .world import SLOW, World, leftovers
 
 PAGE = 4096  # a tmpfs counts in pages
 OLD = b"an older result\n"
 
 
-def run(world: World, step: int) -> list[str]:
+def run(world: World, name: str, step: int) -> list[str]:
+    """Tries the command `name` on disks of more and more bytes, `step` or a small part of its output at a time."""
     mount = world.directory / "disk"
     mount.mkdir()
     if not _mounts(mount):
         print("full disk: not tried, for this user may not mount", flush=True)
         return []
-    failures = []
-    commands = {"train": world.training, "quantize": world.quantizing, "dequantize": world.dequantizing,
-                "report": world.reporting}  # fmt: skip
-    if world.has_tokenizer:
-        commands["tokenize"] = world.tokenizing
-    for name, words in commands.items():
-        failures += _command(world, mount, name, words, max(step, PAGE) // PAGE * PAGE)
-    return failures
+    return _command(world, mount, name, max(step, PAGE) // PAGE * PAGE)
 
 
 def _mounts(mount: Path, size: int = PAGE) -> bool:
@@ -34,12 +28,12 @@ def _mounts(mount: Path, size: int = PAGE) -> bool:
     return True
 
 
-def _command(world: World, mount: Path, name: str, words, step: int) -> list[str]:
+def _command(world: World, mount: Path, name: str, step: int) -> list[str]:
+    words = world.command(name)
     whole = world.directory / f"disk-{name}"
     world.call(words(whole))
     needed = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-    is_slow = name in ("report", "tokenize")  # seconds of imports each
-    step = max(step, (needed // (8 if is_slow else 200)) // PAGE * PAGE)
+    step = max(step, (needed // (8 if name in SLOW else 200)) // PAGE * PAGE)
     failures, tried, size = [], 0, PAGE  # the older file takes it
     while True:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(mount)], check=True)

@@ -6,19 +6,19 @@ import struct
 import subprocess
 from pathlib import Path
 
+from .progress import Progress
 from .world import GOLDEN, World, content
 
 LONGEST = 10  # seconds that an answer may take, apart from what the machine's other work costs
+KINDS = ("checkpoint", "base", "cache", "adapter", "model", "model4bit")
 BUSY = 6  # how much longer on a busy machine
 
 
-def run(world: World, flips: int, every_header_byte: bool) -> list[str]:
-    return (
-        _checkpoints(world, flips, every_header_byte)
-        + _base_weights(world, max(5, flips // 10))
-        + _headers(world, every_header_byte, flips)
-        + (_caches(world, max(3, flips // 50)) if world.has_tokenizer else [])
-    )
+def run(world: World, kind: str, flips: int, every_header_byte: bool) -> list[str]:
+    """Changes bytes of one of KINDS: `flips` of its data, and of its headers each byte or as many."""
+    if kind in ("checkpoint", "base", "cache"):
+        return {"checkpoint": _checkpoints, "base": _base_weights, "cache": _caches}[kind](world, flips, every_header_byte)
+    return _header(world, kind, flips, every_header_byte)
 
 
 def header_size(path: Path) -> int:
@@ -61,68 +61,71 @@ def _checkpoints(world: World, flips: int, every_header_byte: bool) -> list[str]
         (start / name).unlink()
     newest = max(start.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     files = sorted(newest.iterdir())
-    tried, failures = 0, []
-    for file in files:
-        for place in places(world, file, every_header_byte, flips // len(files)):
-            output = room / "whole"  # the same path, so that messages and context are the same
-            shutil.rmtree(output)
-            shutil.copytree(start, output)
-            flip(world, output / newest.name / file.name, place)
-            code, said = _answer(world, world.training(output))
-            tried += 1
-            if code not in (0, 2) or (code == 0 and ("damaged" not in said or content(output) != whole)):
-                failures.append(f"checkpoint: {file.name}, byte {place}: code {code}: {said[-200:]}")
-    print(f"changed bytes: checkpoint: {tried} tried, {len(failures)} not noticed", flush=True)
+    with_data = [file for file in files if header_size(file) < file.stat().st_size]
+    chosen = [(file, place) for file in files
+              for place in places(world, file, every_header_byte, -(-flips // len(with_data)))]  # fmt: skip
+    progress = Progress("changed bytes: checkpoint", len(chosen))
+    failures: list[str] = []
+    for tried, (file, place) in enumerate(chosen):
+        progress.done(tried)
+        output = room / "whole"  # the same path, so that messages and context are the same
+        shutil.rmtree(output)
+        shutil.copytree(start, output)
+        flip(world, output / newest.name / file.name, place)
+        code, said = _answer(world, world.training(output))
+        if code not in (0, 2) or (code == 0 and ("damaged" not in said or content(output) != whole)):
+            failures.append(f"checkpoint: {file.name}, byte {place}: code {code}: {said[-200:]}")
+    print(f"changed bytes: checkpoint: {len(chosen)} tried, {len(failures)} not noticed", flush=True)
     return failures
 
 
-def _base_weights(world: World, flips: int) -> list[str]:
+def _base_weights(world: World, flips: int, every_header_byte: bool) -> list[str]:
     output = world.directory / "flip-base"
     world.call(world.training(output, "--training.max_steps", "4"))
     file = world.model / "model.safetensors"
     good = file.read_bytes()
     failures = []
-    for place in places(world, file, False, flips):
+    chosen = places(world, file, every_header_byte, flips)
+    progress = Progress("changed bytes: base weights of a checkpoint", len(chosen))
+    for tried, place in enumerate(chosen):
+        progress.done(tried)
         flip(world, file, place)
         code, said = _answer(world, world.training(output))
         file.write_bytes(good)
         if code != 2:
             failures.append(f"base weights: byte {place}: code {code}: {said[-200:]}")
-    print(f"changed bytes: base weights of a checkpoint: {2 * flips} tried, {len(failures)} not noticed", flush=True)
+    print(f"changed bytes: base weights of a checkpoint: {len(chosen)} tried, {len(failures)} not noticed", flush=True)
     return failures
 
 
-def _headers(world: World, every_header_byte: bool, flips: int) -> list[str]:
+def _header(world: World, kind: str, flips: int, every_header_byte: bool) -> list[str]:
     """Model and adapter directories: a header's byte ends in a refusal or in the same loss."""
-    failures = []
     adapter = world.directory / "flip-adapter"
     shutil.copytree(GOLDEN / "adapter_final_fp32", adapter)
-    quantized = world.directory / "flip-quantized"
-    shutil.copytree(GOLDEN / "bnb4bit", quantized)
-    data = str(world.directory / "data.safetensors")
-    for kind, file, model in (
-        ("adapter", adapter / "adapter_model.safetensors", world.model),
-        ("model", world.model / "model.safetensors", world.model),
-        ("4-bit model", quantized / "model.safetensors", quantized),
-    ):
-        words = [world.program, "eval", str(world.directory / "run.yaml"), "--model_name_or_path", str(model),
-                 "--dataset.eval_path", data, "--adapter", str(adapter)]  # fmt: skip
-        words = [word for word in words if word]
-        config = world.directory / "eval.yaml"
-        config.write_text("dtype: float32\n")
-        words[2] = str(config)
-        right = _loss(_answer(world, words)[1])
-        good = file.read_bytes()
-        wrong = []
-        chosen = [place for place in places(world, file, every_header_byte, flips) if place < header_size(file)]
-        for place in chosen:
-            flip(world, file, place)
-            code, said = _answer(world, words)
-            file.write_bytes(good)
-            if not (code == 2 or (code == 0 and _loss(said) == right)):
-                wrong.append(f"{kind}: byte {place} of {file.name}: code {code}: {said[-200:]}")
-        print(f"changed bytes: headers of {kind}: {len(chosen)} tried, {len(wrong)} not noticed", flush=True)
-        failures += wrong if right else [f"{kind}: the evaluation of the whole files fails"]
+    model = world.model
+    if kind == "model4bit":
+        model = world.directory / "flip-quantized"
+        shutil.copytree(GOLDEN / "bnb4bit", model)
+    file = adapter / "adapter_model.safetensors" if kind == "adapter" else model / "model.safetensors"
+    config = world.directory / "eval.yaml"
+    config.write_text("dtype: float32\n")
+    words = [world.program, "eval", str(config), "--model_name_or_path", str(model),
+             "--dataset.eval_path", str(world.directory / "data.safetensors"), "--adapter", str(adapter)]  # fmt: skip
+    right = _loss(_answer(world, words)[1])
+    if not right:
+        return [f"{kind}: the evaluation of the whole files fails"]
+    good = file.read_bytes()
+    failures = []
+    chosen = [place for place in places(world, file, every_header_byte, flips) if place < header_size(file)]
+    progress = Progress(f"changed bytes: header of {kind}", len(chosen))
+    for tried, place in enumerate(chosen):
+        progress.done(tried)
+        flip(world, file, place)
+        code, said = _answer(world, words)
+        file.write_bytes(good)
+        if not (code == 2 or (code == 0 and _loss(said) == right)):
+            failures.append(f"{kind}: byte {place} of {file.name}: code {code}: {said[-200:]}")
+    print(f"changed bytes: header of {kind}: {len(chosen)} tried, {len(failures)} not noticed", flush=True)
     return failures
 
 
@@ -130,18 +133,21 @@ def _loss(said: str) -> str:
     return next((line for line in said.splitlines() if line.startswith("Loss")), "")
 
 
-def _caches(world: World, flips: int) -> list[str]:
+def _caches(world: World, flips: int, every_header_byte: bool) -> list[str]:
     output = world.directory / "flip-cache"
     words = world.tokenizing(output)
     world.call(words)
     [file] = (output / "prepared").iterdir()
     good = file.read_bytes()
     failures = []
-    for place in places(world, file, False, flips):
+    chosen = places(world, file, every_header_byte, flips)
+    progress = Progress("changed bytes: cache of tokens", len(chosen))
+    for tried, place in enumerate(chosen):
+        progress.done(tried)
         flip(world, file, place)
         code, said = _answer(world, words)
         if code != 0 or file.read_bytes() != good:
             failures.append(f"cache: byte {place}: code {code}: {said[-200:]}")
         file.write_bytes(good)
-    print(f"changed bytes: cache of tokens: {2 * flips} tried, {len(failures)} not noticed", flush=True)
+    print(f"changed bytes: cache of tokens: {len(chosen)} tried, {len(failures)} not noticed", flush=True)
     return failures

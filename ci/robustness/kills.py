@@ -5,24 +5,17 @@ import subprocess
 import time
 from pathlib import Path
 
+from .progress import Progress
 from .world import World, content, leftovers
 
-# Shares of all kills. A report or a tokenization takes seconds, most of them imports.
-SHARES = {"train": 0.45, "quantize": 0.25, "dequantize": 0.2, "tokenize": 0.05, "report": 0.05}
+# Shares of all kills: few for what takes seconds.
+SHARES = {"train": 0.4, "quantize": 0.2, "dequantize": 0.15, "merge": 0.15, "tokenize": 0.05, "report": 0.05}
 
 
-def run(world: World, kills: int) -> list[str]:
-    failures = []
-    for name, share in SHARES.items():
-        if name == "tokenize" and not world.has_tokenizer:
-            continue
-        failures += _command(world, name, max(1, round(kills * share)))
-    return failures
-
-
-def _command(world: World, name: str, kills: int) -> list[str]:
-    words = getattr(world, {"train": "training", "quantize": "quantizing", "dequantize": "dequantizing",
-                            "tokenize": "tokenizing", "report": "reporting"}[name])  # fmt: skip
+def run(world: World, name: str, all_kills: int) -> list[str]:
+    """Kills the command `name` for its share of the kills of all commands."""
+    kills = max(1, round(all_kills * SHARES[name]))
+    words = world.command(name)
     room = world.directory / f"kill-{name}"
     room.mkdir()
     begin = time.monotonic()
@@ -32,6 +25,7 @@ def _command(world: World, name: str, kills: int) -> list[str]:
         return [f"{name}: ends with {result.returncode} when it is left alone: {result.stderr[-300:]}"]
     whole = content(room / "whole")
     shutil.rmtree(room / "whole")
+    progress = Progress(f"kill -9: {name}", kills)
     killed = finished = 0
     failures: list[str] = []
     while killed < kills and not failures:
@@ -39,6 +33,7 @@ def _command(world: World, name: str, kills: int) -> list[str]:
         hits = _until_whole(world, words(output), kills - killed, seconds)
         killed += hits
         finished += 1
+        progress.done(killed)
         failures += _differences(name, output, whole)
         shutil.rmtree(output, ignore_errors=True)
     print(f"kill -9: {name}: {killed} kills, {finished} runs completed, {len(failures)} failures", flush=True)

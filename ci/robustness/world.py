@@ -6,8 +6,11 @@ import random
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+COMMANDS = ("train", "quantize", "dequantize", "merge", "tokenize", "report")
+SLOW = ("tokenize", "report")  # seconds each, most of them imports
 GOLDEN = Path("correctness/golden/llama").resolve()
 STEPS = 12
 CONFIG = """
@@ -26,14 +29,11 @@ class World:
         self.program, self.python = os.environ["QSHARD_PROGRAM"], os.environ["QSHARD_PYTHON"]
         self.model = directory / "model"
         shutil.copytree(GOLDEN / "base", self.model)
-        tokenizer = Path("examples/adverbs/model")
         (directory / "run.yaml").write_text(CONFIG)
         rows = [json.dumps({"prompt": f"row {i}", "completion": "word " * (i % 5 + 1)}) for i in range(12)]
         (directory / "rows.jsonl").write_text("\n".join(rows))
         self.tokenizer = directory / "tokenizer"
-        self.has_tokenizer = (tokenizer / "tokenizer.json").exists()
-        if self.has_tokenizer:
-            shutil.copytree(tokenizer, self.tokenizer)
+        shutil.copytree("examples/adverbs/model", self.tokenizer)
         self._write_data()
 
     def _write_data(self) -> None:
@@ -65,6 +65,10 @@ class World:
     def dequantizing(self, output: Path) -> list[str]:
         return [self.program, "dequantize", "--model", str(GOLDEN / "bnb4bit"), "--output", str(output)]
 
+    def merging(self, output: Path) -> list[str]:
+        adapter = str(GOLDEN / "adapter_final_fp32")
+        return [self.program, "merge", "--model", str(self.model), "--adapter", adapter, "--output", str(output)]
+
     def tokenizing(self, output: Path) -> list[str]:
         return [
             self.program, "tokenize", str(self.directory / "run.yaml"), "--model_name_or_path", str(self.tokenizer),
@@ -74,6 +78,11 @@ class World:
     def reporting(self, output: Path) -> list[str]:
         results = str(Path("reports/tests/data/adapter_r16").resolve())
         return [self.python, "-m", "reports", results, "--output", str(output), "--small"]
+
+    def command(self, name: str) -> Callable[[Path], list[str]]:
+        """The words that run one of COMMANDS into a directory."""
+        return {"train": self.training, "quantize": self.quantizing, "dequantize": self.dequantizing,
+                "merge": self.merging, "tokenize": self.tokenizing, "report": self.reporting}[name]  # fmt: skip
 
     def call(self, words: list[str], timeout: float = 120) -> subprocess.CompletedProcess:
         return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=timeout)
