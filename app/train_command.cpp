@@ -15,6 +15,7 @@
 #include "core/formats/hf_config.h"
 #include "core/formats/peft_adapter.h"
 #include "core/model/module_table.h"
+#include "core/training/base_weights_hash.h"
 #include "core/training/training_run.h"
 
 namespace qshard {
@@ -109,15 +110,18 @@ void print_stop(const RunConfig& config, const TrainingSummary& summary, const s
   progress.print("Go on    " + resuming);
 }
 
-/// Rank 0 reads the weights once more; the others take its word.
-std::string shared_base_hash(const RunConfig& config, const HfCheckpoint& checkpoint, RankLink& link,
-                             Progress& progress) {
-  const bool needed =
-      config.training.save_strategy != Interval::no || config.training.resume_from_checkpoint != "false";
+/// Rank 0 hashes the weights where a checkpoint will be written or read.
+bool is_hash_needed(const RunConfig& config, const RankLink& link) {
+  const TrainingConfig& training = config.training;
+  return link.is_first() && (training.save_strategy != Interval::no || training.resume_from_checkpoint != "false");
+}
+
+/// What rank 0 has found; the others take its word.
+std::string shared_base_hash(std::optional<BaseWeightsHash>& found, RankLink& link, Progress& progress) {
   std::string hash;
-  if (needed && link.is_first()) {
+  if (found) {
     progress.show("hashing the base weights");
-    hash = base_weights_hash(checkpoint);
+    hash = found->get();
   }
   const auto shared = link.broadcast(std::as_bytes(std::span(hash)), 0);
   return {reinterpret_cast<const char*>(shared.data()), shared.size()};
@@ -136,6 +140,8 @@ int train(const RunConfig& config, const std::string& command, const std::string
 
   progress.show("loading the model");
   link.set_activity("the loading of the model");
+  std::optional<BaseWeightsHash> base_hash;
+  if (is_hash_needed(config, link)) base_hash.emplace(config.model_name_or_path);
   const LoadedModel model = load_model(config, config.adapter_name_or_path, true, &link,
                                        bounds_of_run(config, train_rows, eval_rows ? &*eval_rows : nullptr));
   print_plan(config, model, train_rows, progress);
@@ -144,8 +150,8 @@ int train(const RunConfig& config, const std::string& command, const std::string
   };
   const PreparedDataset* eval = eval_rows ? &*eval_rows : nullptr;
   const RunContext context = run_context(config, model, command);
-  const RunSettings settings = run_settings(config, model.options, model.adapter_config,
-                                            shared_base_hash(config, model.checkpoint, link, progress));
+  const RunSettings settings =
+      run_settings(config, model.options, model.adapter_config, shared_base_hash(base_hash, link, progress));
   TrainingJob job{config, *model.engine, train_rows, eval, output, save, progress, context, &link, settings};
   return tell_failures(link, [&] {
     const TrainingSummary summary = run_training(job);

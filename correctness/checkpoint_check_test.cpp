@@ -6,6 +6,7 @@
 #include "core/formats/bnb_checkpoint.h"
 #include "correctness/expect_error.h"
 #include "correctness/temporary_directory.h"
+#include "reference/sharded_engine.h"
 
 namespace qshard {
 namespace {
@@ -73,6 +74,19 @@ TEST(CheckpointCheck, AWeightOfAnotherShapeIsRefused) {
   Changed turned("base");
   turned.tensors[kWeight] = Tensor(DType::bf16, {256, 688});
   turned.expect_refused({kWeight, "[256, 688]", "[688, 256]"});
+}
+
+TEST(CheckpointCheck, AnEngineRefusesA4BitWeightOfAnotherShapeByItself) {
+  Changed changed("bnb4bit");
+  const Json size = changed.config["intermediate_size"];
+  EngineOptions options;
+  options.quantization.load_in_4bit = false;
+  options.lora.target_modules = {"all-linear"};
+  EXPECT_NO_THROW(reference::make_sharded_engine(changed.open(), options, nullptr));
+  changed.config["intermediate_size"] = size.get<int>() + 1;
+  const HfCheckpoint checkpoint = changed.open();
+  expect_bad_input({"layers.0.mlp.gate_proj.weight", "4-bit weight of shape [688, 256]", "[689, 256]"},
+                   [&] { reference::make_sharded_engine(checkpoint, options, nullptr); });
 }
 
 TEST(CheckpointCheck, AStaleQuantizationConfigIsRefused) {

@@ -425,6 +425,17 @@ TEST_F(TrainingRun, KeepsTheNewestCheckpoints) {
   EXPECT_EQ(checkpoint_step(kept[1]), 10);
 }
 
+TEST_F(TrainingRun, ARunKilledBeforeItRemovedOldCheckpointsRemovesThemWhenItGoesOn) {
+  config_.training.save_steps = 2;
+  run(config_);
+  ASSERT_EQ(list_checkpoints(directory_ / "out").size(), 6U);
+  config_.training.save_total_limit = 2;
+  run(resuming());  // nothing is left to train, so nothing is saved
+  const auto kept = list_checkpoints(directory_ / "out");
+  ASSERT_EQ(kept.size(), 2U);
+  EXPECT_EQ(checkpoint_step(kept[1]), 10);
+}
+
 TEST_F(TrainingRun, EvaluatesAndSavesByEpoch) {
   config_.training.max_steps = -1;
   config_.training.num_train_epochs = 2;

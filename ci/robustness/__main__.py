@@ -44,8 +44,6 @@ def main() -> int:
     print(f"seed {seed}", flush=True)
     failures = []
     for part in options.parts or PARTS:
-        if options.short and part == "flip-cache":
-            options.flips = 2  # each starts Python
         failures += run_part(part, options, seed)
     for failure in failures:
         print(f"FAILED: {failure}")

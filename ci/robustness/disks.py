@@ -4,6 +4,7 @@ with exit code 3 and the path, leaves no half-written file, and leaves older res
 import subprocess
 from pathlib import Path
 
+from .progress import told
 from .world import SLOW, World, leftovers
 
 PAGE = 4096  # a tmpfs counts in pages
@@ -45,7 +46,7 @@ def _command(world: World, mount: Path, name: str, step: int) -> list[str]:
                 print(f"full disk: {name}: {tried} sizes, {len(failures)} failures", flush=True)
                 return failures
             if result.returncode != 3 or str(mount) not in said:
-                failures.append(f"full disk: {name}, {size} bytes: code {result.returncode}: {said[-300:]}")
+                failures += told([f"full disk: {name}, {size} bytes: code {result.returncode}: {said[-300:]}"])
             failures += [f"full disk: {name}, {size} bytes: {path} stays" for path in leftovers(mount / "out")]
             if (mount / "older").read_bytes() != OLD:
                 failures.append(f"full disk: {name}, {size} bytes: an older file is not whole")

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from .progress import Progress
+from .progress import Progress, told
 from .world import World, content, leftovers
 
 # Shares of all kills: few for what takes seconds.
@@ -34,7 +34,7 @@ def run(world: World, name: str, all_kills: int) -> list[str]:
         killed += hits
         finished += 1
         progress.done(killed)
-        failures += _differences(name, output, whole)
+        failures += told(_differences(name, output, whole))
         shutil.rmtree(output, ignore_errors=True)
     print(f"kill -9: {name}: {killed} kills, {finished} runs completed, {len(failures)} failures", flush=True)
     return failures

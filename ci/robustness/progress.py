@@ -1,4 +1,4 @@
-"""How far a long part is: a line a minute."""
+"""How far a long part is, a line a minute, and what it has found, at once."""
 
 import time
 
@@ -15,3 +15,9 @@ class Progress:
             return
         self.told = time.monotonic()
         print(f"{self.what}: {count} of {self.total}", flush=True)
+
+
+def told(failures: list[str]) -> list[str]:
+    for failure in failures:
+        print(f"found: {failure}", flush=True)
+    return failures

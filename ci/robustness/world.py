@@ -84,7 +84,7 @@ class World:
         return {"train": self.training, "quantize": self.quantizing, "dequantize": self.dequantizing,
                 "merge": self.merging, "tokenize": self.tokenizing, "report": self.reporting}[name]  # fmt: skip
 
-    def call(self, words: list[str], timeout: float = 120) -> subprocess.CompletedProcess:
+    def call(self, words: list[str], timeout: float = 600) -> subprocess.CompletedProcess:
         return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=timeout)
 
 

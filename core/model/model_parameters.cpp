@@ -65,13 +65,24 @@ void add_norms(std::int64_t layer, const ModelConfig& config, DType dtype, std::
   }
 }
 
+/// The one gate of 4-bit weights that a checkpoint holds: an engine makes its places for them here.
+std::optional<Weight4bitInfo> held_info(const PrequantizedInfo& prequantized, const std::string& name,
+                                        const Shape& shape) {
+  std::optional<Weight4bitInfo> info = prequantized(name, shape);
+  if (info && info->shape != shape) {
+    fail_input("tensor \"{}\" is a 4-bit weight of shape {}, but config.json asks for {}", name, to_string(info->shape),
+               to_string(shape));
+  }
+  return info;
+}
+
 ModelStage decoder_stage(std::int64_t layer, const ModelConfig& config, const QuantizationOptions& quantization,
                          const LoraOptions& lora, DType dtype, const PrequantizedInfo& prequantized) {
   ModelStage stage{fmt::format("model.layers.{}", layer), {}};
   add_norms(layer, config, dtype, stage.parameters);
   for (const LinearModule& module : layer_modules(config)) {
     ModuleParameters parameters(layer, module, dtype, stage.parameters);
-    std::optional<Weight4bitInfo> info = prequantized(parameters.weight_name(), parameters.shape());
+    std::optional<Weight4bitInfo> info = held_info(prequantized, parameters.weight_name(), parameters.shape());
     if (!info && quantization.load_in_4bit) info = planned_info(quantization, dtype, parameters.shape());
     if (info) {
       parameters.add_codes_and_statistics(*info);

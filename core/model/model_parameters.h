@@ -72,7 +72,7 @@ Weight4bitInfo planned_info(const QuantizationOptions& options, DType dtype, con
 /// has a norm only and uses the embedding again. A linear layer is 4-bit
 /// where `prequantized` says so or quantization.load_in_4bit; it has an adapter where lora.target_modules names it.
 /// Everything that is not 4-bit, LoRA included, is of `dtype`. Throws Error(bad_input) where no target module matches
-/// any layer.
+/// any layer, and where `prequantized` names another shape than `config` asks for.
 std::vector<ModelStage> list_model_stages(const ModelConfig& config, const QuantizationOptions& quantization,
                                           const LoraOptions& lora, DType dtype, const PrequantizedInfo& prequantized);
 

@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <set>
-#include <thread>
 
 #include <fmt/format.h>
 
-#include "core/base/xxh64.h"
 #include "core/run/run_options.h"
 #include "core/training/moment_arrays.h"
 
@@ -41,30 +38,6 @@ void add_adapter(const AdapterConfig& adapter, Json& settings) {
   }
 }
 
-/// Hashes of equal pieces of the bytes, in order.
-std::vector<std::uint64_t> piece_hashes(std::span<const std::byte> bytes) {
-  constexpr std::size_t kPiece = std::size_t{64} << 20U;
-  constexpr unsigned kMostThreads = 8;
-  std::vector<std::uint64_t> hashes((bytes.size() + kPiece - 1) / kPiece);
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t i = next++; i < hashes.size(); i = next++) {
-      hashes[i] = xxh64(bytes.subspan(i * kPiece, std::min(kPiece, bytes.size() - i * kPiece)));
-    }
-  };
-  const auto threads =
-      std::min<std::size_t>(std::min(std::thread::hardware_concurrency(), kMostThreads), hashes.size());
-  std::vector<std::jthread> others;
-  for (std::size_t i = 1; i < threads; ++i) others.emplace_back(work);
-  work();
-  others.clear();
-  return hashes;
-}
-
-std::string hex(std::uint64_t hash) {
-  return fmt::format("{:016x}", hash);
-}
-
 }  // namespace
 
 RunSettings run_settings(const RunConfig& config, const EngineOptions& options, const AdapterConfig& adapter,
@@ -79,17 +52,6 @@ RunSettings run_settings(const RunConfig& config, const EngineOptions& options, 
   add_options(kAdjustable, config, settings.adjustable);
   settings.adjustable["lora.lora_dropout"] = options.lora.dropout;
   return settings;
-}
-
-std::string base_weights_hash(const HfCheckpoint& checkpoint) {
-  Json config = parse_json(checkpoint.config().text, "config.json");
-  for (const char* key : {"transformers_version", "_name_or_path"}) config.erase(key);
-  std::string text = config.dump();
-  for (const SafetensorsFile& file : checkpoint.files()) {
-    for (const std::uint64_t hash : piece_hashes(file.bytes())) text += hex(hash);
-    text += '\n';
-  }
-  return hex(xxh64(std::as_bytes(std::span(text))));
 }
 
 std::vector<std::string> differing_settings(const Json& saved, const Json& now) {

@@ -144,7 +144,8 @@ void remove_checkpoint(const fs::path& directory) {
   if (error) fail_to_write(directory, error.value());
 }
 
-void remove_old_checkpoints(const fs::path& output_dir, std::int64_t saved_step, std::int64_t keep) {
+void remove_old_checkpoints(const fs::path& output_dir, std::int64_t saved_step, std::int64_t keep,
+                            WholeCheckpoints& whole) {
   if (keep == 0) return;
   std::int64_t kept = 0;
   for (const fs::path& checkpoint : list_checkpoints(output_dir)) {
@@ -152,7 +153,7 @@ void remove_old_checkpoints(const fs::path& output_dir, std::int64_t saved_step,
     if (step > saved_step) continue;  // it was passed over as damaged
     if (kept == keep) {
       remove_checkpoint(checkpoint);
-    } else if (step == saved_step || is_whole(checkpoint)) {
+    } else if (step == saved_step || whole.contains(checkpoint)) {
       ++kept;
     }
   }

@@ -7,6 +7,7 @@
 
 #include "core/training/trainer_state.h"
 #include "core/training/training_engine.h"
+#include "core/training/whole_checkpoints.h"
 
 namespace qshard {
 
@@ -47,8 +48,9 @@ bool is_whole(const std::filesystem::path& directory);
 
 /// Of the checkpoints up to `saved_step`, the one just saved, keeps the `keep` newest (0: all) that are whole, and
 /// removes the rest; a damaged one never counts as one of them. Each is renamed before it is emptied, so that a
-/// half-removed one never looks complete.
-void remove_old_checkpoints(const std::filesystem::path& output_dir, std::int64_t saved_step, std::int64_t keep);
+/// half-removed one never looks complete. `whole` is kept from call to call, so that a checkpoint is read once.
+void remove_old_checkpoints(const std::filesystem::path& output_dir, std::int64_t saved_step, std::int64_t keep,
+                            WholeCheckpoints& whole);
 
 /// Removes one checkpoint in that way.
 void remove_checkpoint(const std::filesystem::path& directory);

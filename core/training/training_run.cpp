@@ -12,6 +12,7 @@
 #include "core/training/evaluation.h"
 #include "core/training/learning_rate.h"
 #include "core/training/training_checkpoint.h"
+#include "core/training/whole_checkpoints.h"
 
 namespace qshard {
 namespace {
@@ -110,6 +111,7 @@ class TrainingLoop {
     state_ = *saved;
     state_.max_steps = total_;
     if (writes_) last_checkpoint_ = resume->directory.string();
+    if (writes_ && saved_step_ >= 0) keep_newest();  // the run may have been killed before it did
     job_.progress.print(fmt::format("Going on from {} (step {} of {})", last_checkpoint_, state_.global_step, total_));
   }
 
@@ -291,8 +293,10 @@ class TrainingLoop {
     save_checkpoint(job_.output.path, state_, job_.engine, job_.save_adapter);
     saved_step_ = state_.global_step;
     last_checkpoint_ = checkpoint_path(job_.output.path, saved_step_).string();
-    if (writes_) remove_old_checkpoints(job_.output.path, saved_step_, training_.save_total_limit);
+    if (writes_) keep_newest();
   }
+
+  void keep_newest() { remove_old_checkpoints(job_.output.path, saved_step_, training_.save_total_limit, whole_); }
 
   void finish() {
     begin("the end of the run");
@@ -314,6 +318,7 @@ class TrainingLoop {
   std::int64_t steps_here_ = 0;
   std::int64_t saved_step_ = -1;
   std::string last_checkpoint_;
+  WholeCheckpoints whole_;
 };
 
 }  // namespace
