@@ -1,5 +1,6 @@
 #include "app/load_model.h"
 
+#include "app/adapter_directory.h"
 #include "app/device_engine.h"
 #include "core/base/error.h"
 #include "core/formats/adapter_targets.h"
@@ -43,7 +44,8 @@ AdapterConfig new_adapter_config(const RunConfig& config) {
   for (const std::string& text : config.lora_alpha_pattern) {
     adapter.alpha_pattern[text.substr(0, text.rfind('='))] = std::stod(text.substr(text.rfind('=') + 1));
   }
-  adapter.base_model_name_or_path = config.model_name_or_path;
+  if (config.lora.start == LoraStart::gaussian) adapter.init_lora_weights = "gaussian";
+  adapter.base_model_name_or_path = base_model_name(config.model_name_or_path, std::nullopt);
   return adapter;
 }
 
@@ -81,6 +83,7 @@ LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool
   auto engine = make_engine(config, checkpoint, options, bounds, link);
   if (load_adapter) engine->load_adapter(saved.tensors);
   saved.config.lora_dropout = options.lora.dropout;
+  saved.config.base_model_name_or_path = base_model_name(config.model_name_or_path, saved.config);
   return {std::move(checkpoint), options, std::move(saved.config), std::move(engine)};
 }
 

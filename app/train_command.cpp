@@ -2,6 +2,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "app/adapter_directory.h"
 #include "app/commands.h"
 #include "app/config_options.h"
 #include "app/example_prompt.h"
@@ -13,7 +14,6 @@
 #include "core/base/stop_signal.h"
 #include "core/formats/checkpoint_check.h"
 #include "core/formats/hf_config.h"
-#include "core/formats/peft_adapter.h"
 #include "core/model/module_table.h"
 #include "core/training/base_weights_hash.h"
 #include "core/training/training_run.h"
@@ -146,7 +146,7 @@ int train(const RunConfig& config, const std::string& command, const std::string
                                        bounds_of_run(config, train_rows, eval_rows ? &*eval_rows : nullptr));
   print_plan(config, model, train_rows, progress);
   const SaveAdapter save = [&](const std::filesystem::path& directory, const NamedTensors& tensors) {
-    write_adapter(directory, model.adapter_config, tensors);
+    save_adapter_directory(directory, model.adapter_config, tensors, config.model_name_or_path);
   };
   const PreparedDataset* eval = eval_rows ? &*eval_rows : nullptr;
   const RunContext context = run_context(config, model, command);

@@ -162,6 +162,32 @@ TEST_F(QshardProgram, TrainsEvaluatesAndPlans) {
   EXPECT_EQ(continued.front()["eval_loss"], rows.back()["eval_loss"]);
 }
 
+TEST_F(QshardProgram, ASavedAdapterHasATokenizerAndABaseThatOthersFind) {
+  fs::copy(kBase, path("model"));
+  write_file(path("model") + "/tokenizer.json", "{\"a\": 1}");
+  write_file(path("model") + "/chat_template.jinja", "{{ messages }}");
+  auto arguments = training(1);
+  const std::string roundabout = path("model") + "/../model/";
+  arguments.insert(arguments.end(), {"--model_name_or_path", roundabout, "--lora.init_lora_weights", "gaussian"});
+  ASSERT_EQ(run(arguments), 0) << output_;
+  const auto saved_config = [&](const std::string& output) {
+    return parse_json(read_file(path(output) + "/adapter_config.json"), output);
+  };
+  for (const auto* directory : {"out", "out/checkpoint-1"}) {
+    EXPECT_EQ(saved_config(directory)["base_model_name_or_path"], path("model")) << directory;
+    EXPECT_EQ(saved_config(directory)["init_lora_weights"], "gaussian") << directory;
+    EXPECT_EQ(read_file(path(directory) + "/tokenizer.json"), "{\"a\": 1}") << directory;
+    EXPECT_EQ(read_file(path(directory) + "/chat_template.jinja"), "{{ messages }}") << directory;
+  }
+
+  Json config = saved_config("out");
+  config["base_model_name_or_path"] = "someone/a-model";
+  write_file(path("out") + "/adapter_config.json", config.dump());
+  arguments.insert(arguments.end(), {"--adapter_name_or_path", path("out"), "--training.output_dir", path("out2")});
+  ASSERT_EQ(run(arguments), 0) << output_;
+  EXPECT_EQ(saved_config("out2")["base_model_name_or_path"], "someone/a-model");
+}
+
 TEST_F(QshardProgram, PlanWritesWhatEachRankHoldsForReports) {
   const std::string folder = std::string(QSHARD_SOURCE_DIR) + "/examples/llama-2-70b";
   const std::string example = folder + "/train.yaml";

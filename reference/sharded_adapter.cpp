@@ -25,11 +25,11 @@ void for_each_adapter_slot(ShardedWeights& weights, const Body& body) {
 
 }  // namespace
 
-void initialize_adapter(ShardedWeights& weights, std::uint64_t seed) {
-  for_each_adapter_slot(weights, [seed](ShardedUnit& unit, std::size_t flat, const Slot& slot) {
+void initialize_adapter(ShardedWeights& weights, LoraStart start, std::uint64_t seed) {
+  for_each_adapter_slot(weights, [start, seed](ShardedUnit& unit, std::size_t flat, const Slot& slot) {
     const Parameter& parameter = slot.parameter;
     if (parameter.role != ParameterRole::lora_a) return;
-    const std::vector<float> values = lora_a_values(seed, parameter.name, parameter.shape);
+    const std::vector<float> values = lora_a_values(start, seed, parameter.name, parameter.shape);
     unit.store(flat, slot, from_floats(values, parameter.dtype, parameter.shape).bytes());
   });
 }

@@ -4,15 +4,16 @@
 #include <string_view>
 #include <vector>
 
+#include "core/model/lora_options.h"
 #include "core/sharding/shard_layout.h"
 #include "core/training/training_engine.h"
 #include "reference/sharded_weights.h"
 
 namespace qshard::reference {
 
-/// PEFT's initialization: A uniform in +-1/sqrt(in), B zero. Each tensor's values depend on the seed and its name
+/// PEFT's initialization: A as lora_a_values() has it, B zero. Each tensor's values depend on the seed and its name
 /// alone.
-void initialize_adapter(ShardedWeights& weights, std::uint64_t seed);
+void initialize_adapter(ShardedWeights& weights, LoraStart start, std::uint64_t seed);
 
 /// The adapter whole, in its dtype, by PEFT name, where rank 0 is (elsewhere nothing); and loaded from such tensors of
 /// any floating dtype, given where rank 0 is. Both are collective.

@@ -76,6 +76,8 @@ LoraOptions lora_options(const AdapterConfig& config, const ModelConfig& model) 
   options.r = static_cast<int>(config.r);
   options.alpha = config.scaling() * static_cast<double>(config.r);
   options.dropout = config.lora_dropout;
+  const auto* start = std::get_if<std::string>(&config.init_lora_weights);
+  options.start = start != nullptr && *start == "gaussian" ? LoraStart::gaussian : LoraStart::uniform;
   const bool by_name = !config.target_pattern && config.exclude_modules.empty() && !config.exclude_pattern &&
                        config.layers_to_transform.empty();
   options.target_modules = by_name ? config.target_modules : std::vector<std::string>();

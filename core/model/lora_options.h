@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
@@ -13,10 +14,17 @@ struct LoraModule {
   double alpha = 0;
 };
 
+/// How a new adapter's A [r, in] begins, by PEFT's init_lora_weights; B begins at zero.
+enum class LoraStart : std::uint8_t {
+  uniform,   // true: in +-1 / sqrt(in)
+  gaussian,  // "gaussian": normal with a standard deviation of 1 / r
+};
+
 struct LoraOptions {
   int r = 16;
   double alpha = 32;
   double dropout = 0.0;
+  LoraStart start = LoraStart::uniform;
   std::vector<std::string> target_modules{"all-linear"};   // all-linear leaves the output head out
   std::map<std::string, LoraModule, std::less<>> modules;  // by full name: modules with another rank or alpha
 

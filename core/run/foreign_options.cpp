@@ -54,7 +54,6 @@ constexpr std::array kForeignOptions{
     ForeignOption{"gradient_checkpointing_kwargs", "training.gradient_checkpointing has no variants; leave it out"},
     ForeignOption{"group_by_length", "use dataset.packing for less padding"},
     ForeignOption{"hub_model_id", "nothing is uploaded; the adapter is in training.output_dir"},
-    ForeignOption{"init_lora_weights", "an adapter begins as PEFT's default does; other starts are not supported"},
     ForeignOption{"learning_rate_scheduler", "here it is training.lr_scheduler_type"},
     ForeignOption{"load_best_model_at_end", "checkpoints stay in training.output_dir; choose one by its eval_loss"},
     ForeignOption{"load_in_8bit", "weights are held in 4 bits or not quantized: quantization.load_in_4bit"},

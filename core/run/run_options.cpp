@@ -87,6 +87,27 @@ RunOption layers_to_transform() {
       [](const RunConfig& config) { return fmt::format("[{}]", fmt::join(config.lora_layers_to_transform, ", ")); }};
 }
 
+RunOption init_lora_weights() {
+  RunOption option = choice<LoraStart>(
+      "lora.init_lora_weights", [](auto& c) -> auto& { return c.lora.start; },
+      {{"true", LoraStart::uniform}, {"gaussian", LoraStart::gaussian}},
+      "How a new adapter's A begins: uniform in +-1/sqrt(in), or normal with a standard deviation of 1/r. B begins at "
+      "zero.");
+  option.set = [parse = option.set](RunConfig& config, const OptionValue& value, std::string_view where) {
+    const std::string& name = single(value, "true or gaussian", where);
+    for (const char* start : {"pissa", "olora", "loftq", "corda", "lora_ga", "eva", "orthogonal"}) {
+      if (!name.starts_with(start)) continue;
+      fail_input(
+          "{}: \"{}\" takes the adapter's start out of the base weights or the data, which is not done here; make such "
+          "an adapter by PEFT, save it as plain LoRA with the base model it belongs to, and name it in "
+          "adapter_name_or_path, or use true or gaussian",
+          where, name);
+    }
+    parse(config, value, where);
+  };
+  return option;
+}
+
 void add_model_options(std::vector<RunOption>& options) {
   using Dtype = std::optional<DType>;
   options.insert(
@@ -148,7 +169,7 @@ void add_lora_options(std::vector<RunOption>& options) {
        texts(
            "lora.exclude_modules", [](auto& c) -> auto& { return c.lora_exclude_modules; }, "name | list of names",
            "Modules that get no adapter although target_modules names them."),
-       layers_to_transform(),
+       layers_to_transform(), init_lora_weights(),
        choice<std::string>(
            "lora.bias", [](auto& c) -> auto& { return c.lora_bias; }, {{"none", "none"}}, "Biases that are trained."),
        choice<std::string>(

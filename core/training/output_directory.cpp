@@ -9,6 +9,7 @@
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/formats/tokenizer_files.h"
 
 namespace qshard {
 namespace {
@@ -106,7 +107,7 @@ void resume_named(OutputDirectory& output, const fs::path& directory, bool overw
 
 /// Names that a run writes into its output directory through a temporary one.
 bool is_written_by_runs(std::string_view name) {
-  return checkpoint_step(fs::path(name)) >= 0 || name == kProbeFile ||
+  return checkpoint_step(fs::path(name)) >= 0 || name == kProbeFile || is_tokenizer_file(name) ||
          std::ranges::find(kRunFiles, name) != kRunFiles.end();
 }
 

@@ -71,9 +71,9 @@ void AdapterTensors::initialize(std::uint64_t seed) {
   for_each_slot([&](std::size_t unit, std::size_t flat, const Slot& slot) {
     const bool is_a = slot.parameter.name.ends_with("lora_A.weight");
     const auto elements = static_cast<std::size_t>(element_count(slot.parameter.shape));
-    write_parameter(
-        unit, flat, slot,
-        is_a ? lora_a_values(seed, slot.parameter.name, slot.parameter.shape) : std::vector<float>(elements, 0.0F));
+    write_parameter(unit, flat, slot,
+                    is_a ? lora_a_values(plan_->options.lora.start, seed, slot.parameter.name, slot.parameter.shape)
+                         : std::vector<float>(elements, 0.0F));
   });
 }
 
