@@ -16,6 +16,7 @@ from . import (
     command_run,
     command_sass,
     command_selfcheck,
+    command_show,
     command_simulate,
     probe,
 )
@@ -24,6 +25,7 @@ from .errors import ExitCode, InputError, one_line
 COMMANDS = (
     command_run,
     command_compare,
+    command_show,
     command_history,
     command_selfcheck,
     command_simulate,

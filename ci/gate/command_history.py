@@ -10,15 +10,14 @@ from typing import Any
 
 from .errors import ExitCode, InputError, one_line
 from .files import write_file
-from .google_benchmark import read_json_object
 from .options import bounded
 from .render_trend import trend_figure
+from .stored_result import REMEDY, read_result_document
 from .text import percent
 
 SCHEMA = "gate-history/1"
 MACHINE = ("host_name", "num_cpus", "device", "gpu", "build_type", "library_build_type")
 EARLIER = 10  # entries that make the stored baseline
-REMEDY = "give the JSON that `gate run --json FILE` wrote"
 
 
 def add_parser(subparsers) -> None:
@@ -90,10 +89,8 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
 
 def entry_of(result: str | Path, label: str) -> dict[str, Any]:
     """What the history keeps of a result: the candidate's value of each compared row."""
-    document = read_json_object(result, REMEDY)
-    rows, context = document.get("rows"), document.get("context")
-    if document.get("schema") != "gate/1" or not isinstance(rows, list) or not isinstance(context, dict):
-        raise InputError(result, "is no result of the gate", REMEDY)
+    document = read_result_document(result)
+    rows, context = document["rows"], document["context"]
     values = {}
     for row in rows:
         estimate = row.get("estimate") if isinstance(row, dict) else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from .errors import one_line
 from .outcome import GateResult, Outcome, RowResult
 from .text import EXPLANATION, at_most, change, interval, percent, remarks, summary, timing
@@ -9,6 +11,7 @@ from .text import EXPLANATION, at_most, change, interval, percent, remarks, summ
 COLUMNS = ("benchmark", "base", "candidate", "change", "interval", "at most", "floor", "rounds", "verdict")
 COLOURS = {Outcome.PASS: "32", Outcome.FASTER: "32;1", Outcome.NEW: "36", Outcome.SKIPPED: "36", Outcome.UNSURE: "33"}
 FAILING_COLOUR = "31"
+NARROWEST = 80  # columns that the explanation fills where the table is narrower
 
 
 def render_terminal(result: GateResult, colour: bool = False) -> str:
@@ -20,7 +23,8 @@ def render_terminal(result: GateResult, colour: bool = False) -> str:
     for row, line in zip(result.rows, lines):
         reason = f"  ({remarks(row)})" if remarks(row) else ""
         text.append(_paint(_join(line, widths), row.outcome, colour) + reason)
-    text += [rule, *[f"note: {note}" for note in result.notes], EXPLANATION, summary(result)]
+    explanation = textwrap.wrap(EXPLANATION, max(NARROWEST, len(rule)))
+    text += [rule, *[f"note: {note}" for note in result.notes], *explanation, summary(result)]
     return "\n".join(text) + "\n"
 
 

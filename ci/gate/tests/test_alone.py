@@ -23,7 +23,7 @@ def test_only_the_standard_library_and_numpy():
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("run",), ("compare",), ("history",), ("selfcheck",), ("simulate",), ("instructions",), ("sass",)]
+    "command", [(), ("run",), ("compare",), ("show",), ("history",), ("selfcheck",), ("simulate",), ("instructions",), ("sass",)]
 )
 def test_a_copied_folder_runs(tmp_path, command):
     shutil.copytree(PACKAGE, tmp_path / "gate", ignore=shutil.ignore_patterns("tests", "__pycache__"))
