@@ -15,6 +15,8 @@ from .outputs import add_output_options, show
 from .progress import Progress
 from .rounds import Collector, Plan
 
+ROUNDS = 24  # unless --rounds says otherwise
+
 
 def add_parser(subparsers) -> None:
     """Adds the subcommand."""
@@ -27,13 +29,16 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--base", required=True, metavar="CMD")
     parser.add_argument("--candidate", required=True, metavar="CMD")
     parser.add_argument(
-        "--rounds", type=bounded(int, 1, 1000), default=24, help="of every benchmark (default %(default)s)"
+        "--rounds",
+        type=bounded(int, 1, 1000),
+        metavar="N",
+        help=f"of every benchmark, exactly, whatever time they take (default: about {ROUNDS}, in the time said before)",
     )
     parser.add_argument(
         "--max-rounds",
         type=bounded(int, 1, 1000),
         metavar="N",
-        help="cap for benchmarks whose verdict stays open (default: five times --rounds)",
+        help="cap for benchmarks whose verdict stays open (default: 120, or five times --rounds)",
     )
     parser.add_argument(
         "--budget",
@@ -53,9 +58,10 @@ def add_parser(subparsers) -> None:
 
 def handle(options: argparse.Namespace) -> int:
     """Exit code of the run."""
-    most = options.max_rounds if options.max_rounds is not None else 5 * options.rounds
-    if most < options.rounds:
-        raise InputError("--max-rounds", f"{most} is below --rounds {options.rounds}")
+    rounds = options.rounds or min(ROUNDS, options.max_rounds or ROUNDS)
+    most = options.max_rounds if options.max_rounds is not None else 5 * rounds
+    if most < rounds:
+        raise InputError("--max-rounds", f"{most} is below --rounds {rounds}")
     base, candidate = Command(options.base, "--base"), Command(options.candidate, "--candidate")
     if options.metric == "instructions":
         result = compare_instructions(
@@ -65,7 +71,8 @@ def handle(options: argparse.Namespace) -> int:
         return result.exit_code
     if options.whole:
         raise InputError("--whole", "needs --metric instructions", "times are taken from a benchmark program's results")
-    plan = Plan(options.rounds, step=16, most=most, seed=options.seed, budget=options.budget)
+    hold_time = options.rounds is None and options.budget is None
+    plan = Plan(rounds, 16, most, options.seed, options.budget, hold_time)
     progress, judged = Progress(quiet=options.quiet), rules(options)
     few_rounds(most, judged, progress)
     with ExitStack() as stack:

@@ -19,15 +19,16 @@ class Progress:
         self._noted_round = 0
         self._width = 0
 
-    def start(self, rounds: int, most: int, seconds: float | None = None, budget: float | None = None) -> None:
-        """The first rounds begin; each takes about `seconds`, all together at most `budget`."""
+    def start(self, rounds: int, most: int, seconds: float | None = None, longest: float | None = None) -> None:
+        """The first rounds begin: `rounds` in about `seconds`, with further ones at most `longest`; equal where the time that
+        is said holds these too."""
         self._target = rounds
         self._begin = time.monotonic()
-        about = f", about {duration(rounds * seconds)}" if seconds is not None else ""
-        longest = most * seconds if seconds is not None else None
-        longest = budget if longest is None else longest if budget is None else min(longest, budget)
+        about = f", about {duration(seconds)}" if seconds is not None else ""
         within = f" and {duration(longest)}" if longest is not None else ""
         more = f"; where a verdict stays open more, at most {most} rounds{within} in all" if most > rounds else ""
+        if most > rounds and seconds is not None and seconds == longest:
+            more = f" with up to {most} where a verdict stays open"
         self._line(f"gate: {rounds} rounds{about}{more}", keep=True)
 
     def extend(self, target: int, unsure: int) -> None:
@@ -41,9 +42,9 @@ class Progress:
             return
         self._noted_round = number
         elapsed = time.monotonic() - self._begin
-        left = f", about {duration(elapsed / (number - 1) * (self._target - number + 1))} left" if number > 1 else ""
+        left = f", about {duration(elapsed / (number - 1) * max(1, self._target - number + 1))} left" if number > 1 else ""
         what = f" {side:<9}" if self._rewrite else ""
-        self._line(f"gate: round {number}/{self._target}{what} {duration(elapsed)} gone{left}", keep=not self._rewrite)
+        self._line(f"gate: round {number}/{max(number, self._target)}{what} {duration(elapsed)} gone{left}", keep=not self._rewrite)
 
     def end(self, rounds: int) -> None:
         """All rounds are done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -20,16 +21,27 @@ from .statistic import minimum_rounds
 from .verdict import Rules, judge
 
 
+# Of a run that holds its time: what is said over the time of the first rounds, since verdicts that stay open take more; the
+# share of these rounds that every benchmark has in any case, after which most verdicts stand; what such a run takes of the
+# time said.
+WITH_OPEN_ROWS = 1.3
+IN_ANY_CASE = 2 / 3
+SHORTEST, LONGEST = 0.75, 1.2
+
+
 @dataclass(frozen=True)
 class Plan:
     """first: rounds that every benchmark gets. step, most: further rounds for UNSURE ones, and the cap. budget: seconds that
-    all rounds may take, None for no limit."""
+    all rounds may take, None for no limit. hold_time: the time that is said before the first round holds: every benchmark has
+    IN_ANY_CASE of the first rounds, those whose verdict stays open the time that is left, and all have it where none is open.
+    """
 
     first: int
     step: int
     most: int
     seed: int
     budget: float | None = None
+    hold_time: bool = False
 
 
 def random_orders(rounds: int, generator: random.Random) -> list[bool]:
@@ -85,23 +97,35 @@ class Collector:
         Both programs run once before, unjudged: what that takes is what a round will take, and files are in memory then.
         """
         orders = random_orders(plan.most, random.Random(plan.seed))
-        plan = self._fit(plan, self._rehearse())
+        plan, said = self._fit(plan, self._rehearse())
+        limit = LONGEST * said if plan.hold_time else plan.budget
+        first = math.ceil(IN_ANY_CASE * plan.first) if plan.hold_time else plan.first
         begin = time.monotonic()
-        while len(self._rounds) < plan.first:
-            if self._rounds and plan.budget is not None and time.monotonic() - begin + self._last_round > plan.budget:
+
+        def spent() -> float:
+            return time.monotonic() - begin
+
+        def fits() -> bool:
+            return limit is None or spent() + self._last_round <= limit
+
+        def is_early() -> bool:
+            return plan.hold_time and spent() < SHORTEST * said and len(self._rounds) < 2 * plan.first
+
+        while len(self._rounds) < first:
+            if self._rounds and plan.budget is not None and not fits():
                 self._progress.note(f"the budget holds {len(self._rounds)} rounds only")
                 plan = dataclasses.replace(plan, most=len(self._rounds))
                 break
             self._run(orders[len(self._rounds)], None)
         result = judge(self._rounds, self._rules)
-        while len(self._rounds) < plan.most and open_benchmarks(result):
-            asked = open_benchmarks(result)
+        while len(self._rounds) < plan.most and (open_benchmarks(result) or is_early()):
+            asked = open_benchmarks(result) or None
             target = min(len(self._rounds) + plan.step, plan.most)
-            self._progress.extend(target, len(asked))
-            while len(self._rounds) < target:
-                spent, lasted = time.monotonic() - begin, self._last_round
-                if plan.budget is not None and spent + lasted > plan.budget:
-                    self._progress.note(f"the budget is spent: {duration(spent)}")
+            if asked:
+                self._progress.extend(target, len(asked))
+            while len(self._rounds) < target and (asked or is_early()):
+                if not fits():
+                    self._progress.note(f"the time is spent: {duration(spent())}")
                     plan = dataclasses.replace(plan, most=len(self._rounds))
                     break
                 self._run(orders[len(self._rounds)], asked)
@@ -116,16 +140,18 @@ class Collector:
         refuse_differences([Round(done["base"], done["candidate"])], self._rules.context)
         return time.monotonic() - begin
 
-    def _fit(self, plan: Plan, seconds: float) -> Plan:
-        """The plan cut to its budget, announced with the time that it will take."""
+    def _fit(self, plan: Plan, seconds: float) -> tuple[Plan, float]:
+        """The plan cut to its budget, and the seconds that it will take, which are announced."""
         if plan.budget is not None:
             first = max(1, min(plan.first, int(0.9 * plan.budget / seconds)))
             plan = dataclasses.replace(plan, first=first, most=max(first, plan.most))
-        self._progress.start(plan.first, plan.most, seconds, plan.budget)
+        said = (WITH_OPEN_ROWS if plan.hold_time else 1.0) * plan.first * seconds
+        longest = said if plan.hold_time else min(plan.most * seconds, plan.budget or math.inf)
+        self._progress.start(plan.first, plan.most, said, longest)
         needed = minimum_rounds(self._rules.settings.confidence)
         if plan.first < needed and plan.budget is not None:
             self._progress.warn(f"the budget holds {plan.first} rounds; a verdict needs {needed}")
-        return plan
+        return plan, said
 
     def _run(self, base_first: bool, asked: frozenset[str] | None) -> None:
         number, begin = len(self._rounds) + 1, time.monotonic()
