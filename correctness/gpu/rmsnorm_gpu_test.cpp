@@ -97,6 +97,32 @@ TEST_F(RmsNormGpu, ForwardLikeTheReference) {
   }
 }
 
+TEST_F(RmsNormGpu, SumAndNormHaveTheBitsOfBothAlone) {
+  std::uint64_t seed = 500;
+  for (const DType dtype : kFloatingDTypes) {
+    for (const Case& c : kCases) {
+      SCOPED_TRACE(name(c, dtype));
+      const Inputs in(c, dtype, seed += 10);
+      Matrix<float> sum = in.x + in.addend;
+      reference::round_to(dtype, sum);
+      const DeviceMatrix device_sum(sum, dtype, in.shape.x_stride, c.first);
+      const DeviceMatrix alone(c.tokens, c.groups * c.size, dtype, in.shape.y_stride, c.first);
+      optimized::rmsnorm_forward(in.shape, device_sum.data(), in.device_weight.data(), alone.data(), nullptr);
+      optimized::add_rmsnorm_forward(in.shape, in.device_addend.data(), in.device_weight.data(), in.device_x.data(),
+                                     in.y.data(), nullptr);
+      expect_bits(sum, in.device_x.values(), "sum");
+      EXPECT_EQ(differing(alone.bytes(), in.y.bytes()), 0U) << "norm";
+
+      const Inputs fresh(c, dtype, seed);
+      optimized::rmsnorm_forward(in.shape, fresh.device_x.data(), in.device_weight.data(), alone.data(), nullptr);
+      optimized::add_rmsnorm_forward(in.shape, nullptr, in.device_weight.data(), fresh.device_x.data(), fresh.y.data(),
+                                     nullptr);
+      expect_bits(in.x, fresh.device_x.values(), "x without an addend");
+      EXPECT_EQ(differing(alone.bytes(), fresh.y.bytes()), 0U) << "norm without an addend";
+    }
+  }
+}
+
 TEST_F(RmsNormGpu, BackwardLikeTheReference) {
   std::uint64_t seed = 1000;
   for (const DType dtype : kFloatingDTypes) {
