@@ -66,11 +66,11 @@ TEST_F(ArgmaxGpu, RefusesBadInput) {
     optimized::argmax(rows, count, dtype, values, out, nullptr);
   };
   auto* out = memory.as<std::int32_t>();
-  expect_bad_input({"rows", "-1"}, [&] { call(-1, 1, DType::f32, memory.data(), out); });
-  expect_bad_input({"values", "0"}, [&] { call(1, 0, DType::f32, memory.data(), out); });
-  expect_bad_input({"int32"}, [&] { call(1, 1, DType::i32, memory.data(), out); });
+  expect_bad_input({"rows", "-1"}, [&] { call(-1, 1, DType::f32, memory.as<float>(), out); });
+  expect_bad_input({"values", "0"}, [&] { call(1, 0, DType::f32, memory.as<float>(), out); });
+  expect_bad_input({"int32"}, [&] { call(1, 1, DType::i32, memory.as<float>(), out); });
   expect_bad_input({"null"}, [&] { call(1, 1, DType::f32, nullptr, out); });
-  expect_bad_input({"null"}, [&] { call(1, 1, DType::f32, memory.data(), nullptr); });
+  expect_bad_input({"null"}, [&] { call(1, 1, DType::f32, memory.as<float>(), nullptr); });
   call(0, 1, DType::f32, nullptr, nullptr);
 }
 

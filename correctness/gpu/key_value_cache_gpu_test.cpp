@@ -97,7 +97,7 @@ TEST_F(KeyValueCacheGpu, RotatesNewTokensLikeTheReference) {
 
 TEST_F(KeyValueCacheGpu, RefusesBadInput) {
   const DeviceBuffer memory(4096);
-  auto* data = memory.data();
+  auto* data = memory.as<float>();
   const auto* positions = memory.as<std::int32_t>();
   const auto rotate = [&](const optimized::KeyValueCacheShape& shape, std::int64_t heads, std::int64_t stride,
                           void* qkv) {
