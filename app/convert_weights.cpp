@@ -1,5 +1,6 @@
 #include "app/convert_weights.h"
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <map>
@@ -52,12 +53,13 @@ std::map<fs::path, std::vector<std::string>> names_by_file(const HfCheckpoint& c
 }
 
 bool holds_weights(const fs::path& file) {
+  constexpr std::array<std::string_view, 10> kEnds{".safetensors", ".index.json", ".bin",     ".pt",   ".pth",
+                                                   ".ckpt",        ".gguf",       ".msgpack", ".onnx", ".h5"};
   const std::string name = file.filename().string();
-  return name.ends_with(".safetensors") || name.ends_with(".bin") || name.ends_with(".pth") ||
-         name.ends_with(".index.json");
+  return std::ranges::any_of(kEnds, [&](std::string_view end) { return name.ends_with(end); });
 }
 
-void copy_other_files(const fs::path& from, const fs::path& to) {
+void copy_files(const fs::path& from, const fs::path& to) {
   for (const auto& entry : fs::directory_iterator(from)) {
     const fs::path name = entry.path().filename();
     if (!entry.is_regular_file() || holds_weights(name) || name == "config.json") continue;
@@ -65,6 +67,15 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
     copy.write(MappedFile::open(entry.path()).bytes());
     copy.commit();
   }
+}
+
+/// The tokenizer, its templates, generation_config.json, licences: what is neither weights nor config.json.
+void copy_other_files(const fs::path& from, const fs::path& to) {
+  copy_files(from, to);
+  const fs::path templates = "additional_chat_templates";
+  if (!fs::is_directory(from / templates)) return;
+  fs::create_directory(to / templates);
+  copy_files(from / templates, to / templates);
 }
 
 }  // namespace

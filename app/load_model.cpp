@@ -4,9 +4,11 @@
 #include "app/device_engine.h"
 #include "core/base/error.h"
 #include "core/formats/adapter_targets.h"
+#include "core/formats/bnb_checkpoint.h"
 #include "core/formats/checkpoint_check.h"
 #include "core/formats/peft_adapter.h"
 #include "core/run/engine_options.h"
+#include "reference/dequantize.h"
 #include "reference/sharded_engine.h"
 
 namespace qshard {
@@ -57,6 +59,17 @@ std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, const HfChe
 
 }  // namespace
 
+HfCheckpoint open_model(const std::string& directory) {
+  HfCheckpoint checkpoint = HfCheckpoint::open(directory);
+  check_checkpoint(checkpoint);
+  const std::string head = "lm_head.weight";
+  if (has_weight4bit(checkpoint, head)) {
+    const Weight4bit weight = read_weight4bit(checkpoint, head);
+    checkpoint.replace(head, reference::dequantize(weight.view(), weight.info.dtype));
+  }
+  return checkpoint;
+}
+
 EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
                               const std::optional<AdapterConfig>& adapter) {
   EngineOptions options = engine_options(config, model.dtype.value_or(DType::f32));
@@ -70,8 +83,7 @@ EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
 
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link,
                        const RunBounds& bounds) {
-  HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
-  check_checkpoint(checkpoint);
+  HfCheckpoint checkpoint = open_model(config.model_name_or_path);
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
     auto engine = make_engine(config, checkpoint, options, bounds, link);

@@ -22,6 +22,10 @@ struct LoadedModel {
   std::unique_ptr<TrainingEngine> engine;
 };
 
+/// Opens and checks a model directory whose weights are to be run. An output head that is held in 4 bits comes out
+/// dequantized, in the dtype that it was quantized from: what bitsandbytes' Linear4bit multiplies by.
+HfCheckpoint open_model(const std::string& directory);
+
 /// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or
 /// is empty. With load_adapter false the engine is made for that adapter but its tensors are left for later. Throws
 /// Error(bad_input) where a key of the configuration contradicts the adapter. Collective over `link`, which must

@@ -57,6 +57,7 @@ void quantize_model(const QuantizeArguments& arguments, Progress& progress) {
   if (count_weights4bit(checkpoint) > 0) {
     fail_input("{}: is already quantized to 4 bits, and is never quantized again", arguments.paths.model);
   }
+  check_tensors(checkpoint);
   const std::set<std::string> linear = linear_weights(checkpoint.config());
   const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
     if (linear.contains(name)) {

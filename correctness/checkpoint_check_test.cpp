@@ -111,20 +111,51 @@ TEST(CheckpointCheck, TensorsWithoutAPlaceAreRefused) {
   check_checkpoint(old.open());
 }
 
+TEST(CheckpointCheck, ATensorOfIntegersIsRefused) {
+  for (const std::string name : {"model.norm.weight", "model.layers.0.mlp.down_proj.weight"}) {
+    SCOPED_TRACE(name);
+    Changed changed("base");
+    changed.tensors[name] = Tensor(DType::i32, changed.tensors.at(name).shape());
+    changed.expect_refused({name, "int32", "floating-point"});
+  }
+}
+
 TEST(CheckpointCheck, AMissingTensorIsRefused) {
   Changed changed("base");
   changed.tensors.erase("model.layers.1.post_attention_layernorm.weight");
   changed.expect_refused({"model.layers.1.post_attention_layernorm.weight", "missing"});
 }
 
-TEST(CheckpointCheck, AnOutputHeadIn4BitsIsRefused) {
-  Changed changed("bnb4bit");
+/// The 4-bit up_proj [688, 256] under another name too.
+void add_copy_in_4_bits(Changed& changed, const std::string& as) {
   const std::string donor = "model.layers.0.mlp.up_proj.weight";
   const NamedTensors all = changed.tensors;
   for (const auto& [name, tensor] : all) {
-    if (name.starts_with(donor)) changed.tensors["lm_head.weight" + name.substr(donor.size())] = tensor;
+    if (name.starts_with(donor)) changed.tensors[as + name.substr(donor.size())] = tensor;
   }
-  changed.expect_refused({"lm_head.weight", "quantized to 4 bits", "dequantize"});
+}
+
+TEST(CheckpointCheck, AnOutputHeadIn4BitsHasItsShape) {
+  Changed changed("bnb4bit");
+  add_copy_in_4_bits(changed, "lm_head.weight");
+  changed.expect_refused({"lm_head.weight", "4-bit weight of shape [688, 256]", "[512, 256]"});
+}
+
+TEST(CheckpointCheck, AnEmbeddingIn4BitsIsRefused) {
+  Changed changed("bnb4bit");
+  add_copy_in_4_bits(changed, "model.embed_tokens.weight");
+  changed.expect_refused({"model.embed_tokens.weight", "quantized to 4 bits", "dequantize"});
+}
+
+TEST(CheckpointCheck, AReplacedWeightHasNoParts) {
+  HfCheckpoint checkpoint = HfCheckpoint::open(kGolden / "bnb4bit");
+  const std::size_t names = checkpoint.names().size();
+  const Tensor tensor(DType::bf16, {688, 256});
+  checkpoint.replace(kWeight, tensor);
+  check_checkpoint(checkpoint);
+  EXPECT_FALSE(has_weight4bit(checkpoint, kWeight));
+  EXPECT_EQ(checkpoint.tensor(kWeight).shape, (Shape{688, 256}));
+  EXPECT_EQ(checkpoint.names().size(), names - 5);  // absmax, quant_map, nested_absmax, nested_quant_map, quant_state
 }
 
 TEST(CheckpointCheck, ATiedModelUsesItsOwnHeadWhereItDiffers) {

@@ -8,6 +8,7 @@
 
 #include "core/base/atomic_file.h"
 #include "core/base/file_lock.h"
+#include "core/formats/hf_checkpoint.h"
 #include "correctness/run_program.h"
 #include "correctness/temporary_directory.h"
 #include "correctness/tiny_run.h"
@@ -61,6 +62,58 @@ TEST_F(QshardProgram, QuantizesADirectoryAsBitsandbytesDoesAndBack) {
   expect_bad({"quantize", "--model", path("q"), "--output", path("qq")}, {"already quantized"});
   expect_bad({"quantize", "--model", kBase, "--output", path("q")}, {"already there"});
   expect_bad({"dequantize", "--model", kBase, "--output", path("x")}, {"nothing to dequantize"});
+}
+
+TEST_F(QshardProgram, AConvertedDirectoryHasAnIndexAndEverythingButOtherWeights) {
+  const std::string model = path("model");
+  fs::create_directories(model + "/additional_chat_templates");
+  fs::create_directories(model + "/original");
+  const HfCheckpoint base = HfCheckpoint::open(kBase);
+  // Each tensor in one of two files, with an index whose total is wrong, which changes nothing.
+  std::vector<std::vector<std::pair<std::string, TensorView>>> parts(2);
+  Json map = Json::object();
+  for (std::size_t i = 0; i < base.names().size(); ++i) {
+    const std::string& name = base.names()[i];
+    parts[i % 2].emplace_back(name, base.tensor(name));
+    map[name] = fmt::format("model-0000{}-of-00002.safetensors", i % 2 + 1);
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    write_safetensors(fmt::format("{}/model-0000{}-of-00002.safetensors", model, i + 1), parts[i]);
+  }
+  write_file(model + "/model.safetensors.index.json",
+             Json{{"metadata", {{"total_size", 1}}}, {"weight_map", map}}.dump());
+  write_file(model + "/config.json", base.config().text);
+  const std::vector<std::string> kept{"tokenizer.json", "tokenizer.model", "chat_template.jinja",
+                                      "generation_config.json", "additional_chat_templates/tools.jinja"};
+  for (const std::string& name : kept) write_file(model + "/" + name, "of " + name);
+  const std::vector<std::string> other_weights{"pytorch_model.bin", "model.gguf", "original/consolidated.00.pth",
+                                               "consolidated.safetensors"};
+  for (const std::string& name : other_weights) write_file(model + "/" + name, "weights");
+
+  ASSERT_EQ(run({"quantize", "--model", model, "--output", path("q"), "--quant-storage", "bfloat16"}), 0) << output_;
+  const HfCheckpoint written = HfCheckpoint::open(path("q"));
+  const HfCheckpoint wanted = HfCheckpoint::open(kQuantized);
+  EXPECT_EQ(written.files().size(), 2U);
+  ASSERT_EQ(written.names().size(), wanted.names().size());
+  for (const std::string& name : wanted.names()) {
+    EXPECT_TRUE(std::ranges::equal(written.tensor(name).bytes, wanted.tensor(name).bytes)) << name;
+  }
+  const Json index = Json::parse(read_file(path("q") + "/model.safetensors.index.json"));
+  std::size_t bytes = 0;
+  for (const std::string& name : wanted.names()) bytes += wanted.tensor(name).bytes.size();
+  EXPECT_EQ(index.at("metadata").at("total_size"), bytes);
+  for (const std::string& name : kept) EXPECT_EQ(read_file(path("q") + "/" + name), "of " + name);
+  for (const std::string& name : other_weights) EXPECT_FALSE(fs::exists(path("q") + "/" + name)) << name;
+}
+
+TEST_F(QshardProgram, ATensorWithoutAPlaceIsNotQuantizedOver) {
+  const HfCheckpoint base = HfCheckpoint::open(kBase);
+  fs::create_directory(path("model"));
+  std::vector<std::pair<std::string, TensorView>> tensors;
+  for (const std::string& name : base.names()) tensors.emplace_back("language_model." + name, base.tensor(name));
+  write_safetensors(path("model") + "/model.safetensors", std::move(tensors));
+  write_file(path("model") + "/config.json", base.config().text);
+  expect_bad({"quantize", "--model", path("model"), "--output", path("q")}, {"lm_head.weight", "missing"});
 }
 
 TEST_F(QshardProgram, QuantizesEveryFloatingTensorOfAFile) {

@@ -23,7 +23,7 @@ std::string where_of(const HfCheckpoint& checkpoint, const std::string& name) {
 
 void check_quantization(const HfCheckpoint& checkpoint) {
   const bool says = checkpoint.config().prequantized_4bit;
-  const std::int64_t found = count_weights4bit(checkpoint);
+  const std::int64_t found = count_weights4bit(checkpoint) + (has_weight4bit(checkpoint, kHead) ? 1 : 0);
   const std::string config = (checkpoint.directory() / "config.json").string();
   if (says && found == 0) {
     fail_input(
@@ -53,9 +53,13 @@ Shapes expected_shapes(const ModelConfig& config) {
   return shapes;
 }
 
-void check_shape(const HfCheckpoint& checkpoint, const std::string& name, const Shape& wanted) {
+void check_tensor(const HfCheckpoint& checkpoint, const std::string& name, const Shape& wanted) {
   const bool is_4bit = has_weight4bit(checkpoint, name);
   const Shape found = is_4bit ? read_weight4bit_info(checkpoint, name).shape : checkpoint.tensor(name).shape;
+  if (!is_4bit && !is_floating(checkpoint.tensor(name).dtype)) {
+    fail_input("{} is {}, but must be floating-point; weights of other quantizers are not read",
+               where_of(checkpoint, name), torch_name(checkpoint.tensor(name).dtype));
+  }
   if (found != wanted) {
     fail_input("{} {} shape {}, but config.json asks for {}", where_of(checkpoint, name),
                is_4bit ? "is a 4-bit weight of" : "has", to_string(found), to_string(wanted));
@@ -82,17 +86,18 @@ std::int64_t count_weights4bit(const HfCheckpoint& checkpoint) {
 
 void check_checkpoint(const HfCheckpoint& checkpoint) {
   check_quantization(checkpoint);
-  for (const std::string name : {kHead, kEmbedding}) {
-    if (has_weight4bit(checkpoint, name)) {
-      fail_input(
-          "{} is quantized to 4 bits, which is supported for the decoder layers' linear weights only; qshard "
-          "dequantize "
-          "writes a checkpoint without 4-bit weights",
-          where_of(checkpoint, name));
-    }
+  check_tensors(checkpoint);
+}
+
+void check_tensors(const HfCheckpoint& checkpoint) {
+  if (has_weight4bit(checkpoint, kEmbedding)) {
+    fail_input(
+        "{} is quantized to 4 bits, which is supported for linear layers only; qshard dequantize writes a checkpoint "
+        "without 4-bit weights",
+        where_of(checkpoint, kEmbedding));
   }
   const Shapes expected = expected_shapes(checkpoint.config());
-  for (const auto& [name, shape] : expected) check_shape(checkpoint, name, shape);
+  for (const auto& [name, shape] : expected) check_tensor(checkpoint, name, shape);
   for (const std::string& name : checkpoint.names()) {
     const bool is_buffer = std::ranges::any_of(kBuffers, [&](const auto& end) { return name.ends_with(end); });
     const bool is_tied_head = name == kHead && checkpoint.config().tie_word_embeddings;  // equal to the embedding

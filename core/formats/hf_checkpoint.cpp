@@ -1,6 +1,7 @@
 #include "core/formats/hf_checkpoint.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/file.h"
@@ -104,7 +105,17 @@ void HfCheckpoint::open_index(const fs::path& path) {
   }
 }
 
+void HfCheckpoint::replace(const std::string& name, Tensor tensor) {
+  for (const std::string& part : names_with_prefix(name + ".")) {
+    file_of_tensor_.erase(file_of_tensor_.find(part));
+    std::erase(names_, part);
+  }
+  replaced_.insert_or_assign(name, std::move(tensor));
+}
+
 TensorView HfCheckpoint::tensor(std::string_view name) const {
+  const auto replaced = replaced_.find(std::string(name));
+  if (replaced != replaced_.end()) return replaced->second.view();
   const auto found = file_of_tensor_.find(name);
   if (found == file_of_tensor_.end()) fail_input("{}: tensor \"{}\" is missing", directory_.string(), name);
   return files_[found->second].tensor(name);

@@ -9,6 +9,7 @@
 
 #include "core/formats/safetensors.h"
 #include "core/model/model_config.h"
+#include "core/tensor/tensor.h"
 #include "core/tensor/tensor_source.h"
 
 namespace qshard {
@@ -25,6 +26,10 @@ class HfCheckpoint : public TensorSource {
   /// that names a missing file or a tensor its file lacks. A stored output head that differs from the embedding is used
   /// even where config.json ties them, as by transformers 5: config() then says that they are not tied.
   static HfCheckpoint open(const std::filesystem::path& directory);
+
+  /// Puts a tensor in the place of a stored one and of the parts that describe it ("<name>.absmax", ...), for whoever
+  /// reads this checkpoint; no file changes.
+  void replace(const std::string& name, Tensor tensor);
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
@@ -49,6 +54,7 @@ class HfCheckpoint : public TensorSource {
   std::vector<SafetensorsFile> files_;
   std::map<std::string, std::size_t, std::less<>> file_of_tensor_;  // place in files_
   std::vector<std::string> names_;
+  NamedTensors replaced_;
 };
 
 }  // namespace qshard
