@@ -51,24 +51,22 @@ AdapterConfig new_adapter_config(const RunConfig& config) {
   return adapter;
 }
 
-std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, const HfCheckpoint& checkpoint,
+/// An output head that is held in 4 bits comes out dequantized straight to the run's dtype, as the other 4-bit weights
+/// do for a product in that dtype.
+void dequantize_head(HfCheckpoint& checkpoint, DType dtype) {
+  const std::string head = "lm_head.weight";
+  if (!has_weight4bit(checkpoint, head)) return;
+  checkpoint.replace(head, reference::dequantize(read_weight4bit(checkpoint, head).view(), dtype));
+}
+
+std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, HfCheckpoint& checkpoint,
                                             const EngineOptions& options, const RunBounds& bounds, RankLink* link) {
+  dequantize_head(checkpoint, options.dtype);
   if (link != nullptr && runs_on_device(config)) return make_device_engine(config, checkpoint, options, bounds, *link);
   return reference::make_sharded_engine(checkpoint, options, link);
 }
 
 }  // namespace
-
-HfCheckpoint open_model(const std::string& directory) {
-  HfCheckpoint checkpoint = HfCheckpoint::open(directory);
-  check_checkpoint(checkpoint);
-  const std::string head = "lm_head.weight";
-  if (has_weight4bit(checkpoint, head)) {
-    const Weight4bit weight = read_weight4bit(checkpoint, head);
-    checkpoint.replace(head, reference::dequantize(weight.view(), weight.info.dtype));
-  }
-  return checkpoint;
-}
 
 EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
                               const std::optional<AdapterConfig>& adapter) {
@@ -83,7 +81,8 @@ EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
 
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link,
                        const RunBounds& bounds) {
-  HfCheckpoint checkpoint = open_model(config.model_name_or_path);
+  HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
+  check_checkpoint(checkpoint);
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
     auto engine = make_engine(config, checkpoint, options, bounds, link);

@@ -16,15 +16,11 @@ namespace qshard {
 
 /// A base model in an engine, with an adapter: the given one, or a new one that changes nothing yet.
 struct LoadedModel {
-  HfCheckpoint checkpoint;
+  HfCheckpoint checkpoint;  // with a 4-bit output head dequantized
   EngineOptions options;
   AdapterConfig adapter_config;  // to be saved with the adapter
   std::unique_ptr<TrainingEngine> engine;
 };
-
-/// Opens and checks a model directory whose weights are to be run. An output head that is held in 4 bits comes out
-/// dequantized, in the dtype that it was quantized from: what bitsandbytes' Linear4bit multiplies by.
-HfCheckpoint open_model(const std::string& directory);
 
 /// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or
 /// is empty. With load_adapter false the engine is made for that adapter but its tensors are left for later. Throws
