@@ -2,6 +2,7 @@
 
 #include "app/adapter_directory.h"
 #include "app/device_engine.h"
+#include "app/freed_memory.h"
 #include "core/base/error.h"
 #include "core/formats/adapter_targets.h"
 #include "core/formats/bnb_checkpoint.h"
@@ -63,6 +64,7 @@ std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, HfCheckpoin
                                             const EngineOptions& options, const RunBounds& bounds, RankLink* link) {
   dequantize_head(checkpoint, options.dtype);
   if (link != nullptr && runs_on_device(config)) return make_device_engine(config, checkpoint, options, bounds, *link);
+  keep_freed_memory();
   return reference::make_sharded_engine(checkpoint, options, link);
 }
 

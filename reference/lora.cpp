@@ -4,31 +4,34 @@
 #include "reference/parallel.h"
 
 namespace qshard::reference {
-namespace {
 
-template <typename T>
-void scale_rounded(double scaling, DType compute, Matrix<T>& values) {
-  parallel_for(values.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
-    auto piece = values.middleRows(begin, end - begin);
-    piece *= static_cast<T>(scaling);
-    round_to(compute, piece);
-  });
-}
-
-}  // namespace
-
+// A piece of tokens goes through the whole branch while it is in the cache.
 template <typename T>
 void lora_forward(const Lora<T>& lora, double scaling, DType compute, const Matrix<T>& x, Matrix<T>& y) {
-  Matrix<T> product = times_transposed(times_transposed(x, lora.a, compute), lora.b, compute);
-  scale_rounded(scaling, compute, product);
-  add_rounded(product, compute, y);
+  parallel_for(x.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
+    Matrix<T> inner(end - begin, lora.a.rows());
+    inner.noalias() = x.middleRows(begin, end - begin) * lora.a.transpose();
+    round_to(compute, inner);
+    Matrix<T> product(end - begin, lora.b.rows());
+    product.noalias() = inner * lora.b.transpose();
+    round_to(compute, product);
+    product *= static_cast<T>(scaling);
+    round_to(compute, product);
+    auto piece = y.middleRows(begin, end - begin);
+    piece += product;
+    round_to(compute, piece);
+  });
 }
 
 template <typename T>
 Matrix<T> lora_backward(const Lora<T>& lora, double scaling, DType compute, const Matrix<T>& x, const Matrix<T>& dy,
                         Lora<T>& gradient) {
-  Matrix<T> scaled = dy;
-  scale_rounded(scaling, compute, scaled);
+  Matrix<T> scaled(dy.rows(), dy.cols());
+  parallel_for(dy.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
+    auto piece = scaled.middleRows(begin, end - begin);
+    piece = dy.middleRows(begin, end - begin) * static_cast<T>(scaling);
+    round_to(compute, piece);
+  });
   add_transposed_times(scaled, times_transposed(x, lora.a, compute), gradient.b);
   const Matrix<T> inner = times(scaled, lora.b, compute);
   add_transposed_times(inner, x, gradient.a);
