@@ -15,7 +15,7 @@ from .outputs import add_output_options, show
 from .progress import Progress
 from .rounds import Collector, Plan
 
-ROUNDS = 24  # unless --rounds says otherwise
+ROUNDS = 32  # unless --rounds says otherwise
 
 
 def add_parser(subparsers) -> None:
@@ -38,7 +38,7 @@ def add_parser(subparsers) -> None:
         "--max-rounds",
         type=bounded(int, 1, 1000),
         metavar="N",
-        help="cap for benchmarks whose verdict stays open (default: 120, or five times --rounds)",
+        help="cap for benchmarks whose verdict stays open (default: five times --rounds)",
     )
     parser.add_argument(
         "--budget",

@@ -25,7 +25,7 @@ from .verdict import Rules, judge
 # share of these rounds that every benchmark has in any case, after which most verdicts stand; what such a run takes of the
 # time said.
 WITH_OPEN_ROWS = 1.3
-IN_ANY_CASE = 2 / 3
+IN_ANY_CASE = 1 / 2
 SHORTEST, LONGEST = 0.75, 1.2
 
 
@@ -109,7 +109,7 @@ class Collector:
             return limit is None or spent() + self._last_round <= limit
 
         def is_early() -> bool:
-            return plan.hold_time and spent() < SHORTEST * said and len(self._rounds) < 2 * plan.first
+            return plan.hold_time and spent() < SHORTEST * said
 
         while len(self._rounds) < first:
             if self._rounds and plan.budget is not None and not fits():

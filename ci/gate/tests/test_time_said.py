@@ -15,7 +15,7 @@ from gate.samples import Process, Row
 from gate.verdict import Rules
 
 NAMES = ("mix", "divide", "sum", "sort", "root", "text")
-DEFAULT = {"first": 24, "step": 16, "most": 120, "seed": 1}
+DEFAULT = {"first": 32, "step": 16, "most": 160, "seed": 1}
 
 
 @dataclass
