@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/sharding/step_memory.h"
 #include "core/training/moment_arrays.h"
 
 namespace qshard {
@@ -60,6 +61,10 @@ nlohmann::ordered_json step_json(const StepWork& work, const DeviceNumbers& numb
                         {"begin", segment.begin},
                         {"end", segment.end}});
   }
+  nlohmann::ordered_json memory = nlohmann::ordered_json::array();
+  for (const MemoryMoment& moment : memory_over_step(work, step.timeline)) {
+    memory.push_back({{"at", moment.at}, {"gathered_bytes", moment.gathered}, {"input_bytes", moment.inputs}});
+  }
   return {{"gpu", numbers.gpu},
           {"link", numbers.link},
           {"product_flops_per_second", numbers.product_rate},
@@ -75,7 +80,8 @@ nlohmann::ordered_json step_json(const StepWork& work, const DeviceNumbers& numb
           {"parts", parts_json(step.parts)},
           {"kinds", parts_json(step.kinds)},
           {"knobs", std::move(knobs)},
-          {"timeline", std::move(timeline)}};
+          {"timeline", std::move(timeline)},
+          {"memory", std::move(memory)}};
 }
 
 nlohmann::ordered_json layouts_json(const std::vector<LayoutCost>& costs) {
