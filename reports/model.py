@@ -137,10 +137,33 @@ class LayoutCost:
     same_as: int
 
 
+@dataclass(frozen=True)
+class Span:
+    """One entry of a step's time line: what a lane does for a layer, in seconds since the micro-batch began."""
+
+    lane: str
+    what: str
+    layer: int
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The step that `qshard plan` predicts: its seconds, those of each part, and the time line of its first micro-batch."""
+
+    seconds: float
+    parts: dict[str, float]
+    hidden_share: float
+    gpu: str
+    link: str
+    timeline: list[Span]
+
+
 @dataclass
 class ShardLayout:
-    """What each rank's memory holds: for each rank (in order) the bytes of each part, and its capacity if known; and the
-    layouts that it was compared with, if it was."""
+    """What each rank's memory holds: for each rank (in order) the bytes of each part, and its capacity if known; the layouts
+    that it was compared with and the step that was predicted, if they were."""
 
     name: str
     context: Context
@@ -148,6 +171,7 @@ class ShardLayout:
     bytes_by_rank: list[dict[str, float]]
     capacities: list[float | None]
     layouts: list[LayoutCost] = field(default_factory=list)
+    step: StepPlan | None = None
 
 
 @dataclass

@@ -13,6 +13,7 @@ from reports.figures import (
     samples,
     speedup,
     throughput,
+    timeline,
 )
 from reports.figures.drawing import FigureKind
 
@@ -31,5 +32,6 @@ FIGURES: tuple[FigureKind, ...] = tuple(
         losses,
         memory,
         layouts,
+        timeline,
     )
 )

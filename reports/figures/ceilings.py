@@ -65,7 +65,7 @@ def nearest_ceiling(session: Session, row: Benchmark) -> tuple[str, float] | Non
 def _draw_row(axes, height: int, entries: list, colour: str) -> None:
     middle = median([fraction for _, _, fraction in entries])
     axes.barh(height, middle, height=0.62, color=colour, alpha=0.18)
-    axes.plot([middle, middle], [height - 0.31, height + 0.31], color=colour, linewidth=2.5)
+    axes.plot([middle, middle], [height - 0.31, height + 0.31], color=colour, linewidth=2.5, solid_capstyle="butt")
     for _, ceiling, fraction in entries:
         is_copy = ceiling == "copy"
         axes.plot(
@@ -78,7 +78,14 @@ def _draw_row(axes, height: int, entries: list, colour: str) -> None:
             alpha=0.8,
         )
     axes.annotate(
-        units.percent(middle), (middle, height + 0.31), (0, 1), textcoords="offset points", ha="center", color=INK, fontsize=7.5
+        units.percent(middle),
+        (middle, height + 0.31),
+        (0, 2),
+        textcoords="offset points",
+        ha="center",
+        color=INK,
+        fontsize=7.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
     )
 
 

@@ -60,9 +60,9 @@ def _draw_row(axes, height: int, row: GateRow) -> None:
     axes.annotate(
         units.signed_percent(row.change),
         (row.change, height - 0.28),
-        (0, 1),
+        (2 if row.change >= 0 else -2, 1),
         textcoords="offset points",
-        ha="center",
+        ha="left" if row.change >= 0 else "right",  # beside the line at 0
         va="bottom",
         fontsize=7.5,
         color=INK,

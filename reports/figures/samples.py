@@ -23,7 +23,7 @@ def draw(session: Session, _: Palette) -> Drawing | None:
     left, right = panels["left"], panels["right"]
     for row in rows[SHOWN:]:
         _draw(left, right, row, {"color": FAINT, "linewidth": 0.9, "zorder": 1})
-    names, common = short_names([row.name for row in rows])
+    names, common = short_names([row.name for row in rows[:SHOWN]])
     for index, row in enumerate(rows[:SHOWN]):
         style = {"color": LINES[index][0], "linestyle": LINES[index][1], "linewidth": 1.5}
         _draw(left, right, row, {**style, "label": f"{shorten(names[index], 90)}: {_percentages(row)}"})
@@ -34,7 +34,7 @@ def draw(session: Session, _: Palette) -> Drawing | None:
     right.set(xlabel="repetition (in the order they ran)", ylabel="time / median − 1 (%)")
     right.set_title("drift", fontsize=8.5)
     panels["names"].set_axis_off()
-    shared = f"all: {shorten(common, 100)}" if common else None
+    shared = f"in colour: {shorten(common, 130)}" if common else None
     panels["names"].legend(
         *left.get_legend_handles_labels(),
         loc="upper left",

@@ -11,6 +11,7 @@ from reports.statistics import geometric_mean, median
 from reports.style import INK, Palette, new_figure, shorten
 
 MOST_PANELS = 6
+WIDEST_LABELS = 100  # characters that fit below a panel in the larger type
 STRONGEST = 2.0  # log2 of the speed-up at which the colour stops growing: 4x
 MOST_LINES, MOST_COLUMNS = 30, 14  # of a panel; the rest is in the CSV
 SHAPE_KEYS = ("n", "k")
@@ -105,7 +106,8 @@ def _draw_panel(axes, title: str, table: tuple, norm: TwoSlopeNorm):
         axes.text(
             column, line, units.times(ratio), ha="center", va="center", color="white" if strong else INK, fontsize=8.5
         )
-    axes.set_xticks(range(len(columns)), columns, fontsize=8 if len(columns) < 8 else 6)
+    longest = max(len(line) for column in columns for line in column.split("\n"))
+    axes.set_xticks(range(len(columns)), columns, fontsize=8 if longest * len(columns) <= WIDEST_LABELS else 6)
     axes.set_yticks(range(len(lines)), [shorten(line, 40) for line in lines], fontsize=8)
     axes.set_ylabel("shape (n × k)" if "×" in "".join(lines) else "variant")
     axes.set_title(shorten(title, 90))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reports.errors import ReportError
 from reports.loading.json_file import as_text, member, number
-from reports.model import Context, LayoutCost, ShardLayout
+from reports.model import Context, LayoutCost, ShardLayout, Span, StepPlan
 
 
 def load(document: dict, path: Path) -> ShardLayout:
@@ -28,7 +28,7 @@ def load(document: dict, path: Path) -> ShardLayout:
     context = document.get("context")
     values = {str(k): as_text(v) for k, v in context.items()} if isinstance(context, dict) else {}
     name = as_text(document.get("name")) or path.stem
-    return ShardLayout(name, Context(path.name, values), ranks, parts, capacities, _costs(document, path))
+    return ShardLayout(name, Context(path.name, values), ranks, parts, capacities, _costs(document, path), _step(document, path))
 
 
 def _costs(document: dict, path: Path) -> list[LayoutCost]:
@@ -48,6 +48,31 @@ def _costs(document: dict, path: Path) -> list[LayoutCost]:
             raise ReportError(path, f"'{where}.same_as' is no layout up to this one")
         costs.append(LayoutCost(*words, *(_size(row, key, path, where) for key in sizes), same_as))
     return costs
+
+
+def _step(document: dict, path: Path) -> StepPlan | None:
+    """The predicted step, None where the plan has none or none with a time line."""
+    if document.get("step") is None:
+        return None
+    step = member(document, "step", dict, path)
+    if "timeline" not in step:
+        return None
+    spans = []
+    for index, row in enumerate(member(step, "timeline", list, path, "step")):
+        where = f"step.timeline[{index}]"
+        if not isinstance(row, dict):
+            raise ReportError(path, f"'{where}' is not an object")
+        lane, what = (member(row, key, str, path, where) for key in ("lane", "what"))
+        begin, end = (_size(row, key, path, where) for key in ("begin", "end"))
+        if end < begin:
+            raise ReportError(path, f"'{where}' ends before it begins")
+        spans.append(Span(lane, what, member(row, "layer", int, path, where), begin, end))
+    parts = member(step, "parts", dict, path, "step")
+    seconds = {str(key): _size(parts, key, path, "step.parts") for key in parts}
+    gpu, link = (member(step, key, str, path, "step") for key in ("gpu", "link"))
+    if not spans or not max(span.end for span in spans) or not sum(seconds.values()):
+        raise ReportError(path, "'step' takes no time")
+    return StepPlan(_size(step, "seconds", path, "step"), seconds, _size(step, "hidden_share", path, "step"), gpu, link, spans)
 
 
 def _size(table: dict, key: str, path: Path, where: str) -> float:

@@ -215,7 +215,28 @@ def layout(world_size: int) -> dict:
         "activations": int(1.3 * gib),
     }
     ranks = [{"rank": rank, "bytes": parts, "capacity_bytes": 24 * gib} for rank in range(world_size)]
-    return {"name": f"70B on {world_size} cards", "world_size": world_size, "ranks": ranks, "layouts": layouts()}
+    return {"name": f"70B on {world_size} cards", "world_size": world_size, "ranks": ranks, "layouts": layouts(), "step": step()}
+
+
+def step() -> dict:
+    """As `qshard plan` predicts it, of 8 layers: each is gathered beside the one before it, and its inputs go to the host."""
+    layers, gather, forward, backward = 8, 0.001, 0.007, 0.013
+    spans = []
+    for layer in range(layers):
+        begin = gather + forward * layer
+        spans.append(_span("link", "gather", layer, max(0.0, begin - forward), gather))
+        spans.append(_span("compute", "forward", layer, begin, forward))
+        spans.append(_span("host", "input to the host", layer, begin, 0.5 * gather))
+    for place, layer in enumerate(reversed(range(layers))):
+        begin = gather + forward * layers + backward * place
+        spans.append(_span("compute", "backward", layer, begin, backward))
+        spans.append(_span("link", "gradient sum", layer, begin + backward, 0.2 * gather))
+    parts = {"forward": 0.448, "recomputation": 0.3, "backward": 0.532, "waiting for gathers": 0.008, "optimizer": 0.0}
+    return {"gpu": "made-up", "link": "nvlink", "seconds": sum(parts.values()), "hidden_share": 0.9, "parts": parts, "timeline": spans}
+
+
+def _span(lane: str, what: str, layer: int, begin: float, lasts: float) -> dict:
+    return {"lane": lane, "what": what, "layer": layer, "begin": begin, "end": begin + lasts}
 
 
 def layouts() -> list[dict]:

@@ -238,6 +238,14 @@ def draw_all(results) -> None:
                 drawing.figure.draw_without_rendering()
 
 
+@pytest.mark.parametrize("change", [{"lane": 3}, {"layer": "0"}, {"end": -1.0}, {"begin": 9.0}, {"begin": None}])
+def test_time_lines_that_cannot_be_drawn(tmp_path, capsys, change):
+    document = json.loads((DATA / "layout.json").read_text())
+    document["step"]["timeline"][1] |= change
+    (tmp_path / "layout.json").write_text(json.dumps(document))
+    assert_refused(tmp_path / "layout.json", tmp_path, capsys, "step.timeline[1]")
+
+
 @pytest.mark.parametrize("change", [{"same_as": 5}, {"same_as": -1}, {"messages": -1}, {"storage": 4}, {"held_bytes": None}])
 def test_layouts_that_cannot_be_compared(tmp_path, capsys, change):
     document = json.loads((DATA / "layout.json").read_text())

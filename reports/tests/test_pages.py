@@ -83,6 +83,7 @@ def test_figures_without_data_are_listed(tmp_path, capsys):
         "layouts.svg",
         "memory.svg",
         "quantization_error.svg",
+        "timeline.svg",
     ]
 
 

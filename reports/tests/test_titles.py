@@ -111,6 +111,14 @@ def test_layouts_say_what_the_dtype_rule_and_replicated_scales_cost(report):
         assert units.binary_bytes(int(scales["held_bytes"]) - int(first["held_bytes"])) in title
 
 
+def test_timeline_names_the_largest_part_of_the_step(report):
+    for title, rows in pictures(report, "timeline"):
+        parts = {row["what"]: float(row["end"]) for row in rows if row["kind"] == "part"}
+        largest = max(parts, key=parts.get)
+        total = sum(parts.values())
+        assert f"take {units.seconds(total)}, {units.percent(parts[largest] / total)} of it {largest}" in title
+
+
 def test_a_loss_curve_ends_where_its_title_says(report):
     for title, rows in pictures(report, "losses"):
         name = title.split()[0]
