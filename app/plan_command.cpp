@@ -111,8 +111,8 @@ RunPlan plan(const RunConfig& config, const DeviceNumberOptions& device) {
   plan.stages_of = [checkpoint, options, llama](DType storage) {
     return list_stages(checkpoint.get(), options, llama, storage);
   };
-  plan.layout =
-      plan_shards(list_stages(checkpoint.get(), options, llama, std::nullopt), options.world_size, options.sharding);
+  plan.layout = plan_shards(list_stages(checkpoint.get(), options, llama, std::nullopt), options.world_size,
+                            options.sharding, options.shard_group);
   if (config.device != Device::cpu && options.dtype == options.compute_dtype) {
     plan.memory = plan_device_memory(llama, checkpoint.get(), options, largest_batches(config));
   }

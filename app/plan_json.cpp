@@ -35,7 +35,7 @@ std::int64_t optimizer_bytes(const ShardLayout& layout, MomentFormat moments) {
 }
 
 std::int64_t largest_gathered(const ShardLayout& layout) {
-  if (layout.world_size == 1 || layout.sharding == ShardingStrategy::no_shard) return 0;  // nothing is gathered
+  if (layout.shards == 1) return 0;  // nothing is gathered
   std::int64_t largest = 0;
   for (const Unit& unit : layout.units) largest = std::max(largest, gathered_bytes(layout, unit));
   return largest;

@@ -59,6 +59,25 @@ TEST(ReduceScatter, EachRankGetsTheSumOfItsPart) {
   }
 }
 
+// Two groups of two: gathers stay within a group, sums run over all ranks.
+TEST(Groups, GatherWithinAndReduceOverAll) {
+  const std::vector<std::vector<std::byte>> bytes{pattern(0, 16), pattern(1, 16), pattern(2, 16), pattern(3, 16)};
+  std::vector<std::vector<std::byte>> gathered(4, std::vector<std::byte>(32, std::byte{0xAA}));
+  all_gather(one_process(4), RankBuffers<const std::byte>(bytes.begin(), bytes.end()),
+             RankBuffers<std::byte>(gathered.begin(), gathered.end()));
+  for (std::size_t rank = 0; rank < 4; ++rank) {
+    std::vector<std::byte> expected = bytes[rank / 2 * 2];
+    expected.insert(expected.end(), bytes[rank / 2 * 2 + 1].begin(), bytes[rank / 2 * 2 + 1].end());
+    EXPECT_EQ(gathered[rank], expected) << rank;
+  }
+  const std::vector<std::vector<float>> full{{1, 2, 3, 4}, {10, 20, 30, 40}, {100, 200, 300, 400}, {5, 6, 7, 8}};
+  std::vector<std::vector<float>> shards(4, std::vector<float>(2, -1e30F));
+  reduce_scatter(one_process(4), RankBuffers<const float>(full.begin(), full.end()),
+                 RankBuffers<float>(shards.begin(), shards.end()));
+  for (const std::size_t rank : {0U, 2U}) EXPECT_EQ(shards[rank], (std::vector<float>{116, 228})) << rank;
+  for (const std::size_t rank : {1U, 3U}) EXPECT_EQ(shards[rank], (std::vector<float>{340, 452})) << rank;
+}
+
 TEST(AllReduce, EveryRankGetsTheSum) {
   std::vector<std::vector<float>> buffers{{1, 2, 3}, {10, 20, 30}, {100, 200, 300}};
   all_reduce(one_process(3), RankBuffers<float>(buffers.begin(), buffers.end()));
@@ -69,6 +88,8 @@ TEST(AllReduce, EveryRankGetsTheSum) {
 struct Results {
   std::vector<std::byte> gathered;
   std::vector<float> scattered;
+  std::vector<std::byte> gathered_in_group;  // of two
+  std::vector<float> scattered_in_group;
   std::vector<float> sum;
   std::vector<double> sum_of_doubles;
 
@@ -93,10 +114,19 @@ Results run_collectives(const ProcessGroup& group, std::size_t local_rank_of_res
   all_gather(group, bytes, RankBuffers<std::byte>(gathered.begin(), gathered.end()));
   reduce_scatter(group, RankBuffers<const float>(full.begin(), full.end()),
                  RankBuffers<float>(shards.begin(), shards.end()));
+  std::vector<std::vector<float>> group_shards(group.local_ranks, std::vector<float>(kCount, -1e30F));
+  std::vector<std::vector<std::byte>> group_gathered(group.local_ranks);
+  if (world % 2 == 0) {
+    for (auto& one : group_gathered) one.resize(2 * bytes.front().size());
+    all_gather(group, bytes, RankBuffers<std::byte>(group_gathered.begin(), group_gathered.end()));
+    RankBuffers<const float> two_parts;
+    for (const auto& one : full) two_parts.push_back(std::span(one).first(2 * kCount));
+    reduce_scatter(group, two_parts, RankBuffers<float>(group_shards.begin(), group_shards.end()));
+  }
   all_reduce(group, RankBuffers<float>(full.begin(), full.end()));
   all_reduce(group, RankBuffers<double>(doubles.begin(), doubles.end()));
   const std::size_t i = local_rank_of_result;
-  return {gathered[i], shards[i], full[i], doubles[i]};
+  return {gathered[i], shards[i], group_gathered[i], group_shards[i], full[i], doubles[i]};
 }
 
 class Processes : public testing::TestWithParam<std::pair<int, int>> {};
@@ -117,7 +147,8 @@ TEST_P(Processes, ChangeNoBit) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Processes,
-                         testing::Values(std::pair{2, 1}, std::pair{3, 1}, std::pair{2, 3}, std::pair{5, 1}));
+                         testing::Values(std::pair{2, 1}, std::pair{3, 1}, std::pair{2, 3}, std::pair{5, 1},
+                                         std::pair{4, 1}, std::pair{2, 2}));
 
 TEST(Broadcast, TheFirstProcessDecides) {
   const auto errors = run_ranks_as_threads(3, [](RankLink& link) {

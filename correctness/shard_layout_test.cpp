@@ -9,6 +9,7 @@
 #include "bench/model_shape.h"
 #include "core/run/engine_options.h"
 #include "core/sharding/sharding_strategy.h"
+#include "correctness/expect_error.h"
 
 namespace qshard {
 namespace {
@@ -26,7 +27,7 @@ EngineOptions options(DType storage, int world_size) {
 ShardLayout plan(const ModelConfig& config, const EngineOptions& options) {
   const auto none = [](const std::string&, const Shape&) { return std::nullopt; };
   return plan_shards(list_model_stages(config, options.quantization, options.lora, options.dtype, none),
-                     options.world_size, options.sharding);
+                     options.world_size, options.sharding, options.shard_group);
 }
 
 // Llama-2-70B: 68,451,041,280 weights in the linear layers; half a byte each, a byte for 64 of them, a float for 64 *
@@ -124,6 +125,34 @@ TEST(ShardLayout, NoShardReplicatesAndSendsNothing) {
   const std::int64_t sharded =
       resident_bytes(plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2))).codes;
   EXPECT_NEAR(static_cast<double>(resident_bytes(layout).codes), static_cast<double>(2 * sharded), 1e5);
+}
+
+TEST(ShardLayout, HybridShardCutsAsItsGroupsDo) {
+  EngineOptions hybrid = options(DType::bf16, 8);
+  hybrid.sharding = ShardingStrategy::hybrid_shard;
+  hybrid.shard_group = 2;
+  const ShardLayout layout = plan(llama2_70b(), hybrid);
+  EXPECT_EQ(layout.shards, 2);
+  const ShardLayout two = plan(llama2_70b(), options(DType::bf16, 2));
+  EXPECT_EQ(gather_messages(layout), gather_messages(two));
+  for (std::size_t unit = 0; unit < two.units.size(); ++unit) {
+    EXPECT_EQ(gathered_bytes(layout, layout.units[unit]), gathered_bytes(two, two.units[unit]));
+    EXPECT_EQ(layout.units[unit].flats[0].shard_bytes, two.units[unit].flats[0].shard_bytes);
+  }
+  EXPECT_EQ(first_of_group(layout, 0), 0U);
+  EXPECT_EQ(first_of_group(layout, 1), 0U);
+  EXPECT_EQ(first_of_group(layout, 6), 6U);
+  EXPECT_EQ(first_of_group(layout, 7), 6U);
+  EXPECT_THAT(describe(layout), HasSubstr("HYBRID_SHARD over 8 ranks, 4 groups of 2"));
+}
+
+TEST(ShardLayout, RefusesGroupsThatTheRanksCannotBeDealtTo) {
+  EngineOptions hybrid = options(DType::bf16, 6);
+  hybrid.sharding = ShardingStrategy::hybrid_shard;
+  for (const int group : {0, 4, 12}) {
+    hybrid.shard_group = group;
+    expect_bad_input({"6 ranks", std::to_string(group)}, [&] { plan(llama2_70b(), hybrid); });
+  }
 }
 
 TEST(ShardLayout, DescribesEqualLayersAsOneLine) {

@@ -54,9 +54,9 @@ TEST_P(ShardedUnitTest, EveryBitSurvivesShardGatherAndLoad) {
                {{"first", ParameterKind::codes, storage, {5, 1}},
                 {"patterns", ParameterKind::codes, storage, {whole, 1}},
                 {"last", ParameterKind::codes, storage, {3, 1}}}};
-  const ShardLayout layout = plan_shards(stages, world_size, sharding);
+  const ShardLayout layout = plan_shards(stages, world_size, sharding, world_size / 2);
   std::vector<MemoryLedger> ranks(static_cast<std::size_t>(world_size));
-  ShardedUnit unit(layout.units[0], sharding, make_process_group(world_size, nullptr), ranks);
+  ShardedUnit unit(layout.units[0], layout.shards, make_process_group(world_size, nullptr), ranks);
   const Slot& slot = layout.units[0].flats[0].slots[1];
   unit.store(0, slot, bytes);
   const std::vector<std::byte> gathered = unit.load(0);
@@ -75,11 +75,15 @@ INSTANTIATE_TEST_SUITE_P(StoragesWorldsStrategies, ShardedUnitTest,
                                           testing::Values(ShardingStrategy::full_shard, ShardingStrategy::shard_grad_op,
                                                           ShardingStrategy::no_shard)));
 
+INSTANTIATE_TEST_SUITE_P(TwoGroups, ShardedUnitTest,
+                         testing::Combine(testing::Values(DType::u8, DType::f32), testing::Values(2, 4, 6),
+                                          testing::Values(ShardingStrategy::hybrid_shard)));
+
 TEST(ShardedUnit, CountsWhatItHoldsAndFreesWhatItGathered) {
   constexpr int kWorldSize = 3;
   const Unit layout = make_unit(DType::u8, {1000, 24}, kWorldSize);
   std::vector<MemoryLedger> ranks(kWorldSize);
-  ShardedUnit unit(layout, ShardingStrategy::full_shard, make_process_group(kWorldSize, nullptr), ranks);
+  ShardedUnit unit(layout, kWorldSize, make_process_group(kWorldSize, nullptr), ranks);
   const auto expect_held = [&](std::int64_t bytes) {
     for (const MemoryLedger& rank : ranks) EXPECT_EQ(rank.held(), bytes);
   };
@@ -98,7 +102,7 @@ TEST(ShardedUnit, CountsWhatItHoldsAndFreesWhatItGathered) {
 TEST(ShardedUnit, AReplicatedUnitGathersAndFreesNothing) {
   const Unit layout = make_unit(DType::u8, {1000, 24}, 1);
   std::vector<MemoryLedger> ranks(2);
-  ShardedUnit unit(layout, ShardingStrategy::no_shard, make_process_group(2, nullptr), ranks);
+  ShardedUnit unit(layout, 1, make_process_group(2, nullptr), ranks);
   unit.gather();
   EXPECT_EQ(ranks[1].held(), layout.flats[0].shard_bytes);
   unit.release();

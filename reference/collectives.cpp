@@ -59,42 +59,51 @@ void sum_into_all(const ProcessGroup& group, const RankBuffers<T>& buffers) {
 
 void all_gather(const ProcessGroup& group, const RankBuffers<const std::byte>& shards,
                 const RankBuffers<std::byte>& gathered) {
-  const std::size_t part = shards.front().size() * group.local_ranks;  // of one process
+  const std::size_t size = shards.front().size();
   const Received<std::byte> received =
-      exchange<std::byte>(group, part, [&](std::size_t /*process*/) { return join(shards); });
-  for (const std::span<std::byte> to : gathered) {
-    auto position = to.begin();
-    for (std::size_t process = 0; process < group.processes(); ++process) {
-      if (process != group.process()) {
-        position = std::copy(received[process].begin(), received[process].end(), position);
-        continue;
-      }
-      for (const std::span<const std::byte> shard : shards) position = std::copy(shard.begin(), shard.end(), position);
+      exchange<std::byte>(group, size * group.local_ranks, [&](std::size_t /*process*/) { return join(shards); });
+  const auto shard_of = [&](std::size_t rank) {
+    const std::size_t process = rank / group.local_ranks;
+    const std::size_t local = rank % group.local_ranks;
+    return process == group.process() ? shards[local] : std::span(received[process]).subspan(local * size, size);
+  };
+  const std::size_t parts = gathered.front().size() / size;
+  for (std::size_t local = 0; local < gathered.size(); ++local) {
+    const std::size_t rank = group.first_rank() + local;
+    auto position = gathered[local].begin();
+    for (std::size_t part = 0; part < parts; ++part) {
+      const std::span<const std::byte> shard = shard_of(rank - rank % parts + part);
+      position = std::copy(shard.begin(), shard.end(), position);
     }
   }
 }
 
 void reduce_scatter(const ProcessGroup& group, const RankBuffers<const float>& full, const RankBuffers<float>& shards) {
-  // The parts of a buffer that belong to the ranks of one process lie together.
   const std::size_t size = shards.front().size();
-  const std::size_t part = size * group.local_ranks;
-  const Received<float> received = exchange<float>(group, part * group.local_ranks, [&](std::size_t process) {
-    std::vector<std::span<const float>> parts;
-    for (const std::span<const float> from : full) parts.push_back(from.subspan(process * part, part));
-    return join(parts);
-  });
-  std::vector<std::span<const float>> parts;  // index = rank: its buffer's part for this process
-  for (std::size_t process = 0; process < group.processes(); ++process) {
-    for (std::size_t i = 0; i < group.local_ranks; ++i) {
-      parts.push_back(process == group.process() ? full[i].subspan(process * part, part)
-                                                 : std::span(received[process]).subspan(i * part, part));
+  const std::size_t parts = full.front().size() / size;
+  // Of each buffer the parts that the ranks of one process reduce, one after the other.
+  const auto parts_for = [&](std::size_t process) {
+    std::vector<std::span<const float>> found;
+    for (const std::span<const float> from : full) {
+      for (std::size_t local = 0; local < group.local_ranks; ++local) {
+        found.push_back(from.subspan((process * group.local_ranks + local) % parts * size, size));
+      }
     }
-  }
-  for (std::size_t rank = 0; rank < shards.size(); ++rank) {
+    return join(found);
+  };
+  const std::size_t of_rank = size * group.local_ranks;
+  Received<float> received = exchange<float>(group, of_rank * group.local_ranks, parts_for);
+  received[group.process()] = parts_for(group.process());
+  for (std::size_t local = 0; local < shards.size(); ++local) {
+    std::vector<std::span<const float>> addends;  // index = rank
+    for (std::size_t rank = 0; rank < group.world_size(); ++rank) {
+      const std::span<const float> from = received[rank / group.local_ranks];
+      addends.push_back(from.subspan(rank % group.local_ranks * of_rank + local * size, size));
+    }
     for (std::size_t i = 0; i < size; ++i) {
       float sum = 0;
-      for (const std::span<const float> from : parts) sum += from[rank * size + i];
-      shards[rank][i] = sum;
+      for (const std::span<const float> addend : addends) sum += addend[i];
+      shards[local][i] = sum;
     }
   }
 }

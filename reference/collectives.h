@@ -15,13 +15,16 @@ namespace qshard::reference {
 template <typename T>
 using RankBuffers = std::vector<std::span<T>>;
 
-/// gathered[i] = the shards of all ranks one after the other, for every rank i of this process. Shards have equal sizes
-/// n, gathered buffers world_size * n. Bytes are copied as they are: no bit changes, NaN patterns included.
+/// gathered[i] = the shards of the ranks of rank i's group one after the other, for the ranks i of this process (the
+/// first ones, where fewer buffers are given). Shards have equal sizes n, gathered buffers s * n; s consecutive ranks
+/// are a group, all of them where s is the world size. Bytes are copied as they are: no bit changes, NaN patterns
+/// included.
 void all_gather(const ProcessGroup& group, const RankBuffers<const std::byte>& shards,
                 const RankBuffers<std::byte>& gathered);
 
-/// For rank r of this process: its shard [i] = sum over all ranks of their full[r * n + i], added in rank order in
-/// float. full buffers have world_size * n elements, shards n.
+/// For rank r of this process: its shard [i] = sum over all ranks, also those of other groups, of their full[(r % s) *
+/// n
+/// + i], added in rank order in float. full buffers have s * n elements, shards n. s = 1 is an all-reduce.
 void reduce_scatter(const ProcessGroup& group, const RankBuffers<const float>& full, const RankBuffers<float>& shards);
 
 /// Every buffer becomes the sum of those of all ranks, added in rank order.

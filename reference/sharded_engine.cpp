@@ -25,7 +25,7 @@ ShardLayout make_layout(const HfCheckpoint& checkpoint, const EngineOptions& opt
   };
   return plan_shards(
       list_model_stages(checkpoint.config(), options.quantization, options.lora, options.dtype, prequantized),
-      options.world_size, options.sharding);
+      options.world_size, options.sharding, options.shard_group);
 }
 
 class ShardedEngine : public TrainingEngine {
@@ -37,7 +37,7 @@ class ShardedEngine : public TrainingEngine {
         ranks_(group_.local_ranks),
         layout_(make_layout(checkpoint, options)),
         weights_(layout_, checkpoint, options.quantization, group_, ranks_),
-        optimizer_(weights_, options.sharding, options.optimizer, group_, ranks_),
+        optimizer_(weights_, layout_.shards, options.optimizer, group_, ranks_),
         step_(checkpoint.config(), options, weights_, ranks_) {
     initialize_adapter(weights_, options.lora.start, options.seed);
   }

@@ -44,24 +44,19 @@ void ShardedMoments::update_floats(std::size_t rank, std::span<float> parameter,
   exp_avg_sq = from_floats(v, exp_avg_sq.dtype(), exp_avg_sq.shape());
 }
 
-std::vector<std::byte> ShardedMoments::whole(std::size_t array, const ProcessGroup& group, bool replicated) const {
+std::vector<std::byte> ShardedMoments::whole(std::size_t array, const ProcessGroup& group, std::size_t parts) const {
   const std::vector<Tensor>& shards = shards_[array];
-  const std::size_t parts = replicated ? 1 : group.world_size();
   std::vector<std::byte> all(shards.front().bytes().size() * parts);
-  if (replicated) {
-    std::ranges::copy(shards.front().bytes(), all.begin());
-    return all;
-  }
   RankBuffers<const std::byte> mine;
   for (const Tensor& shard : shards) mine.push_back(shard.bytes());
   all_gather(group, mine, {std::span(all)});
   return all;
 }
 
-void ShardedMoments::save(const ProcessGroup& group, bool replicated, NamedTensors& tensors) const {
+void ShardedMoments::save(const ProcessGroup& group, std::size_t parts, NamedTensors& tensors) const {
   for (std::size_t i = 0; i < arrays_.size(); ++i) {
     const MomentArray& array = arrays_[i];
-    const std::vector<std::byte> all = whole(i, group, replicated);
+    const std::vector<std::byte> all = whole(i, group, parts);
     if (!group.has_first()) continue;
     for (const Slot& slot : flat_->slots) {
       Tensor tensor(array.dtype, moment_shape(array, slot.parameter.shape));
@@ -72,7 +67,7 @@ void ShardedMoments::save(const ProcessGroup& group, bool replicated, NamedTenso
   }
 }
 
-std::size_t ShardedMoments::load(const ProcessGroup& group, bool replicated, const NamedTensors& tensors) {
+std::size_t ShardedMoments::load(const ProcessGroup& group, std::size_t parts, const NamedTensors& tensors) {
   for (std::size_t i = 0; i < arrays_.size(); ++i) {
     for (const Slot& slot : flat_->slots) {
       std::vector<std::byte> values;
@@ -84,7 +79,7 @@ std::size_t ShardedMoments::load(const ProcessGroup& group, bool replicated, con
       broadcast(group, values);
       for (const ShardPiece& piece : moment_pieces(arrays_[i], *flat_, slot)) {
         for (std::size_t rank = 0; rank < shards_[i].size(); ++rank) {
-          if (!replicated && group.first_rank() + rank != piece.shard) continue;
+          if ((group.first_rank() + rank) % parts != piece.shard) continue;
           std::copy_n(values.begin() + piece.in_parameter, piece.size,
                       shards_[i][rank].bytes().begin() + piece.in_shard);
         }

@@ -23,13 +23,13 @@ class ShardedMoments {
   void update(std::size_t rank, std::span<float> parameter, std::span<const float> gradient, double learning_rate,
               std::int64_t step);
 
-  /// Adds the arrays of each slot, whole, to `tensors` where rank 0 is; loads them from there. replicated: every rank's
-  /// shard is the whole. Both are collective. load() returns how many tensors it used.
-  void save(const ProcessGroup& group, bool replicated, NamedTensors& tensors) const;
-  std::size_t load(const ProcessGroup& group, bool replicated, const NamedTensors& tensors);
+  /// Adds the arrays of each slot, whole, to `tensors` where rank 0 is; loads them from there. parts: the shards that a
+  /// flat is cut into (ShardLayout::shards). Both are collective. load() returns how many tensors it used.
+  void save(const ProcessGroup& group, std::size_t parts, NamedTensors& tensors) const;
+  std::size_t load(const ProcessGroup& group, std::size_t parts, const NamedTensors& tensors);
 
  private:
-  [[nodiscard]] std::vector<std::byte> whole(std::size_t array, const ProcessGroup& group, bool replicated) const;
+  [[nodiscard]] std::vector<std::byte> whole(std::size_t array, const ProcessGroup& group, std::size_t parts) const;
   void update_floats(std::size_t rank, std::span<float> parameter, std::span<const float> gradient,
                      double learning_rate, std::int64_t step);
 

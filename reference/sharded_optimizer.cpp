@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
-#include "core/sharding/sharding_strategy.h"
 #include "core/training/adapter_state.h"
 #include "reference/collectives.h"
 
@@ -35,9 +35,9 @@ std::vector<float> flatten(const Flat& flat, const LayerGradients<float>& gradie
 
 }  // namespace
 
-ShardedOptimizer::ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,
+ShardedOptimizer::ShardedOptimizer(ShardedWeights& weights, int shards, const AdamWOptions& options,
                                    const ProcessGroup& group, std::vector<MemoryLedger>& ranks)
-    : weights_(&weights), sharding_(sharding), group_(group), ranks_(&ranks) {
+    : weights_(&weights), shards_(static_cast<std::size_t>(shards)), group_(group), ranks_(&ranks) {
   for (std::size_t unit = 0; unit < weights.units().size(); ++unit) {
     const Unit& of = weights.units()[unit].layout();
     for (std::size_t flat = 0; flat < of.flats.size(); ++flat) {
@@ -62,10 +62,9 @@ void ShardedOptimizer::zero_gradients() {
 
 void ShardedOptimizer::add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients) {
   const auto stage = stage_of_layer(layer);
-  const std::size_t parts = replicated() ? 1 : group_.world_size();
   for (TrainableFlat& trainable : flats_) {
     if (weights_->units()[trainable.unit].layout().stage != stage) continue;
-    const std::size_t elements = shard_elements(layout(trainable)) * parts;
+    const std::size_t elements = shard_elements(layout(trainable)) * shards_;
     std::vector<std::vector<float>> full;
     for (std::size_t rank = 0; rank < ranks_->size(); ++rank) {
       full.push_back(flatten(layout(trainable), gradients[rank], elements));
@@ -76,16 +75,10 @@ void ShardedOptimizer::add_layer_gradients(std::int64_t layer, const std::vector
   }
 }
 
-void ShardedOptimizer::reduce(TrainableFlat& trainable, std::vector<std::vector<float>>& full) {
-  std::vector<std::vector<float>> reduced(full.size());
-  if (replicated()) {
-    all_reduce(group_, RankBuffers<float>(full.begin(), full.end()));
-    reduced.swap(full);
-  } else {
-    for (std::vector<float>& shard : reduced) shard.resize(trainable.gradients.front().size());
-    reduce_scatter(group_, RankBuffers<const float>(full.begin(), full.end()),
-                   RankBuffers<float>(reduced.begin(), reduced.end()));
-  }
+void ShardedOptimizer::reduce(TrainableFlat& trainable, const std::vector<std::vector<float>>& full) {
+  std::vector<std::vector<float>> reduced(full.size(), std::vector<float>(trainable.gradients.front().size()));
+  reduce_scatter(group_, RankBuffers<const float>(full.begin(), full.end()),
+                 RankBuffers<float>(reduced.begin(), reduced.end()));
   for (std::size_t rank = 0; rank < reduced.size(); ++rank) {
     std::vector<float>& sum = trainable.gradients[rank];
     std::transform(sum.begin(), sum.end(), reduced[rank].begin(), sum.begin(), std::plus<>());
@@ -99,11 +92,11 @@ double ShardedOptimizer::gradient_norm() const {
       for (const float g : trainable.gradients[rank]) squares[rank] += static_cast<double>(g) * g;
     }
   }
-  if (replicated()) return std::sqrt(squares.front());
-  RankBuffers<double> buffers;
-  for (double& square : squares) buffers.emplace_back(&square, 1);
-  all_reduce(group_, buffers);
-  return std::sqrt(squares.front());
+  std::vector<double> of_group(shards_);
+  RankBuffers<const std::byte> mine;
+  for (const double& square : squares) mine.push_back(std::as_bytes(std::span(&square, 1)));
+  all_gather(group_, mine, {std::as_writable_bytes(std::span(of_group))});
+  return std::sqrt(std::accumulate(of_group.begin(), of_group.end(), 0.0));
 }
 
 void ShardedOptimizer::step(double factor, double learning_rate, std::int64_t step) {
@@ -123,13 +116,13 @@ void ShardedOptimizer::step(double factor, double learning_rate, std::int64_t st
 
 NamedTensors ShardedOptimizer::state() const {
   NamedTensors tensors;
-  for (const TrainableFlat& trainable : flats_) trainable.moments.save(group_, replicated(), tensors);
+  for (const TrainableFlat& trainable : flats_) trainable.moments.save(group_, shards_, tensors);
   return tensors;
 }
 
 void ShardedOptimizer::load_state(const NamedTensors& tensors) {
   std::size_t used = 0;
-  for (TrainableFlat& trainable : flats_) used += trainable.moments.load(group_, replicated(), tensors);
+  for (TrainableFlat& trainable : flats_) used += trainable.moments.load(group_, shards_, tensors);
   if (group_.has_first()) reject_unknown(tensors, used, "optimizer state");
 }
 

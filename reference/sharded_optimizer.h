@@ -3,7 +3,6 @@
 #include <vector>
 
 #include "core/run/adamw_options.h"
-#include "core/sharding/sharding_strategy.h"
 #include "core/training/training_engine.h"
 #include "reference/sharded_moments.h"
 #include "reference/sharded_weights.h"
@@ -14,16 +13,17 @@ namespace qshard::reference {
 /// under NO_SHARD). Gradients are summed and kept in float, the moments as options.moments says.
 class ShardedOptimizer {
  public:
-  ShardedOptimizer(ShardedWeights& weights, ShardingStrategy sharding, const AdamWOptions& options,
-                   const ProcessGroup& group, std::vector<MemoryLedger>& ranks);
+  /// shards: ShardLayout's.
+  ShardedOptimizer(ShardedWeights& weights, int shards, const AdamWOptions& options, const ProcessGroup& group,
+                   std::vector<MemoryLedger>& ranks);
 
   void zero_gradients();
 
-  /// Adds the ranks' gradients of one decoder layer: reduce-scattered into the shards, or all-reduced when replicated.
+  /// Adds the ranks' gradients of one decoder layer: reduce-scattered into the shards, over all groups.
   /// gradients[rank] may be empty for a rank without tokens. Collective.
   void add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients);
 
-  /// L2 norm of all gradients: each rank's sum of squares (in double), all-reduced. Collective.
+  /// L2 norm of all gradients: the sums of squares (in double) of one group's ranks, added in rank order. Collective.
   [[nodiscard]] double gradient_norm() const;
 
   /// One AdamW step of each rank on its shards, with all gradients multiplied by `factor` first.
@@ -42,11 +42,10 @@ class ShardedOptimizer {
   };
 
   [[nodiscard]] const Flat& layout(const TrainableFlat& trainable) const;
-  void reduce(TrainableFlat& trainable, std::vector<std::vector<float>>& full);
-  [[nodiscard]] bool replicated() const { return sharding_ == ShardingStrategy::no_shard; }
+  void reduce(TrainableFlat& trainable, const std::vector<std::vector<float>>& full);
 
   ShardedWeights* weights_;
-  ShardingStrategy sharding_;
+  std::size_t shards_;
   ProcessGroup group_;
   std::vector<MemoryLedger>* ranks_;
   std::vector<TrainableFlat> flats_;

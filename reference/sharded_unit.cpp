@@ -6,12 +6,8 @@
 
 namespace qshard::reference {
 
-ShardedUnit::ShardedUnit(const Unit& layout, ShardingStrategy sharding, const ProcessGroup& group,
-                         std::vector<MemoryLedger>& ranks)
-    : layout_(layout),
-      group_(group),
-      parts_(sharding == ShardingStrategy::no_shard ? 1 : group.world_size()),
-      ranks_(&ranks) {
+ShardedUnit::ShardedUnit(const Unit& layout, int shards, const ProcessGroup& group, std::vector<MemoryLedger>& ranks)
+    : layout_(layout), group_(group), parts_(static_cast<std::size_t>(shards)), ranks_(&ranks) {
   for (const Flat& flat : layout_.flats) {
     const auto bytes = static_cast<std::size_t>(flat.shard_bytes);
     shards_.emplace_back(group_.local_ranks, std::vector<std::byte>(bytes));
@@ -23,7 +19,7 @@ void ShardedUnit::store(std::size_t flat, const Slot& slot, std::span<const std:
   const std::int64_t shard_bytes = layout_.flats[flat].shard_bytes;
   for (const ShardPiece& piece : cut_into_pieces(slot.offset, slot.parameter.bytes(), shard_bytes)) {
     for (std::size_t rank = 0; rank < group_.local_ranks; ++rank) {
-      if (!replicated() && group_.first_rank() + rank != piece.shard) continue;
+      if ((group_.first_rank() + rank) % parts_ != piece.shard) continue;
       std::copy_n(bytes.begin() + piece.in_parameter, piece.size, shards_[flat][rank].begin() + piece.in_shard);
     }
   }

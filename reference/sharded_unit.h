@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "core/sharding/shard_layout.h"
-#include "core/sharding/sharding_strategy.h"
 #include "reference/memory_ledger.h"
 #include "reference/process_group.h"
 
@@ -18,15 +17,15 @@ using GatheredFlats = std::vector<std::span<const std::byte>>;
 /// Bytes go in and out as they are; nothing here knows what they mean. `rank` counts the ranks of this process, from 0.
 class ShardedUnit {
  public:
-  /// Zero-filled shards. `ranks` counts what each rank of this process holds and outlives this object.
-  ShardedUnit(const Unit& layout, ShardingStrategy sharding, const ProcessGroup& group,
-              std::vector<MemoryLedger>& ranks);
+  /// Zero-filled shards; `shards` is ShardLayout's. `ranks` counts what each rank of this process holds and outlives
+  /// this object.
+  ShardedUnit(const Unit& layout, int shards, const ProcessGroup& group, std::vector<MemoryLedger>& ranks);
 
   [[nodiscard]] const Unit& layout() const { return layout_; }
 
   /// Cuts a whole parameter's bytes into shards and keeps those of this process.
   void store(std::size_t flat, const Slot& slot, std::span<const std::byte> bytes);
-  /// A whole flat, put together from the shards of all ranks. Collective.
+  /// A whole flat, put together from the shards of this process's first rank's group. Collective.
   [[nodiscard]] std::vector<std::byte> load(std::size_t flat) const;
 
   /// One rank's shard of a flat; all of the flat when it is replicated.
@@ -46,7 +45,7 @@ class ShardedUnit {
 
   Unit layout_;
   ProcessGroup group_;
-  std::size_t parts_;  // shards a flat is cut into: world_size, or 1 when replicated
+  std::size_t parts_;  // shards a flat is cut into; 1 when replicated
   std::vector<MemoryLedger>* ranks_;
   std::vector<RankBytes> shards_;    // index = flat
   std::vector<RankBytes> gathered_;  // index = flat; empty while not gathered

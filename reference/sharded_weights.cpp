@@ -38,7 +38,7 @@ ShardedWeights::ShardedWeights(const ShardLayout& layout, const HfCheckpoint& ch
                                std::vector<MemoryLedger>& ranks)
     : index_(layout), head_stage_(layout.units.back().stage), infos_(head_stage_ + 1) {
   units_.reserve(layout.units.size());
-  for (const Unit& unit : layout.units) units_.emplace_back(unit, layout.sharding, group, ranks);
+  for (const Unit& unit : layout.units) units_.emplace_back(unit, layout.shards, group, ranks);
   load(checkpoint, quantization);
 }
 

@@ -33,6 +33,9 @@ struct Options {
   std::string offloading = "auto";
   std::string sharding = "FULL_SHARD";
   std::string dtype = "bfloat16";
+  int shard_group = 0;
+  std::string transport = "peer";
+  bool offload = false;
   double budget_gib = 0;
   int steps = 8;
   int accumulation = 1;
@@ -68,11 +71,18 @@ std::uint64_t hash_of(const NamedTensors& adapter) {
 }
 
 ShardingStrategy sharding_of(const std::string& name) {
-  for (const auto strategy :
-       {ShardingStrategy::full_shard, ShardingStrategy::shard_grad_op, ShardingStrategy::no_shard}) {
+  for (const auto strategy : {ShardingStrategy::full_shard, ShardingStrategy::shard_grad_op, ShardingStrategy::no_shard,
+                              ShardingStrategy::hybrid_shard}) {
     if (to_string(strategy) == name) return strategy;
   }
-  fail_input("--sharding: {} is none of FULL_SHARD, SHARD_GRAD_OP, NO_SHARD", name);
+  fail_input("--sharding: {} is none of FULL_SHARD, SHARD_GRAD_OP, NO_SHARD, HYBRID_SHARD", name);
+}
+
+Transport transport_of(const std::string& name) {
+  for (const auto transport : {Transport::peer, Transport::nccl, Transport::host}) {
+    if (to_string(transport) == name) return transport;
+  }
+  fail_input("--transport: {} is none of peer, nccl, host", name);
 }
 
 std::int64_t used_bytes() {
@@ -111,6 +121,9 @@ void measure(const Options& options, RankLink& link) {
   EngineOptions engine_options;
   engine_options.world_size = link.world_size();
   engine_options.sharding = sharding_of(options.sharding);
+  engine_options.shard_group = options.shard_group;
+  engine_options.transport = options.offload ? Transport::host : transport_of(options.transport);
+  engine_options.offload = options.offload;
   engine_options.quantization.quant_storage = DType::bf16;
   engine_options.lora.r = options.r;
   engine_options.lora.alpha = 16;
@@ -160,6 +173,7 @@ void measure(const Options& options, RankLink& link) {
       {"offloading", options.offloading},
       {"sharding", options.sharding},
       {"dtype", options.dtype},
+      {"transport", options.offload ? "offload" : options.transport},
       {"device", properties.name},
       {"seconds", seconds},
       {"step_s", median},
@@ -191,7 +205,10 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"on", "off", "auto"}));
   app.add_option("--offloading", options.offloading, "Layers' inputs wait in host memory: on, off or auto")
       ->check(CLI::IsMember({"on", "off", "auto"}));
-  app.add_option("--sharding", options.sharding, "FULL_SHARD, SHARD_GRAD_OP or NO_SHARD");
+  app.add_option("--sharding", options.sharding, "FULL_SHARD, SHARD_GRAD_OP, NO_SHARD or HYBRID_SHARD");
+  app.add_option("--shard-group", options.shard_group, "Ranks of a group under HYBRID_SHARD");
+  app.add_option("--transport", options.transport, "peer, nccl or host");
+  app.add_flag("--offload", options.offload, "Keep the frozen shards in host memory");
   app.add_option("--budget-gib", options.budget_gib, "Memory of the GPU that the run may use; 0: what is free");
   app.add_option("--steps", options.steps, "Steps; the first two do not count")->check(CLI::PositiveNumber);
   app.add_option("--dtype", options.dtype, "Of activations and adapters: bfloat16 or float32")

@@ -6,6 +6,7 @@
 #include "core/model/quantization_options.h"
 #include "core/run/adamw_options.h"
 #include "core/sharding/sharding_strategy.h"
+#include "core/sharding/transport.h"
 #include "core/tensor/dtype.h"
 
 namespace qshard {
@@ -21,6 +22,9 @@ enum class MemorySaving : std::uint8_t {
 struct EngineOptions {
   int world_size = 1;
   ShardingStrategy sharding = ShardingStrategy::full_shard;
+  int shard_group = 0;                         // ranks of a group under HYBRID_SHARD
+  Transport transport = Transport::automatic;  // on GPUs
+  bool offload = false;                        // on GPUs: frozen shards stay in host memory, each there once
   QuantizationOptions quantization;
   LoraOptions lora;
   AdamWOptions optimizer;

@@ -144,6 +144,9 @@ EngineOptions engine_options(const RunConfig& config, DType checkpoint_dtype) {
   EngineOptions options;
   options.world_size = static_cast<int>(config.fsdp.world_size);
   options.sharding = config.fsdp.fsdp_sharding_strategy;
+  options.shard_group = static_cast<int>(config.fsdp.shard_group_size);
+  options.transport = config.fsdp.transport;
+  options.offload = config.fsdp.fsdp_offload_params;
   options.quantization = config.quantization;
   options.lora = config.lora;
   options.optimizer = {config.training.adam_beta1, config.training.adam_beta2, config.training.adam_epsilon,

@@ -10,6 +10,7 @@
 
 #include "core/run/engine_options.h"
 #include "core/sharding/sharding_strategy.h"
+#include "core/sharding/transport.h"
 
 namespace qshard {
 
@@ -75,7 +76,9 @@ struct TrainingConfig {
 
 struct FsdpConfig {
   ShardingStrategy fsdp_sharding_strategy = ShardingStrategy::full_shard;
+  std::int64_t shard_group_size = 0;
   bool fsdp_offload_params = false;
+  Transport transport = Transport::automatic;
   std::int64_t world_size = 1;
 };
 

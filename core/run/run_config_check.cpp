@@ -19,9 +19,30 @@ void check_precision(const RunConfig& config) {
 }
 
 void check_device(const RunConfig& config) {
-  if (config.fsdp.fsdp_offload_params) {
-    fail_input("{}: shards stay where they are used, on the CPU or on the GPU; set it to false",
+  const FsdpConfig& fsdp = config.fsdp;
+  if (fsdp.fsdp_offload_params && config.device == Device::cpu) {
+    fail_input("{}: on the CPU the shards are in host memory anyway; set it to false, or device to cuda",
                config.where("fsdp.fsdp_offload_params"));
+  }
+  if (fsdp.fsdp_offload_params && fsdp.transport != Transport::automatic && fsdp.transport != Transport::host) {
+    fail_input("{}: fsdp_offload_params brings shards from host memory, which {} does not; leave one of them out",
+               config.where("fsdp.transport"), to_string(fsdp.transport));
+  }
+  if (fsdp.transport != Transport::automatic && config.device == Device::cpu) {
+    fail_input("{}: {} is between GPUs, and device is cpu; leave it out", config.where("fsdp.transport"),
+               to_string(fsdp.transport));
+  }
+}
+
+void check_groups(const RunConfig& config) {
+  const FsdpConfig& fsdp = config.fsdp;
+  const bool hybrid = fsdp.fsdp_sharding_strategy == ShardingStrategy::hybrid_shard;
+  if (hybrid && fsdp.shard_group_size == 0) {
+    fail_input("{} is HYBRID_SHARD: give fsdp.shard_group_size, the ranks of a group, usually the GPUs of a host",
+               config.where("fsdp.fsdp_sharding_strategy"));
+  }
+  if (!hybrid && fsdp.shard_group_size != 0) {
+    fail_input("{}: only HYBRID_SHARD has groups; leave it out", config.where("fsdp.shard_group_size"));
   }
 }
 
@@ -67,6 +88,7 @@ void check_run_config(const RunConfig& config) {
   if (config.training.output_dir.empty()) fail_input("{} is empty", config.where("training.output_dir"));
   check_precision(config);
   check_device(config);
+  check_groups(config);
   check_batch(config);
   check_optimizer(config);
   check_schedule(config);

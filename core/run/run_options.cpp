@@ -222,12 +222,30 @@ void add_fsdp_options(std::vector<RunOption>& options) {
            "fsdp.fsdp_sharding_strategy", [](auto& c) -> auto& { return c.fsdp.fsdp_sharding_strategy; },
            {{"FULL_SHARD", ShardingStrategy::full_shard},
             {"SHARD_GRAD_OP", ShardingStrategy::shard_grad_op},
-            {"NO_SHARD", ShardingStrategy::no_shard}},
-           "FULL_SHARD gathers a unit for each pass, SHARD_GRAD_OP keeps it in between, NO_SHARD "
-           "replicates everything."),
+            {"NO_SHARD", ShardingStrategy::no_shard},
+            {"HYBRID_SHARD", ShardingStrategy::hybrid_shard}},
+           "FULL_SHARD gathers a unit for each pass, SHARD_GRAD_OP keeps it in between, NO_SHARD replicates "
+           "everything, "
+           "HYBRID_SHARD is FULL_SHARD within groups of ranks."),
+       integer(
+           "fsdp.shard_group_size", [](auto& c) -> auto& { return c.fsdp.shard_group_size; }, {0, 4096},
+           "Ranks of a group under HYBRID_SHARD, one after the other; usually the GPUs of a host. It divides the "
+           "ranks."),
        boolean(
            "fsdp.fsdp_offload_params", [](auto& c) -> auto& { return c.fsdp.fsdp_offload_params; },
-           "Keep the shards in host memory (needs a GPU)."),
+           "Keep the frozen shards in host memory that the ranks of a host share, and bring each unit when it is "
+           "needed; "
+           "the same bits (needs a GPU)."),
+       choice<Transport>(
+           "fsdp.transport", [](auto& c) -> auto& { return c.fsdp.transport; },
+           {{"auto", Transport::automatic},
+            {"peer", Transport::peer},
+            {"nccl", Transport::nccl},
+            {"host", Transport::host}},
+           "How shards come together on GPUs, with the same bits: peer copies out of the other GPUs' memory, nccl also "
+           "works without peer access and between hosts, host copies out of host memory that holds the shards once "
+           "more; "
+           "auto is peer where every GPU can read every other's memory, else nccl."),
        integer(
            "fsdp.world_size", [](auto& c) -> auto& { return c.fsdp.world_size; }, {1, 4096},
            "Ranks that the weights are sharded over, all in one process; where a launcher, --ranks or --gpus "

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "core/base/error.h"
+
 namespace qshard {
 namespace {
 
@@ -24,9 +26,8 @@ void append(const Parameter& parameter, Flat& flat) {
 }
 
 // Shards are whole elements, and no shorter than the alignment, so that a gathered flat keeps it.
-void cut(Flat& flat, int world_size, ShardingStrategy sharding) {
-  const std::int64_t parts = sharding == ShardingStrategy::no_shard ? 1 : world_size;
-  flat.shard_bytes = round_up(round_up(flat.bytes, parts) / parts, alignment_of(flat));
+void cut(Flat& flat, std::int64_t shards) {
+  flat.shard_bytes = round_up(round_up(flat.bytes, shards) / shards, alignment_of(flat));
 }
 
 class UnitBuilder {
@@ -110,6 +111,16 @@ std::string split_note(const ModelStage& stage, std::size_t split_layers, std::i
       torch_name(storage), torch_name(dtype), split_layers, stage.name, messages, torch_name(dtype));
 }
 
+int count_shards(int world_size, ShardingStrategy sharding, int group) {
+  if (sharding == ShardingStrategy::no_shard) return 1;
+  if (sharding != ShardingStrategy::hybrid_shard) return world_size;
+  if (group >= 1 && world_size % group == 0) return group;
+  fail_input(
+      "HYBRID_SHARD deals {} ranks to groups of fsdp.shard_group_size, which is {}; give a divisor of the ranks, "
+      "for example the number of GPUs of a host",
+      world_size, group);
+}
+
 DType first_dtype(const ModelStage& stage, ParameterKind kind) {
   const auto found = std::find_if(stage.parameters.begin(), stage.parameters.end(),
                                   [kind](const Parameter& parameter) { return parameter.kind == kind; });
@@ -118,8 +129,9 @@ DType first_dtype(const ModelStage& stage, ParameterKind kind) {
 
 }  // namespace
 
-ShardLayout plan_shards(const std::vector<ModelStage>& stages, int world_size, ShardingStrategy sharding) {
-  ShardLayout layout{world_size, sharding, {}, {}};
+ShardLayout plan_shards(const std::vector<ModelStage>& stages, int world_size, ShardingStrategy sharding, int group) {
+  const int shards = count_shards(world_size, sharding, group);
+  ShardLayout layout{world_size, sharding, shards, {}, {}};
   std::size_t split_layers = 0;
   const ModelStage* split = nullptr;
   std::int64_t messages = 0;
@@ -133,15 +145,19 @@ ShardLayout plan_shards(const std::vector<ModelStage>& stages, int world_size, S
       for (const Unit& unit : units) messages += static_cast<std::int64_t>(unit.flats.size());
     }
     for (Unit& unit : units) {
-      for (Flat& flat : unit.flats) cut(flat, world_size, sharding);
+      for (Flat& flat : unit.flats) cut(flat, shards);
       layout.units.push_back(std::move(unit));
     }
   }
-  if (split != nullptr && sharding != ShardingStrategy::no_shard && world_size > 1) {
+  if (split != nullptr && shards > 1) {
     layout.notes.push_back(split_note(*split, split_layers, messages, first_dtype(*split, ParameterKind::codes),
                                       first_dtype(*split, ParameterKind::dense)));
   }
   return layout;
+}
+
+std::size_t first_of_group(const ShardLayout& layout, std::size_t rank) {
+  return rank - rank % static_cast<std::size_t>(layout.shards);
 }
 
 std::vector<ShardPiece> cut_into_pieces(std::int64_t offset, std::int64_t size, std::int64_t shard_size) {
@@ -182,14 +198,13 @@ ResidentBytes resident_bytes(const ShardLayout& layout) {
 }
 
 std::int64_t gathered_bytes(const ShardLayout& layout, const Unit& unit) {
-  const std::int64_t parts = layout.sharding == ShardingStrategy::no_shard ? 1 : layout.world_size;
   std::int64_t bytes = 0;
-  for (const Flat& flat : unit.flats) bytes += flat.shard_bytes * parts;
+  for (const Flat& flat : unit.flats) bytes += flat.shard_bytes * layout.shards;
   return bytes;
 }
 
 std::int64_t gather_messages(const ShardLayout& layout) {
-  if (layout.sharding == ShardingStrategy::no_shard || layout.world_size == 1) return 0;
+  if (layout.shards == 1) return 0;
   std::int64_t messages = 0;
   for (const Unit& unit : layout.units) messages += static_cast<std::int64_t>(unit.flats.size());
   return messages;

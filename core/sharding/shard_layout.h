@@ -20,8 +20,9 @@ inline constexpr std::int64_t kSlotAlignment = 16;
 /// parameter's 8-bit moments is never torn apart, whatever the world size.
 inline constexpr std::int64_t kTrainableAlignment = 256;
 
-/// Parameters of one dtype, flattened one after the other, gathered in one message and cut into world_size shards of
-/// equal size; the last is padded with zeros. In a frozen flat a cut may fall anywhere on an element, inside a
+/// Parameters of one dtype, flattened one after the other, gathered in one message and cut into shards of equal size,
+/// one for each rank of a group; the last is padded with zeros. In a frozen flat a cut may fall anywhere on an element,
+/// inside a
 /// parameter or a block.
 struct Flat {
   std::string name;
@@ -42,15 +43,25 @@ struct Unit {
 struct ShardLayout {
   int world_size = 1;
   ShardingStrategy sharding = ShardingStrategy::full_shard;
+  /// That a flat is cut into. Ranks g * shards up to (g + 1) * shards are group g and hold one copy of the model: one
+  /// group of all ranks under FULL_SHARD and SHARD_GRAD_OP, a group a rank under NO_SHARD.
+  int shards = 1;
   std::vector<Unit> units;         // in the order of the forward pass
   std::vector<std::string> notes;  // what a user should know, each a sentence
 };
+
+/// The first rank of the group that `rank` is in.
+std::size_t first_of_group(const ShardLayout& layout, std::size_t rank);
 
 /// Cuts the model into units and shards by FSDP's rules: parameters are flattened together only when they share one
 /// dtype, trainable ones apart from frozen ones. A stage whose 4-bit codes are stored in another dtype than its dense
 /// parameters is split: each 4-bit layer becomes a unit of its own, and a note says what that costs. Scales of 4-bit
 /// layers are sharded with their codes, which FSDP leaves on every rank.
-ShardLayout plan_shards(const std::vector<ModelStage>& stages, int world_size, ShardingStrategy sharding);
+///
+/// group: the ranks of a group under HYBRID_SHARD; the others do not look at it. Throws Error(bad_input) where
+/// the ranks cannot be dealt to such groups.
+ShardLayout plan_shards(const std::vector<ModelStage>& stages, int world_size, ShardingStrategy sharding,
+                        int group = 0);
 
 /// What one shard holds of a parameter.
 struct ShardPiece {

@@ -56,8 +56,12 @@ std::vector<Row> make_rows(const ShardLayout& layout) {
 }  // namespace
 
 std::string describe(const ShardLayout& layout) {
-  std::string text = fmt::format("{} over {} rank{}\n", to_string(layout.sharding), layout.world_size,
+  std::string text = fmt::format("{} over {} rank{}", to_string(layout.sharding), layout.world_size,
                                  layout.world_size == 1 ? "" : "s");
+  if (layout.sharding == ShardingStrategy::hybrid_shard) {
+    text += fmt::format(", {} groups of {}", layout.world_size / layout.shards, layout.shards);
+  }
+  text += "\n";
   text += fmt::format("  {:<36} {:>5} {:>8} {:>15} {:>15} {:>9}\n", "unit", "units", "messages", "gathered bytes",
                       "bytes a rank", "padding");
   for (const Row& row : make_rows(layout)) {

@@ -27,20 +27,23 @@ ModelPlan plan_of(const char* family, DType storage, int world_size) {
                          {{96, 4, 48}, {96, 4, 48}}, world_size);
 }
 
+std::int64_t resident(const ShardPlaces& places) {
+  return places.bytes(ShardRange::frozen) + places.bytes(ShardRange::trainable) + places.bytes(ShardRange::constants);
+}
+
 /// A rank that holds everything, in memory that nobody reads or writes.
 class WholeRank {
  public:
   explicit WholeRank(const ModelPlan& plan)
       : plan_(&plan),
-        places_(plan.layout),
-        memory_(static_cast<std::size_t>(places_.bytes()) * 8),
+        places_(plan.layout, plan.infos.size()),
+        memory_(static_cast<std::size_t>(resident(places_)) * 8),
         arena_(memory_.data(), std::ssize(memory_)),
-        region_(arena_.take(places_.bytes(), "weight shards")),
-        constants_(plan.infos.size() * kNestedConstants),
-        table(plan.config, plan.layout, plan.infos, DType::bf16, 16, constants_.data()),
-        gatherer(plan.layout, places_, region_, nullptr, nullptr, arena_),
-        peers_{{memory_.data()}, 0},
-        gradients(plan.layout, places_, peers_, nullptr, arena_) {}
+        shards_(places_, false, arena_),
+        table(plan.config, plan.layout, plan.infos, DType::bf16, 16,
+              reinterpret_cast<const float*>(shards_.at(ShardRange::constants))),
+        gatherer(plan.layout, places_, shards_, nullptr, nullptr, arena_),
+        gradients(plan.layout, places_, nullptr, nullptr, arena_) {}
 
   /// Where the parameter of that name lies; null where the model has none.
   [[nodiscard]] const void* address(const std::string& name) const {
@@ -49,7 +52,7 @@ class WholeRank {
       for (std::size_t flat = 0; flat < flats.size(); ++flat) {
         for (const Slot& slot : flats[flat].slots) {
           if (slot.parameter.name != name) continue;
-          return region_.as<std::byte>() + places_.offset(unit, flat) + slot.offset;
+          return shards_.at(range_of(flats[flat])) + places_.offset(unit, flat) + slot.offset;
         }
       }
     }
@@ -68,7 +71,8 @@ class WholeRank {
     return nullptr;
   }
   [[nodiscard]] const float* constants(const std::string& weight) const {
-    return constants_.data() + std::distance(plan_->infos.begin(), plan_->infos.find(weight)) * kNestedConstants;
+    return reinterpret_cast<const float*>(shards_.at(ShardRange::constants)) +
+           std::distance(plan_->infos.begin(), plan_->infos.find(weight)) * kNestedConstants;
   }
 
  private:
@@ -76,13 +80,11 @@ class WholeRank {
   ShardPlaces places_;
   std::vector<std::byte> memory_;
   Arena arena_;
-  Arena::Piece region_;
-  std::vector<float> constants_;
+  ShardMemory shards_;
 
  public:
   WeightTable table;
   UnitGatherer gatherer;
-  PeerArenas peers_;
   AdapterGradients gradients;
 };
 
@@ -141,7 +143,7 @@ INSTANTIATE_TEST_SUITE_P(Families, WeightTableOf,
 TEST(MemoryPlanOf, ARunIsADryRunOfIt) {
   for (const int world_size : {1, 2, 3}) {
     const ModelPlan plan = plan_of("qwen3", DType::bf16, world_size);
-    const ShardPlaces places(plan.layout);
+    const ShardPlaces places(plan.layout, plan.infos.size());
     const auto source = make_random_source(0.02, 1);
     const WeightLoader loader(plan.layout, places, plan.infos, plan.options.quantization, *source);
     std::int64_t before = 0;
@@ -156,7 +158,7 @@ TEST(MemoryPlanOf, ARunIsADryRunOfIt) {
                      std::to_string(memory.arena_bytes));
       before = memory.arena_bytes;
     }
-    EXPECT_GT(before, places.bytes());
+    EXPECT_GT(before, resident(places));
   }
 }
 
@@ -215,6 +217,35 @@ TEST(MemoryPlanOf, ARunSavesOnlyWhatItMust) {
   EXPECT_TRUE(plan_run_memory(config, *source, options, bounds).within_budget->choice.inputs_on_host);
   options.gradient_checkpointing = MemorySaving::always;
   EXPECT_EQ(plan_run_memory(config, *source, options, bounds).within_budget->choice.kept_layers, 0);
+}
+
+MemoryPlan memory_of(ModelPlan plan, Transport transport, bool offload) {
+  plan.options.transport = transport;
+  plan.options.offload = offload;
+  const ShardPlaces places(plan.layout, plan.infos.size());
+  const auto source = make_random_source(0.02, 1);
+  return plan_memory(plan, places, WeightLoader(plan.layout, places, plan.infos, plan.options.quantization, *source),
+                     {});
+}
+
+// Offload takes the frozen shards off the device; with one rank two gathered layers and the head take their place.
+TEST(MemoryPlanOf, TransportsHoldWhatTheyNeed) {
+  for (const int world_size : {1, 2, 4}) {
+    const ModelPlan plan = plan_of("qwen3", DType::bf16, world_size);
+    const ShardPlaces places(plan.layout, plan.infos.size());
+    const MemoryPlan peer = memory_of(plan, Transport::peer, false);
+    const MemoryPlan host = memory_of(plan, Transport::host, false);
+    const MemoryPlan nccl = memory_of(plan, Transport::nccl, false);
+    const MemoryPlan offload = memory_of(plan, Transport::host, true);
+    EXPECT_EQ(peer.host_bytes, 0);
+    EXPECT_EQ(nccl.host_bytes, 0);
+    EXPECT_LE(host.arena_bytes, peer.arena_bytes);
+    EXPECT_GE(host.host_bytes, resident(places));
+    EXPECT_EQ(offload.host_bytes, host.host_bytes);
+    if (world_size == 1) continue;
+    EXPECT_GT(nccl.arena_bytes, peer.arena_bytes);
+    EXPECT_LE(offload.arena_bytes, host.arena_bytes - places.bytes(ShardRange::frozen) + 4096);
+  }
 }
 
 }  // namespace

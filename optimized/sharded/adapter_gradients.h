@@ -12,24 +12,21 @@
 #include "optimized/device/arena.h"
 #include "optimized/device/stream.h"
 #include "optimized/sharded/device_shards.h"
-#include "optimized/sharded/peer_arenas.h"
-#include "optimized/sharded/peer_signals.h"
+#include "optimized/sharded/exchange.h"
 
 namespace qshard::optimized {
 
 /// Gradients of the adapters on one rank, float, summed over the ranks in rank order and then over the micro-batches.
 ///
 /// Where the adapters are sharded, a stage's gradients are summed on a stream of their own while the arithmetic goes on
-/// with the next stage: the ranks' streams wait for each other by PeerSignals. A rank holds the sums of its own shards
+/// with the next stage: the ranks' streams wait for each other (see Exchange). A rank holds the sums of its own shards
 /// and the whole gradients of two stages. Otherwise (NO_SHARD) they are accumulated whole and summed once a step.
 class AdapterGradients {
  public:
-  /// peers: empty in a dry run. The references must outlive this object. compute: the stream of the arithmetic.
-  AdapterGradients(const ShardLayout& layout, const ShardPlaces& places, const PeerArenas& peers, cudaStream_t compute,
+  /// exchange: null in a dry run. The references must outlive this object. compute: the stream of the arithmetic.
+  AdapterGradients(const ShardLayout& layout, const ShardPlaces& places, Exchange* exchange, cudaStream_t compute,
                    Arena& arena);
 
-  /// Enqueues zeros for the signals between ranks. Every rank does it, and none may begin a step before all are done.
-  void clear_signals() const;
   /// Begins a step: all gradients are zero.
   void zero();
   /// Gradients of the stage may be added from here to the end of the stage.
@@ -38,44 +35,43 @@ class AdapterGradients {
   /// A trainable flat's gradients as they are before it is cut, to be added to; valid within its stage. Null in a dry
   /// run.
   [[nodiscard]] float* flat(std::size_t unit, std::size_t flat) const;
-  /// Ends a step: own() is complete for what is enqueued on the compute stream after this. Where the gradients are
-  /// whole, the other ranks' must be complete before, and stay so until every rank is done with this.
+  /// Ends a step: own() is complete for what is enqueued on the compute stream after this.
   void reduce();
 
   /// The sums that belong to this rank's trainable shards, one flat after the other, in the order of ShardPlaces.
   [[nodiscard]] const float* own() const;
   [[nodiscard]] std::int64_t own_elements() const { return shard_elements_; }
-  /// Whether own() is everything on every rank (NO_SHARD, or one rank).
-  [[nodiscard]] bool replicated() const { return shards_ == 1; }
 
  private:
   struct TrainableFlat {
     std::size_t unit;
     std::size_t flat;
     std::size_t stage;
-    std::int64_t shard_elements;
-    std::int64_t whole_begin;  // in elements, in the buffer of its stage; in all gradients where they are whole
+    GradientFlat whole;        // in the buffer of its stage, or of everything
     std::int64_t shard_begin;  // in elements, in the shards
   };
-  static constexpr std::size_t kBuffers = 2;
+  static constexpr std::size_t kMostBuffers = 2;
 
-  [[nodiscard]] std::size_t buffer_of(std::size_t stage) const { return replicated() ? 0 : stage % kBuffers; }
+  /// Whether own() is everything on every rank (NO_SHARD, or one rank).
+  [[nodiscard]] bool replicated() const { return shards_ == 1; }
+  [[nodiscard]] std::size_t buffer_of(std::size_t stage) const { return replicated() ? 0 : stage % kMostBuffers; }
+  [[nodiscard]] GradientBuffer buffer(std::size_t index) const { return {index, &whole_[index]}; }
   [[nodiscard]] std::int64_t stage_elements(std::size_t stage) const;
-  void sum_flat(const TrainableFlat& flat, bool add, cudaStream_t stream) const;
+  /// Sums the flats of a stage (of all stages where they are whole) over the ranks.
+  void sum_stage(std::size_t stage, cudaStream_t stream) const;
 
-  std::size_t world_size_;
-  std::size_t shards_;
-  const PeerArenas* peers_;
+  int world_size_;
+  int shards_;
+  Exchange* exchange_;
   cudaStream_t compute_;
-  std::optional<Stream> sums_;  // where stages are summed one by one; none in a dry run
-  Event done_;                  // on the compute stream: the gradients of a stage
-  Event summed_;                // on the stream of the sums
+  std::optional<Stream> sums_;            // where stages are summed one by one; none in a dry run
+  Event done_;                            // on the compute stream: the gradients of a stage
+  Event summed_;                          // on the stream of the sums
+  std::array<Event, kMostBuffers> read_;  // there, too: this rank has read the buffer
   std::vector<TrainableFlat> flats_;
-  std::int64_t whole_elements_ = 0;  // of a buffer
   std::int64_t shard_elements_ = 0;
-  std::array<Arena::Piece, kBuffers> whole_;
+  std::array<Arena::Piece, kMostBuffers> whole_;
   Arena::Piece sum_;  // of this rank's shards; empty where there is one rank
-  std::optional<PeerSignals> signals_;
 };
 
 }  // namespace qshard::optimized

@@ -24,8 +24,8 @@ AdapterMoments::AdapterMoments(const AdamWOptions& options, DType parameter_dtyp
   if (is_8bit()) maps_ = arena.take(2 * kMapBytes, "optimizer state");
 }
 
-std::int64_t AdapterMoments::offset(std::size_t array, std::int64_t element) const {
-  return pieces_[array].offset() + moment_bytes(arrays_[array], element);
+std::byte* AdapterMoments::at(std::size_t array, std::int64_t element) const {
+  return pieces_[array].as<std::byte>() + moment_bytes(arrays_[array], element);
 }
 
 void AdapterMoments::clear(cudaStream_t stream) {

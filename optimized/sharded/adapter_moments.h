@@ -26,8 +26,8 @@ class AdapterMoments {
               cudaStream_t stream);
 
   [[nodiscard]] const std::vector<MomentArray>& arrays() const { return arrays_; }
-  /// Where in the arena an array's value for an element (a multiple of kMomentBlocksize) lies.
-  [[nodiscard]] std::int64_t offset(std::size_t array, std::int64_t element) const;
+  /// Where an array's value for an element (a multiple of kMomentBlocksize) lies.
+  [[nodiscard]] std::byte* at(std::size_t array, std::int64_t element) const;
 
  private:
   [[nodiscard]] bool is_8bit() const { return options_.moments == MomentFormat::blockwise_8bit; }

@@ -14,7 +14,7 @@ AdapterOptimizer::AdapterOptimizer(const ShardLayout& layout, const ShardPlaces&
     for (std::size_t flat = 0; flat < layout.units[unit].flats.size(); ++flat) {
       const Flat& of = layout.units[unit].flats[flat];
       const auto element = static_cast<std::int64_t>(size_of(of.dtype));
-      firsts.push_back((places.offset(unit, flat) - places.trainable_begin()) / element);
+      firsts.push_back(of.trainable ? places.offset(unit, flat) / element : 0);
       if (!of.trainable) continue;
       parameter_dtype = of.dtype;
       elements_ += of.shard_bytes / element;

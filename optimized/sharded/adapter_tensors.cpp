@@ -1,6 +1,7 @@
 #include "optimized/sharded/adapter_tensors.h"
 
 #include <cstring>
+#include <utility>
 
 #include <cuda_runtime_api.h>
 
@@ -11,9 +12,8 @@
 
 namespace qshard::optimized {
 
-AdapterTensors::AdapterTensors(const ModelPlan& plan, const ShardPlaces& places, RankState& state,
-                               const PeerArenas& peers)
-    : plan_(&plan), places_(&places), state_(&state), peers_(&peers) {}
+AdapterTensors::AdapterTensors(const ModelPlan& plan, const ShardPlaces& places, RankState& state, RankLink& link)
+    : plan_(&plan), places_(&places), state_(&state), link_(&link) {}
 
 namespace {
 
@@ -34,29 +34,37 @@ void AdapterTensors::for_each_slot(const Body& body) const {
   }
 }
 
-std::int64_t AdapterTensors::parameter_offset(std::size_t unit, std::size_t flat) const {
-  return state_->region_offset() + places_->offset(unit, flat);
+std::byte* AdapterTensors::own_parameters(std::size_t unit, std::size_t flat) const {
+  return state_->trainable() + places_->offset(unit, flat);
 }
 
 Tensor AdapterTensors::read_pieces(DType dtype, const Shape& shape, const std::vector<ShardPiece>& pieces,
-                                   std::int64_t offset) const {
+                                   const std::byte* own) const {
   Tensor whole(dtype, shape);
-  for (const ShardPiece& piece : pieces) {
-    const std::size_t rank = shard_count(plan_->layout) == 1 ? peers_->own : piece.shard;
-    QSHARD_CUDA_CHECK(cudaMemcpy(whole.bytes().data() + piece.in_parameter,
-                                 peers_->bases[rank] + offset + piece.in_shard, static_cast<std::size_t>(piece.size),
-                                 cudaMemcpyDefault));
+  std::vector<Outgoing> outgoing;
+  std::vector<Incoming> incoming;
+  for (const ShardPiece& piece : pieces) {  // of the first group, which rank 0 is in
+    const auto rank = static_cast<int>(piece.shard);
+    const std::span<std::byte> bytes =
+        whole.bytes().subspan(static_cast<std::size_t>(piece.in_parameter), static_cast<std::size_t>(piece.size));
+    if (rank == link_->rank()) {
+      QSHARD_CUDA_CHECK(cudaMemcpy(bytes.data(), own + piece.in_shard, bytes.size(), cudaMemcpyDeviceToHost));
+      if (!link_->is_first()) outgoing.push_back({0, bytes});
+    } else if (link_->is_first()) {
+      incoming.push_back({rank, bytes});
+    }
   }
+  link_->exchange(outgoing, incoming);
   return whole;
 }
 
 void AdapterTensors::write_pieces(std::span<const std::byte> values, const std::vector<ShardPiece>& pieces,
-                                  std::int64_t offset) {
+                                  std::byte* own) {
+  const auto rank = static_cast<std::size_t>(link_->rank());
   for (const ShardPiece& piece : pieces) {
-    if (shard_count(plan_->layout) > 1 && piece.shard != peers_->own) continue;
-    QSHARD_CUDA_CHECK(cudaMemcpy(peers_->bases[peers_->own] + offset + piece.in_shard,
-                                 values.data() + piece.in_parameter, static_cast<std::size_t>(piece.size),
-                                 cudaMemcpyHostToDevice));
+    if (first_of_group(plan_->layout, rank) + piece.shard != rank) continue;
+    QSHARD_CUDA_CHECK(cudaMemcpy(own + piece.in_shard, values.data() + piece.in_parameter,
+                                 static_cast<std::size_t>(piece.size), cudaMemcpyHostToDevice));
   }
 }
 
@@ -64,7 +72,7 @@ void AdapterTensors::write_parameter(std::size_t unit, std::size_t flat, const S
                                      std::span<const float> values) {
   const Tensor whole = from_floats(values, slot.parameter.dtype, slot.parameter.shape);
   write_pieces(whole.bytes(), parameter_pieces(plan_->layout.units[unit].flats[flat], slot),
-               parameter_offset(unit, flat));
+               own_parameters(unit, flat));
 }
 
 void AdapterTensors::initialize(std::uint64_t seed) {
@@ -80,9 +88,10 @@ void AdapterTensors::initialize(std::uint64_t seed) {
 NamedTensors AdapterTensors::read() const {
   NamedTensors tensors;
   for_each_slot([&](std::size_t unit, std::size_t flat, const Slot& slot) {
-    tensors[peft_name(slot.parameter.name)] =
-        read_pieces(slot.parameter.dtype, slot.parameter.shape,
-                    parameter_pieces(plan_->layout.units[unit].flats[flat], slot), parameter_offset(unit, flat));
+    Tensor whole = read_pieces(slot.parameter.dtype, slot.parameter.shape,
+                               parameter_pieces(plan_->layout.units[unit].flats[flat], slot),
+                               own_parameters(unit, flat));
+    if (link_->is_first()) tensors[peft_name(slot.parameter.name)] = std::move(whole);
   });
   return tensors;
 }
@@ -94,29 +103,30 @@ NamedTensors AdapterTensors::read_optimizer() const {
   for_each_slot([&](std::size_t unit, std::size_t flat, const Slot& slot) {
     for (std::size_t i = 0; i < moments.arrays().size(); ++i) {
       const MomentArray& array = moments.arrays()[i];
-      tensors[peft_name(slot.parameter.name) + std::string(array.suffix)] =
-          read_pieces(array.dtype, moment_shape(array, slot.parameter.shape),
-                      moment_pieces(array, plan_->layout.units[unit].flats[flat], slot),
-                      moments.offset(i, optimizer.first_element(unit, flat)));
+      Tensor whole = read_pieces(array.dtype, moment_shape(array, slot.parameter.shape),
+                                 moment_pieces(array, plan_->layout.units[unit].flats[flat], slot),
+                                 moments.at(i, optimizer.first_element(unit, flat)));
+      if (!link_->is_first()) continue;
+      tensors[peft_name(slot.parameter.name) + std::string(array.suffix)] = std::move(whole);
     }
   });
   return tensors;
 }
 
-void AdapterTensors::write(const NamedTensors& tensors, RankLink& link) {
+void AdapterTensors::write(const NamedTensors& tensors) {
   std::size_t used = 0;
   for_each_slot([&](std::size_t, std::size_t, const Slot&) { ++used; });
-  if (link.is_first()) reject_unknown(tensors, used, "adapter");
+  if (link_->is_first()) reject_unknown(tensors, used, "adapter");
   for_each_slot([&](std::size_t unit, std::size_t flat, const Slot& slot) {
     std::vector<float> values(static_cast<std::size_t>(element_count(slot.parameter.shape)));
-    if (link.is_first()) values = named_floats(tensors, peft_name(slot.parameter.name), slot.parameter.shape);
-    const std::vector<std::byte> bytes = link.broadcast(std::as_bytes(std::span(values)), 0);
+    if (link_->is_first()) values = named_floats(tensors, peft_name(slot.parameter.name), slot.parameter.shape);
+    const std::vector<std::byte> bytes = link_->broadcast(std::as_bytes(std::span(values)), 0);
     std::memcpy(values.data(), bytes.data(), bytes.size());
     write_parameter(unit, flat, slot, values);
   });
 }
 
-void AdapterTensors::write_optimizer(const NamedTensors& tensors, RankLink& link) {
+void AdapterTensors::write_optimizer(const NamedTensors& tensors) {
   const AdapterOptimizer& optimizer = state_->optimizer();
   const AdapterMoments& moments = optimizer.moments();
   const auto named = [&](const Slot& slot, const MomentArray& array) -> const Tensor& {
@@ -125,17 +135,17 @@ void AdapterTensors::write_optimizer(const NamedTensors& tensors, RankLink& link
   std::size_t used = 0;
   for_each_slot([&](std::size_t, std::size_t, const Slot& slot) {
     used += moments.arrays().size();
-    if (!link.is_first()) return;
+    if (!link_->is_first()) return;
     for (const MomentArray& array : moments.arrays()) named(slot, array);  // all are right before any is written
   });
-  if (link.is_first()) reject_unknown(tensors, used, "optimizer state");
+  if (link_->is_first()) reject_unknown(tensors, used, "optimizer state");
   for_each_slot([&](std::size_t unit, std::size_t flat, const Slot& slot) {
     for (std::size_t i = 0; i < moments.arrays().size(); ++i) {
       const MomentArray& array = moments.arrays()[i];
       const std::span<const std::byte> mine =
-          link.is_first() ? named(slot, array).bytes() : std::span<const std::byte>();
-      write_pieces(link.broadcast(mine, 0), moment_pieces(array, plan_->layout.units[unit].flats[flat], slot),
-                   moments.offset(i, optimizer.first_element(unit, flat)));
+          link_->is_first() ? named(slot, array).bytes() : std::span<const std::byte>();
+      write_pieces(link_->broadcast(mine, 0), moment_pieces(array, plan_->layout.units[unit].flats[flat], slot),
+                   moments.at(i, optimizer.first_element(unit, flat)));
     }
   });
 }

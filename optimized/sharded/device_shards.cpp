@@ -11,26 +11,30 @@ std::int64_t aligned(std::int64_t bytes) {
 
 }  // namespace
 
-ShardPlaces::ShardPlaces(const ShardLayout& layout) {
+ShardPlaces::ShardPlaces(const ShardLayout& layout, std::size_t weights4bit) {
+  std::int64_t& frozen = bytes_[static_cast<std::size_t>(ShardRange::frozen)];
+  std::int64_t& trainable = bytes_[static_cast<std::size_t>(ShardRange::trainable)];
   for (const Unit& unit : layout.units) {
     std::vector<std::int64_t>& offsets = offsets_.emplace_back();
     for (const Flat& flat : unit.flats) {
-      offsets.push_back(bytes_);
-      if (!flat.trainable) bytes_ += aligned(flat.shard_bytes);
+      std::int64_t& end = flat.trainable ? trainable : frozen;
+      offsets.push_back(end);
+      end += flat.trainable ? flat.shard_bytes : aligned(flat.shard_bytes);
     }
   }
-  trainable_begin_ = bytes_;
-  for (std::size_t unit = 0; unit < layout.units.size(); ++unit) {
-    for (std::size_t flat = 0; flat < layout.units[unit].flats.size(); ++flat) {
-      if (!layout.units[unit].flats[flat].trainable) continue;
-      offsets_[unit][flat] = bytes_;
-      bytes_ += layout.units[unit].flats[flat].shard_bytes;
-    }
-  }
+  bytes_[static_cast<std::size_t>(ShardRange::constants)] =
+      static_cast<std::int64_t>(weights4bit) * kNestedConstants * 4;
 }
 
-std::size_t shard_count(const ShardLayout& layout) {
-  return layout.sharding == ShardingStrategy::no_shard ? 1 : static_cast<std::size_t>(layout.world_size);
+ShardMemory::ShardMemory(const ShardPlaces& places, bool offload, Arena& arena) {
+  if (!offload) frozen = arena.take(places.bytes(ShardRange::frozen), "weight shards");
+  trainable = arena.take(places.bytes(ShardRange::trainable), "weight shards");
+  constants = arena.take(places.bytes(ShardRange::constants), "weight shards");
+}
+
+const Arena::Piece& ShardMemory::piece(ShardRange range) const {
+  if (range == ShardRange::constants) return constants;
+  return range == ShardRange::trainable ? trainable : frozen;
 }
 
 }  // namespace qshard::optimized

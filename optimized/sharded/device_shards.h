@@ -5,30 +5,52 @@
 #include <vector>
 
 #include "core/sharding/shard_layout.h"
+#include "optimized/device/arena.h"
 
 namespace qshard::optimized {
 
-/// Where one rank's shards of all flats lie in its region of device memory: frozen flats first, in the order of the
-/// units, then the trainable ones one after the other, so that the optimizer works on one range. The places depend on
-/// the layout alone and are the same on every rank: a peer's shard is at the peer's region plus the same offset.
+/// What a rank holds of the model lies in three ranges of bytes.
+enum class ShardRange : std::uint8_t {
+  frozen,     // its shards of the frozen flats
+  trainable,  // its shards of the adapters
+  constants,  // the nested maps and offsets of all 4-bit weights, which every rank has whole
+};
+
+/// Where one rank's shards of all flats lie in their ranges: the frozen flats in the order of the units; the trainable
+/// ones one after the other, so that the optimizer works on one range. The places depend on the layout alone and are
+/// the same on every rank.
 class ShardPlaces {
  public:
-  explicit ShardPlaces(const ShardLayout& layout);
+  /// weights4bit: how many weights have constants.
+  ShardPlaces(const ShardLayout& layout, std::size_t weights4bit);
 
-  /// Bytes from the start of the region to a flat's shard; a multiple of 256 but for trainable flats (of 16).
+  /// Bytes from the start of the flat's range to its shard; a multiple of 256 but for trainable flats (of 16).
   [[nodiscard]] std::int64_t offset(std::size_t unit, std::size_t flat) const { return offsets_[unit][flat]; }
-  [[nodiscard]] std::int64_t bytes() const { return bytes_; }
-  /// The range of all trainable shards, in bytes.
-  [[nodiscard]] std::int64_t trainable_begin() const { return trainable_begin_; }
-  [[nodiscard]] std::int64_t trainable_bytes() const { return bytes_ - trainable_begin_; }
+  [[nodiscard]] std::int64_t bytes(ShardRange range) const { return bytes_[static_cast<std::size_t>(range)]; }
 
  private:
   std::vector<std::vector<std::int64_t>> offsets_;
-  std::int64_t trainable_begin_ = 0;
-  std::int64_t bytes_ = 0;
+  std::int64_t bytes_[3] = {};
 };
 
-/// Number of shards that a flat of the layout is cut into: the world size, or 1 where every rank holds all of it.
-std::size_t shard_count(const ShardLayout& layout);
+/// Floats a 4-bit weight of the nested maps and offsets: the map, the offset, and padding to 16 bytes.
+inline constexpr std::int64_t kNestedConstants = 260;
+
+/// The ranges of one rank in its arena.
+struct ShardMemory {
+  Arena::Piece frozen;  // empty where frozen shards stay in host memory
+  Arena::Piece trainable;
+  Arena::Piece constants;
+
+  ShardMemory(const ShardPlaces& places, bool offload, Arena& arena);
+
+  [[nodiscard]] const Arena::Piece& piece(ShardRange range) const;
+  /// Null in a dry run and for frozen shards that stay in host memory.
+  [[nodiscard]] std::byte* at(ShardRange range) const { return piece(range).as<std::byte>(); }
+};
+
+inline ShardRange range_of(const Flat& flat) {
+  return flat.trainable ? ShardRange::trainable : ShardRange::frozen;
+}
 
 }  // namespace qshard::optimized

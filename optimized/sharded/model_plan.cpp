@@ -80,6 +80,10 @@ std::string remedies(const Planner& planner, const MemoryPlan& memory) {
   ModelPlan less_at_once = plan;
   less_at_once.bounds.evaluation = half(plan.bounds.evaluation);
   try_plan(less_at_once, memory.choice, "half as many tokens in evaluation (training.per_device_eval_batch_size)");
+  ModelPlan offloaded = plan;
+  offloaded.options.offload = true;
+  offloaded.options.transport = Transport::host;
+  if (!plan.options.offload) try_plan(offloaded, memory.choice, "fsdp.fsdp_offload_params: true");
   std::sort(found.begin(), found.end(), [](const Remedy& a, const Remedy& b) { return a.saved > b.saved; });
   std::string text;
   for (const Remedy& remedy : found) text += fmt::format("\n  {} saves {}", remedy.advice, text_of(remedy.saved));
@@ -150,7 +154,7 @@ ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source,
   };
   const auto stages = list_model_stages(config, options.quantization, options.lora, options.dtype, prequantized);
   plan.options.world_size = world_size;
-  plan.layout = plan_shards(stages, world_size, options.sharding);
+  plan.layout = plan_shards(stages, world_size, options.sharding, options.shard_group);
   return plan;
 }
 
@@ -178,8 +182,9 @@ MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const We
 
 MemoryPlans plan_run_memory(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
                             const RunBounds& bounds) {
-  const ModelPlan plan = make_model_plan(config, source, options, bounds, options.world_size);
-  const ShardPlaces places(plan.layout);
+  ModelPlan plan = make_model_plan(config, source, options, bounds, options.world_size);
+  if (plan.options.offload) plan.options.transport = Transport::host;
+  const ShardPlaces places(plan.layout, plan.infos.size());
   const WeightLoader loader(plan.layout, places, plan.infos, options.quantization, source);
   const Planner planner{&plan, &places, &loader};
   MemoryPlans plans;

@@ -9,19 +9,27 @@ namespace qshard::optimized {
 
 namespace {
 
-// All ranks' shards of the flat that the embedding lies in, as one string of bytes.
+// The group's shards of the flat that the embedding lies in, as one string of bytes; empty where kernels cannot read
+// them.
 ShardedTable embedding_table(const ModelPlan& plan, const ShardPlaces& places, const SlotPlace& embedding,
-                             const PeerArenas& peers, std::int64_t region) {
+                             const Exchange* exchange) {
   ShardedTable table;
-  const std::size_t shards = shard_count(plan.layout);
-  if (shards > kMostShards) fail_input("{} ranks are more than the {} that are supported", shards, kMostShards);
+  if (plan.layout.world_size > kMostShards) {
+    fail_input("{} ranks are more than the {} that are supported", plan.layout.world_size, kMostShards);
+  }
+  if (exchange == nullptr || exchange->frozen(0) == nullptr) return table;
   table.shard_bytes = plan.layout.units[embedding.unit].flats[embedding.flat].shard_bytes;
-  table.count = static_cast<int>(shards);
-  for (std::size_t shard = 0; shard < shards && !peers.bases.empty(); ++shard) {
-    const std::size_t rank = shards == 1 ? peers.own : shard;
-    table.shards[shard] = peers.bases[rank] + region + places.offset(embedding.unit, embedding.flat);
+  table.count = plan.layout.shards;
+  for (int shard = 0; shard < table.count; ++shard) {
+    table.shards[shard] =
+        exchange->frozen(static_cast<std::size_t>(shard)) + places.offset(embedding.unit, embedding.flat);
   }
   return table;
+}
+
+// NCCL gathers the embedding like the head; elsewhere its rows are read where they lie.
+bool gathers_embedding(const ModelPlan& plan) {
+  return plan.options.transport == Transport::nccl && plan.layout.shards > 1;
 }
 
 TokenBatch largest_batch(const BatchBound& bound) {
@@ -41,26 +49,32 @@ TokenBatch largest_batch(const BatchBound& bound) {
 
 }  // namespace
 
-RankState::RankState(const ModelPlan& plan, const ShardPlaces& places, const MemoryChoice& choice,
-                     const PeerArenas& peers, Transport* transport, const StepResources& resources)
-    : region_(resources.arena->take(places.bytes(), "weight shards")),
-      nested_constants_(
-          resources.arena->take(static_cast<std::int64_t>(plan.infos.size()) * kNestedConstants * 4, "weight shards")),
-      table_(plan.config, plan.layout, plan.infos, plan.options.dtype, plan.options.lora.alpha, nested_constants()),
-      gatherer_(plan.layout, places, region_, transport, resources.stream, *resources.arena),
-      gradients_(plan.layout, places, peers, resources.stream, *resources.arena),
+Arena::Piece take_exchange_room(const ModelPlan& plan, Arena& arena) {
+  const std::int64_t bytes = exchange_bytes(plan.layout, plan.options.transport);
+  return bytes == 0 ? Arena::Piece{} : arena.take(bytes, "gradients");
+}
+
+RankState::RankState(const ModelPlan& plan, const ShardPlaces& places, const ShardMemory& memory,
+                     const MemoryChoice& choice, Exchange* exchange, const StepResources& resources)
+    : memory_(&memory),
+      table_(plan.config, plan.layout, plan.infos, plan.options.dtype, plan.options.lora.alpha,
+             reinterpret_cast<const float*>(memory.at(ShardRange::constants))),
+      gatherer_(plan.layout, places, memory, exchange, resources.stream, *resources.arena),
+      gradients_(plan.layout, places, exchange, resources.stream, *resources.arena),
       optimizer_(plan.layout, places, plan.options.optimizer, *resources.arena),
       batch_(plan.bounds.all(), *resources.arena),
       rope_(plan.config, plan.options.dtype, plan.bounds.all().longest, *resources.arena),
-      embedding_(embedding_table(plan, places, table_.embedding(), peers, region_.offset())),
-      step_({&plan.config, &plan.options, &table_, &embedding_, &gatherer_, &gradients_, &batch_, &rope_, resources},
+      embedding_(embedding_table(plan, places, table_.embedding(), exchange)),
+      step_({&plan.config, &plan.options, &table_, gathers_embedding(plan) ? nullptr : &embedding_, &gatherer_,
+             &gradients_, &batch_, &rope_, resources},
             choice, plan.bounds.training.tokens) {}
 
 MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader,
                        const MemoryChoice& choice) {
   Arena arena(nullptr, 0);
-  const PeerArenas nobody;
-  RankState state(plan, places, choice, nobody, nullptr, {&arena});
+  const ShardMemory memory(places, plan.options.offload, arena);
+  const Arena::Piece room = take_exchange_room(plan, arena);
+  RankState state(plan, places, memory, choice, nullptr, {&arena});
   std::string peak_in = "loading";
   const auto run_part = [&](const char* name, const auto& part) {
     const std::int64_t before = arena.peak();
@@ -83,7 +97,8 @@ MemoryPlan plan_memory(const ModelPlan& plan, const ShardPlaces& places, const W
   if (plan.bounds.decoder.rows > 0) {
     run_part("generation", [&] { TokenDecoder(state.step(), plan.bounds.decoder, false).reserve(); });
   }
-  return {arena.peak(), arena.at_peak(), peak_in, state.step().host_bytes(), choice};
+  const std::int64_t shared = plan.options.transport == Transport::host ? HostPlaces(plan.layout, places).bytes() : 0;
+  return {arena.peak(), arena.at_peak(), peak_in, state.step().host_bytes() + shared, choice};
 }
 
 }  // namespace qshard::optimized

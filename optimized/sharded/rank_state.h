@@ -12,8 +12,8 @@
 #include "optimized/sharded/adapter_gradients.h"
 #include "optimized/sharded/adapter_optimizer.h"
 #include "optimized/sharded/device_batch.h"
+#include "optimized/sharded/exchange.h"
 #include "optimized/sharded/sharded_step.h"
-#include "optimized/sharded/transport.h"
 #include "optimized/sharded/unit_gatherer.h"
 #include "optimized/sharded/weight_loader.h"
 #include "optimized/sharded/weight_table.h"
@@ -29,18 +29,19 @@ struct ModelPlan {
   RunBounds bounds;
 };
 
-/// Everything one rank holds in its arena, put there in a fixed order: shards, adapter gradients and optimizer state,
-/// gathered units, the batch, and the step's own pieces. With a dry arena it is the plan of all that.
+/// The memory that the run's exchange itself takes; nothing where it takes none.
+Arena::Piece take_exchange_room(const ModelPlan& plan, Arena& arena);
+
+/// Everything one rank holds in its arena besides its shards, put there in a fixed order: gathered units, adapter
+/// gradients and optimizer state, the batch, and the step's own pieces. With a dry arena it is the plan of all that.
 class RankState {
  public:
-  /// peers, transport and resources' plans and stream: null in a dry run. The references must outlive the state.
-  RankState(const ModelPlan& plan, const ShardPlaces& places, const MemoryChoice& choice, const PeerArenas& peers,
-            Transport* transport, const StepResources& resources);
+  /// exchange, and resources' plans and stream: null in a dry run. The references must outlive the state.
+  RankState(const ModelPlan& plan, const ShardPlaces& places, const ShardMemory& memory, const MemoryChoice& choice,
+            Exchange* exchange, const StepResources& resources);
 
-  /// This rank's shards; the trainable ones are at ShardPlaces::trainable_begin().
-  [[nodiscard]] std::byte* region() const { return region_.as<std::byte>(); }
-  [[nodiscard]] std::int64_t region_offset() const { return region_.offset(); }
-  [[nodiscard]] float* nested_constants() const { return nested_constants_.as<float>(); }
+  /// This rank's trainable shards.
+  [[nodiscard]] std::byte* trainable() const { return memory_->at(ShardRange::trainable); }
   [[nodiscard]] UnitGatherer& gatherer() { return gatherer_; }
   [[nodiscard]] AdapterGradients& gradients() { return gradients_; }
   [[nodiscard]] AdapterOptimizer& optimizer() { return optimizer_; }
@@ -48,15 +49,14 @@ class RankState {
   [[nodiscard]] ShardedStep& step() { return step_; }
 
  private:
-  Arena::Piece region_;
-  Arena::Piece nested_constants_;
+  const ShardMemory* memory_;
   WeightTable table_;
   UnitGatherer gatherer_;
   AdapterGradients gradients_;
   AdapterOptimizer optimizer_;
   DeviceBatch batch_;
   RopeTables rope_;
-  ShardedTable embedding_;
+  ShardedTable embedding_;  // empty where it is gathered
   ShardedStep step_;
 };
 

@@ -7,13 +7,15 @@
 
 #include "core/base/error.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/device_buffer.h"
 #include "optimized/device/stream.h"
 #include "optimized/sharded/adapter_tensors.h"
 #include "optimized/sharded/device_choice.h"
+#include "optimized/sharded/exchange.h"
 #include "optimized/sharded/model_plan.h"
-#include "optimized/sharded/peer_memory.h"
 #include "optimized/sharded/rank_state.h"
 #include "optimized/sharded/token_decoder.h"
+#include "optimized/sharded/transport_choice.h"
 
 namespace qshard::optimized {
 
@@ -52,18 +54,22 @@ class ShardedEngine : public TrainingEngine {
   ShardedEngine(ModelPlan plan, const WeightSource& source, RankLink& link)
       : link_(&link),
         plan_(std::move(plan)),
-        places_(plan_.layout),
+        places_(plan_.layout, plan_.infos.size()),
+        communicator_(make_communicator()),
         memory_plan_(fit_memory(plan_, places_, make_loader(source))),
-        memory_(memory_plan_.arena_bytes, link),
-        arena_(memory_.own(), memory_plan_.arena_bytes),
+        memory_(static_cast<std::size_t>(memory_plan_.arena_bytes)),
+        arena_(memory_.as<std::byte>(), memory_plan_.arena_bytes),
+        shards_(places_, plan_.options.offload, arena_),
+        exchange_room_(take_exchange_room(plan_, arena_)),
+        exchange_(make_exchange()),
         resources_{&arena_, &matmul_, &linear4bit_, &attention_, stream_.get()} {
-    state_.emplace(plan_, places_, memory_plan_.choice, memory_.arenas(), make_transport(), resources_);
-    state_->gradients().clear_signals();
-    make_loader(source).load({&memory_.arenas(), state_->region_offset(), state_->nested_constants()}, link, arena_,
-                             stream_.get());
+    state_.emplace(plan_, places_, shards_, memory_plan_.choice, exchange_.get(), resources_);
+    make_loader(source).load(*exchange_, static_cast<std::size_t>(link.rank()), arena_, stream_.get());
     state_->optimizer().clear(stream_.get());
-    adapter_.emplace(plan_, places_, *state_, memory_.arenas());
+    synchronize();
+    adapter_.emplace(plan_, places_, *state_, link);
     adapter_->initialize(plan_.options.seed);
+    exchange_->publish(stream_.get());
     synchronize();
   }
 
@@ -98,8 +104,9 @@ class ShardedEngine : public TrainingEngine {
     const double norm_squared = total_norm_squared();
     result.grad_norm = std::sqrt(norm_squared);
     if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) {
-      state_->optimizer().update(state_->region() + places_.trainable_begin(), gradients.own(),
-                                 plan_.options.max_grad_norm, learning_rate, step, stream_.get());
+      state_->optimizer().update(state_->trainable(), gradients.own(), plan_.options.max_grad_norm, learning_rate, step,
+                                 stream_.get());
+      exchange_->publish(stream_.get());
       state_->gatherer().invalidate();
     }
     return result;
@@ -123,30 +130,27 @@ class ShardedEngine : public TrainingEngine {
                  max_tokens, plan_.bounds.decoder.rows, plan_.bounds.decoder.tokens);
     }
     synchronize();
-    const bool captures = plan_.bounds.decoder.captures_tokens && shard_count(plan_.layout) == 1;
+    const bool captures = plan_.bounds.decoder.captures_tokens && plan_.layout.shards == 1;
     return std::make_unique<TokenDecoder>(state_->step(), DecoderBound{rows, max_tokens}, captures);
   }
 
   [[nodiscard]] NamedTensors adapter() override {
-    begin_reading();
-    NamedTensors tensors = link_->is_first() ? adapter_->read() : NamedTensors{};
-    end_reading();
-    return tensors;
+    synchronize();
+    return adapter_->read();
   }
   void load_adapter(const NamedTensors& tensors) override {
     synchronize();
-    adapter_->write(tensors, *link_);
+    adapter_->write(tensors);
+    exchange_->publish(stream_.get());
     state_->gatherer().invalidate();
   }
   [[nodiscard]] NamedTensors optimizer_state() override {
-    begin_reading();
-    NamedTensors tensors = link_->is_first() ? adapter_->read_optimizer() : NamedTensors{};
-    end_reading();
-    return tensors;
+    synchronize();
+    return adapter_->read_optimizer();
   }
   void load_optimizer_state(const NamedTensors& tensors) override {
     synchronize();
-    adapter_->write_optimizer(tensors, *link_);
+    adapter_->write_optimizer(tensors);
   }
 
   [[nodiscard]] std::vector<std::int64_t> peak_bytes_by_rank() override {
@@ -159,11 +163,23 @@ class ShardedEngine : public TrainingEngine {
     return {plan_.layout, places_, plan_.infos, plan_.options.quantization, source};
   }
 
-  // With one rank nothing is gathered.
-  Transport* make_transport() {
-    if (link_->world_size() == 1) return nullptr;
-    transport_ = make_peer_transport(memory_.arenas());
-    return transport_.get();
+  [[nodiscard]] std::unique_ptr<NcclCommunicator> make_communicator() const {
+    if (plan_.options.transport != Transport::nccl || link_->world_size() == 1) return nullptr;
+    return std::make_unique<NcclCommunicator>(*link_);
+  }
+
+  [[nodiscard]] std::unique_ptr<Exchange> make_exchange() {
+    const ExchangeParts parts{&plan_.layout, &places_, &shards_, &exchange_room_, link_};
+    switch (plan_.options.transport) {
+      case Transport::nccl:
+        return make_nccl_exchange(parts, *communicator_);
+      case Transport::host:
+        return make_host_exchange(parts, host_.emplace(HostPlaces(plan_.layout, places_), *link_));
+      case Transport::automatic:
+      case Transport::peer:
+        break;
+    }
+    return make_peer_exchange(parts, peers_.emplace(memory_.as<std::byte>(), *link_));
   }
 
   void synchronize() const { stream_.synchronize(); }
@@ -188,36 +204,30 @@ class ShardedEngine : public TrainingEngine {
   [[nodiscard]] double total_norm_squared() {
     double* on_device = state_->optimizer().norm_squared();
     const std::vector<double> parts = all_gather_values(*link_, read(on_device));
-    if (state_->gradients().replicated()) return parts.front();
-    double total = 0;
-    for (const double part : parts) total += part;
+    double total = 0;  // of one group: every group has reduced the same
+    for (int shard = 0; shard < plan_.layout.shards; ++shard) total += parts[static_cast<std::size_t>(shard)];
     QSHARD_CUDA_CHECK(cudaMemcpyAsync(on_device, &total, sizeof total, cudaMemcpyHostToDevice, stream_.get()));
     synchronize();
     return total;
   }
 
-  // Between these two nobody writes to shards that another rank may read.
-  void begin_reading() {
-    synchronize();
-    link_->barrier();
-  }
-  void end_reading() {
-    synchronize();
-    link_->barrier();
-  }
-
   RankLink* link_;
   ModelPlan plan_;
   ShardPlaces places_;
+  std::unique_ptr<NcclCommunicator> communicator_;  // before the plan, which counts what is left of the device
   MemoryPlan memory_plan_;
-  PeerMemory memory_;
+  DeviceBuffer memory_;
+  std::optional<PeerMemory> peers_;
+  std::optional<SharedHostMemory> host_;
   Stream stream_;
   MatmulPlans matmul_;
   Linear4bitPlans linear4bit_;
   AttentionPlans attention_;
   Arena arena_;
+  ShardMemory shards_;
+  Arena::Piece exchange_room_;
+  std::unique_ptr<Exchange> exchange_;
   StepResources resources_;
-  std::unique_ptr<Transport> transport_;
   std::optional<RankState> state_;
   std::optional<AdapterTensors> adapter_;
 };
@@ -228,7 +238,9 @@ std::unique_ptr<TrainingEngine> make_sharded_engine(const ModelConfig& config, c
                                                     const EngineOptions& options, const RunBounds& bounds,
                                                     RankLink& link) {
   choose_device(link);
-  return std::make_unique<ShardedEngine>(make_model_plan(config, source, options, bounds, link.world_size()), source,
+  EngineOptions chosen = options;
+  chosen.transport = choose_transport(options.transport, options.offload, link);
+  return std::make_unique<ShardedEngine>(make_model_plan(config, source, chosen, bounds, link.world_size()), source,
                                          link);
 }
 

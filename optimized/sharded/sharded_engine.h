@@ -15,8 +15,8 @@
 namespace qshard::optimized {
 
 /// FSDP-QLoRA on GPUs: the TrainingEngine of one rank, on one GPU, in a job of link.world_size() processes. The frozen
-/// shards are pulled from the peers' memory one stage ahead of the arithmetic; adapters' gradients are added up in rank
-/// order; losses and norms go over the link. Same options, same bits, run to run.
+/// shards come together one stage ahead of the arithmetic, by options.transport; adapters' gradients are added up in
+/// rank order; losses and norms go over the link. Same options, same bits, run to run.
 ///
 /// bounds: of the run's batches. Chooses the GPU by the rank's place on its host; several ranks
 /// share a GPU where there are fewer. Plans the memory first: throws Error(out_of_resources), before any weight is

@@ -55,19 +55,33 @@ void ShardedStep::release_head() {
   if (parts_.config->tie_word_embeddings) parts_.gatherer->release(0);
 }
 
+ShardedTable ShardedStep::gathered_embedding() const {
+  const WeightTable& weights = *parts_.weights;
+  const Slot& slot = weights.slot(weights.embedding());
+  ShardedTable table;
+  table.shards[0] = parts_.gatherer->flat(weights.embedding().unit, weights.embedding().flat);
+  table.shard_bytes = slot.offset + slot.parameter.bytes();
+  table.count = 1;
+  return table;
+}
+
 void ShardedStep::embed_ids(const std::int32_t* ids, std::int64_t tokens, void* x) const {
   const WeightTable& weights = *parts_.weights;
-  embed(*parts_.embedding, weights.slot(weights.embedding()).offset, parts_.options->dtype, parts_.config->hidden_size,
-        ids, tokens, x, parts_.resources.stream);
+  if (parts_.embedding == nullptr) parts_.gatherer->acquire(0);
+  parts_.resources.launch([&] {
+    embed(parts_.embedding == nullptr ? gathered_embedding() : *parts_.embedding,
+          weights.slot(weights.embedding()).offset, parts_.options->dtype, parts_.config->hidden_size, ids, tokens, x,
+          parts_.resources.stream);
+  });
+  if (parts_.embedding == nullptr) parts_.gatherer->release(0);
 }
 
 Arena::Piece ShardedStep::embed_tokens() {
   Arena::Piece x = take_rows(tokens(), "layer inputs");
-  if (tokens() == 0) return x;
-  parts_.resources.launch([&] {
-    parts_.rope->cover(parts_.batch->rows().longest, parts_.resources.stream);
-    embed_ids(parts_.batch->rows().input_ids, tokens(), x.as());
-  });
+  if (tokens() > 0) {
+    parts_.resources.launch([&] { parts_.rope->cover(parts_.batch->rows().longest, parts_.resources.stream); });
+  }
+  embed_ids(parts_.batch->rows().input_ids, tokens(), x.as());
   return x;
 }
 

@@ -31,7 +31,7 @@ class ShardedStep {
     const ModelConfig* config = nullptr;
     const EngineOptions* options = nullptr;
     const WeightTable* weights = nullptr;
-    const ShardedTable* embedding = nullptr;  // all ranks' shards of the embedding's flat
+    const ShardedTable* embedding = nullptr;  // the shards of the embedding's flat; null: it is gathered
     UnitGatherer* gatherer = nullptr;
     AdapterGradients* gradients = nullptr;
     DeviceBatch* batch = nullptr;
@@ -70,6 +70,7 @@ class ShardedStep {
     return parts_.config->hidden_size * static_cast<std::int64_t>(size_of(parts_.options->dtype));
   }
   [[nodiscard]] std::int64_t tokens() const { return parts_.batch->rows().tokens; }
+  [[nodiscard]] ShardedTable gathered_embedding() const;
   Arena::Piece embed_tokens();
   void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x, const Arena::Piece& y,
                      LayerActivations& activations);

@@ -7,26 +7,25 @@ namespace qshard::optimized {
 
 namespace {
 
-std::int64_t whole_bytes(const Flat& flat, std::size_t shards) {
-  return flat.shard_bytes * static_cast<std::int64_t>(shards);
+std::int64_t whole_bytes(const ShardLayout& layout, const Flat& flat) {
+  return flat.shard_bytes * layout.shards;
 }
 
 }  // namespace
 
-UnitGatherer::UnitGatherer(const ShardLayout& layout, const ShardPlaces& places, const Arena::Piece& region,
-                           Transport* transport, cudaStream_t compute, Arena& arena)
+UnitGatherer::UnitGatherer(const ShardLayout& layout, const ShardPlaces& places, const ShardMemory& memory,
+                           Exchange* exchange, cudaStream_t compute, Arena& arena)
     : layout_(&layout),
       places_(&places),
-      region_(&region),
-      transport_(transport),
+      memory_(&memory),
+      exchange_(exchange),
       compute_(compute),
       arena_(&arena),
       stages_(layout.units.back().stage + 1),
       stage_bytes_(stages_, 0) {
-  const std::size_t shards = shard_count(layout);
   for (const Unit& unit : layout.units) {
     in_stage_.push_back(stage_bytes_[unit.stage]);
-    for (const Flat& flat : unit.flats) stage_bytes_[unit.stage] += whole_bytes(flat, shards);
+    for (const Flat& flat : unit.flats) stage_bytes_[unit.stage] += whole_bytes(layout, flat);
   }
   if (replicated()) return;
   if (!arena.dry_run()) copy_.emplace();
@@ -63,14 +62,16 @@ void UnitGatherer::fill(Buffer& buffer, std::size_t stage) {
   if (!copy_) return;
   buffer.freed.hold_back(copy_->get());
   auto* to = buffer.memory.as<std::byte>();
+  std::vector<Gathering> flats;
   for (std::size_t unit = 0; unit < layout_->units.size(); ++unit) {
     const Unit& of = layout_->units[unit];
     if (of.stage != stage) continue;
     for (std::size_t flat = 0; flat < of.flats.size(); ++flat) {
-      transport_->gather(region_->offset() + places_->offset(unit, flat), of.flats[flat].shard_bytes, to, copy_->get());
-      to += whole_bytes(of.flats[flat], shard_count(*layout_));
+      flats.push_back({range_of(of.flats[flat]), places_->offset(unit, flat), of.flats[flat].shard_bytes, to});
+      to += whole_bytes(*layout_, of.flats[flat]);
     }
   }
+  exchange_->gather(flats, copy_->get());
   buffer.ready.record(copy_->get());
 }
 
@@ -117,13 +118,12 @@ void UnitGatherer::invalidate() {
 
 const std::byte* UnitGatherer::flat(std::size_t unit, std::size_t flat) const {
   if (arena_->dry_run()) return nullptr;
-  if (replicated()) return region_->as<std::byte>() + places_->offset(unit, flat);
+  const std::vector<Flat>& flats = layout_->units[unit].flats;
+  if (replicated()) return memory_->at(range_of(flats[flat])) + places_->offset(unit, flat);
   const std::size_t stage = layout_->units[unit].stage;
   const auto* buffer = const_cast<UnitGatherer*>(this)->holder_of(stage);
   const std::byte* at = buffer->memory.as<std::byte>() + in_stage_[unit];
-  for (std::size_t before = 0; before < flat; ++before) {
-    at += whole_bytes(layout_->units[unit].flats[before], shard_count(*layout_));
-  }
+  for (std::size_t before = 0; before < flat; ++before) at += whole_bytes(*layout_, flats[before]);
   return at;
 }
 

@@ -10,7 +10,7 @@
 #include "optimized/device/arena.h"
 #include "optimized/device/stream.h"
 #include "optimized/sharded/device_shards.h"
-#include "optimized/sharded/transport.h"
+#include "optimized/sharded/exchange.h"
 
 namespace qshard::optimized {
 
@@ -19,15 +19,14 @@ namespace qshard::optimized {
 /// FULL_SHARD has two buffers of the largest decoder layer: while the arithmetic uses one, the other is filled. A
 /// buffer keeps its stage until another stage takes its place, so the layer at which the forward pass turns into the
 /// backward pass is not gathered again. SHARD_GRAD_OP has a buffer a stage. NO_SHARD, and a world of one rank, has
-/// none: the shards are the whole. The head, and the embedding where it serves as the head, have buffers of their own
-/// that live only as long as their use.
+/// none: the shards are the whole; but frozen shards that stay in host memory are brought like any others. The head,
+/// and the embedding where it is needed whole, have buffers of their own that live only as long as their use.
 ///
 /// The sequence of gathers is the same on every rank, whatever the ranks compute in between.
 class UnitGatherer {
  public:
-  /// region: this rank's shards, at the same offset of every rank's arena. transport: null in a dry run and where
-  /// nothing is gathered. The references must outlive this object.
-  UnitGatherer(const ShardLayout& layout, const ShardPlaces& places, const Arena::Piece& region, Transport* transport,
+  /// exchange: null in a dry run. The references must outlive this object.
+  UnitGatherer(const ShardLayout& layout, const ShardPlaces& places, const ShardMemory& memory, Exchange* exchange,
                cudaStream_t compute, Arena& arena);
 
   /// Begins to gather a decoder layer's stage where a buffer is free for it; otherwise does nothing.
@@ -53,8 +52,9 @@ class UnitGatherer {
   };
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
-  [[nodiscard]] bool replicated() const { return shard_count(*layout_) == 1; }
-  /// The embedding or the head: gathered whole only where it serves as the head.
+  /// The shards on this device are the whole.
+  [[nodiscard]] bool replicated() const { return layout_->shards == 1 && !memory_->frozen.empty(); }
+  /// The embedding or the head.
   [[nodiscard]] bool is_end(std::size_t stage) const { return stage == 0 || stage + 1 == stages_; }
   Buffer* holder_of(std::size_t stage);
   Buffer* free_buffer();
@@ -63,8 +63,8 @@ class UnitGatherer {
 
   const ShardLayout* layout_;
   const ShardPlaces* places_;
-  const Arena::Piece* region_;
-  Transport* transport_;
+  const ShardMemory* memory_;
+  Exchange* exchange_;
   cudaStream_t compute_;
   Arena* arena_;
   std::optional<Stream> copy_;  // none where nothing is gathered and in a dry run
@@ -72,7 +72,7 @@ class UnitGatherer {
   std::vector<std::int64_t> stage_bytes_;  // of a stage, gathered
   std::vector<std::int64_t> in_stage_;     // index = unit: bytes from the start of its stage's buffer
   std::vector<Buffer> buffers_;            // of decoder layers
-  std::array<Buffer, 2> ends_;             // of the embedding where it is the head too, and of the head
+  std::array<Buffer, 2> ends_;             // of the embedding and of the head
   std::int64_t clock_ = 0;
 };
 

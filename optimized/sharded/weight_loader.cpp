@@ -95,23 +95,19 @@ void WeightLoader::reserve(Arena& arena) const {
   [[maybe_unused]] const Memory given_back_at_the_end = take_memory(arena);
 }
 
-void WeightLoader::load(const Target& target, RankLink& link, Arena& arena, cudaStream_t stream) const {
+void WeightLoader::load(Exchange& exchange, std::size_t rank, Arena& arena, cudaStream_t stream) const {
   const Memory memory = take_memory(arena);
   upload(dynamic_map().data(), 256 * 4, memory.map.as<std::byte>(), stream);
-  const PeerArenas& peers = *target.peers;
-  const std::size_t ranks = peers.bases.size();
+  const auto ranks = static_cast<std::size_t>(layout_->world_size);
   for (std::size_t first = 0; first < items_.size(); first += ranks) {
-    const std::size_t mine = first + peers.own;
-    if (mine < items_.size()) stage(items_[mine], memory, stream);
-    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
-    link.barrier();
-    for (std::size_t rank = 0; rank < ranks && first + rank < items_.size(); ++rank) {
-      copy_parts(items_[first + rank], peers.bases[rank] + memory.staging.offset(),
-                 peers.bases[peers.own] + target.region, peers.own, target.nested_constants, stream);
+    if (first + rank < items_.size()) stage(items_[first + rank], memory, stream);
+    std::vector<Delivery> deliveries;
+    for (std::size_t from = 0; from < ranks && first + from < items_.size(); ++from) {
+      add_deliveries(items_[first + from], from, deliveries);
     }
-    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
-    link.barrier();
+    exchange.deliver(deliveries, memory.staging.as<std::byte>(), stream);
   }
+  exchange.finish_loading(stream);
 }
 
 void WeightLoader::stage(const Item& item, const Memory& memory, cudaStream_t stream) const {
@@ -163,22 +159,25 @@ void WeightLoader::stage_stored(const Item& item, const Memory& memory, cudaStre
   QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));  // the weight's memory goes
 }
 
-void WeightLoader::copy_parts(const Item& item, const std::byte* staging, std::byte* region, std::size_t own,
-                              float* constants, cudaStream_t stream) const {
-  const auto copy = [stream](void* to, const void* from, std::int64_t bytes) {
-    QSHARD_CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream));
-  };
+void WeightLoader::add_deliveries(const Item& item, std::size_t from, std::vector<Delivery>& deliveries) const {
+  const auto ranks = static_cast<std::size_t>(layout_->world_size);
+  const auto shards = static_cast<std::size_t>(layout_->shards);
   for (const Part& part : item.parts) {
     const Slot& of = slot(part);
     const std::int64_t shard_bytes = layout_->units[part.place.unit].flats[part.place.flat].shard_bytes;
+    const std::int64_t shard = places_->offset(part.place.unit, part.place.flat);
     for (const ShardPiece& piece : cut_into_pieces(of.offset, of.parameter.bytes(), shard_bytes)) {
-      if (shard_count(*layout_) > 1 && piece.shard != own) continue;
-      copy(region + places_->offset(part.place.unit, part.place.flat) + piece.in_shard,
-           staging + part.offset + piece.in_parameter, piece.size);
+      for (std::size_t to = piece.shard; to < ranks; to += shards) {  // of every group
+        deliveries.push_back(
+            {from, part.offset + piece.in_parameter, to, ShardRange::frozen, shard + piece.in_shard, piece.size});
+      }
     }
   }
   if (!item.in_4bit || !infos_->at(item.name).nested) return;
-  copy(constants + item.constants_index * kNestedConstants, staging + item.constants, kNestedConstants * 4);
+  constexpr std::int64_t kBytes = kNestedConstants * 4;
+  for (std::size_t to = 0; to < ranks; ++to) {
+    deliveries.push_back({from, item.constants, to, ShardRange::constants, item.constants_index * kBytes, kBytes});
+  }
 }
 
 }  // namespace qshard::optimized

@@ -5,36 +5,29 @@
 #include <string>
 #include <vector>
 
-#include "core/launch/rank_link.h"
 #include "core/model/quantization_options.h"
 #include "core/sharding/shard_layout.h"
 #include "core/sharding/slot_index.h"
 #include "optimized/device/arena.h"
 #include "optimized/sharded/device_shards.h"
-#include "optimized/sharded/peer_arenas.h"
+#include "optimized/sharded/exchange.h"
 #include "optimized/sharded/weight_source.h"
 
 namespace qshard::optimized {
 
 /// Fills the ranks' frozen shards. The ranks take turns: in each round every rank reads one tensor, quantizes it on its
-/// device where the layout holds it in 4 bits, and all ranks copy their parts of all of them. So each tensor is read
-/// once a job, and the host holds one tensor at a time. Trainable shards stay as they are.
+/// device where the layout holds it in 4 bits, and delivers its parts to the ranks that hold them. So each tensor is
+/// read once a job, and the host holds one tensor at a time. Trainable shards stay as they are.
 class WeightLoader {
  public:
-  struct Target {
-    const PeerArenas* peers = nullptr;
-    std::int64_t region = 0;            // offset of the shards in each rank's arena
-    float* nested_constants = nullptr;  // see WeightTable
-  };
-
   WeightLoader(const ShardLayout& layout, const ShardPlaces& places, const std::map<std::string, Weight4bitInfo>& infos,
                const QuantizationOptions& quantization, const WeightSource& source);
 
   /// Takes the memory that load() needs from the arena and gives it back: what a dry run of loading is.
   void reserve(Arena& arena) const;
 
-  /// Collective. Waits for the device. Throws as WeightSource::write() and RankLink.
-  void load(const Target& target, RankLink& link, Arena& arena, cudaStream_t stream) const;
+  /// Collective, on rank `rank`. Waits for all ranks. Throws as WeightSource::write() and the exchange.
+  void load(Exchange& exchange, std::size_t rank, Arena& arena, cudaStream_t stream) const;
 
  private:
   struct Memory {
@@ -63,8 +56,8 @@ class WeightLoader {
   void stage(const Item& item, const Memory& memory, cudaStream_t stream) const;
   void stage_quantized(const Item& item, const Memory& memory, cudaStream_t stream) const;
   void stage_stored(const Item& item, const Memory& memory, cudaStream_t stream) const;
-  void copy_parts(const Item& item, const std::byte* staging, std::byte* region, std::size_t own, float* constants,
-                  cudaStream_t stream) const;
+  /// What rank `from`, which has staged the item, gives to all ranks.
+  void add_deliveries(const Item& item, std::size_t from, std::vector<Delivery>& deliveries) const;
 
   const ShardLayout* layout_;
   const ShardPlaces* places_;

@@ -18,10 +18,6 @@
 
 namespace qshard::optimized {
 
-/// Floats a 4-bit weight of the nested maps and offsets, which every rank holds: the map, the offset, and padding to 16
-/// bytes.
-inline constexpr std::int64_t kNestedConstants = 260;
-
 /// Gives the pointers of a gathered stage.
 class WeightTable {
  public:

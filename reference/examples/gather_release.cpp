@@ -15,7 +15,7 @@ int main() {
              flat.shard_bytes);
 
   std::vector<reference::MemoryLedger> ranks(kRanks);
-  reference::ShardedUnit unit(layout.units[0], layout.sharding, reference::make_process_group(kRanks, nullptr), ranks);
+  reference::ShardedUnit unit(layout.units[0], layout.shards, reference::make_process_group(kRanks, nullptr), ranks);
   std::vector<std::byte> weight(37);
   for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = static_cast<std::byte>(0x10 + i);
   unit.store(0, flat.slots[0], weight);

@@ -41,7 +41,7 @@ class Program {
       const Tensor tensor =
           from_floats({dense.data(), static_cast<std::size_t>(dense.size())}, DType::f32, {kSize, kSize});
       layers_.push_back({reference::quantize(tensor.view(), {.double_quant = false}, "W"),
-                         reference::ShardedUnit(layout_.units[layer], strategy, kGroup, ledgers_)});
+                         reference::ShardedUnit(layout_.units[layer], layout_.shards, kGroup, ledgers_)});
       layers_.back().unit.store(0, layout_.units[layer].flats[0].slots[0],
                                 std::as_bytes(std::span(layers_[layer].weight.codes)));
     }
