@@ -56,8 +56,9 @@ std::optional<StepWork> step_work(const RunConfig& config, const EngineOptions& 
   work.lora = options.lora;
   work.stages = list_stage_work(plan.layout);
   work.sharding = options.sharding;
-  work.ranks = options.world_size;
-  work.groups = device.groups;
+  const bool hybrid = options.sharding == ShardingStrategy::hybrid_shard;
+  work.ranks = hybrid ? plan.layout.shards : options.world_size;
+  work.groups = hybrid ? device.groups * options.world_size / plan.layout.shards : device.groups;
   work.ranks_a_machine = device.link == "network" ? 1 : device.ranks_a_machine;
   const std::int64_t rows = training.per_device_train_batch_size;
   work.batch = {rows * training.max_length, rows, training.max_length};

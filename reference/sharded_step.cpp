@@ -124,7 +124,9 @@ void ShardedStep::forward_layer(std::int64_t layer, const std::vector<TokenBatch
     }
     pass.x = std::move(y);
   }
-  if (!training || options_.sharding == ShardingStrategy::full_shard) weights_->release(stage);
+  const bool gathers_again =
+      options_.sharding == ShardingStrategy::full_shard || options_.sharding == ShardingStrategy::hybrid_shard;
+  if (!training || gathers_again) weights_->release(stage);
 }
 
 std::vector<double> ShardedStep::losses(const std::vector<TokenBatch>& batches, double gradient_scale,

@@ -88,9 +88,9 @@ void AdapterTensors::initialize(std::uint64_t seed) {
 NamedTensors AdapterTensors::read() const {
   NamedTensors tensors;
   for_each_slot([&](std::size_t unit, std::size_t flat, const Slot& slot) {
-    Tensor whole = read_pieces(slot.parameter.dtype, slot.parameter.shape,
-                               parameter_pieces(plan_->layout.units[unit].flats[flat], slot),
-                               own_parameters(unit, flat));
+    Tensor whole =
+        read_pieces(slot.parameter.dtype, slot.parameter.shape,
+                    parameter_pieces(plan_->layout.units[unit].flats[flat], slot), own_parameters(unit, flat));
     if (link_->is_first()) tensors[peft_name(slot.parameter.name)] = std::move(whole);
   });
   return tensors;

@@ -24,7 +24,7 @@ class ShardPlaces {
   /// weights4bit: how many weights have constants.
   ShardPlaces(const ShardLayout& layout, std::size_t weights4bit);
 
-  /// Bytes from the start of the flat's range to its shard; a multiple of 256 but for trainable flats (of 16).
+  /// Bytes from the start of the flat's range to its shard; a multiple of 256.
   [[nodiscard]] std::int64_t offset(std::size_t unit, std::size_t flat) const { return offsets_[unit][flat]; }
   [[nodiscard]] std::int64_t bytes(ShardRange range) const { return bytes_[static_cast<std::size_t>(range)]; }
 

@@ -1,6 +1,8 @@
 #include "optimized/sharded/model_plan.h"
 
 #include <algorithm>
+#include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,10 @@ constexpr std::int64_t kLibraryReserve = std::int64_t{64} << 20;
 
 // The context of a process with these kernels on H100 and H200, driver 580. Other drivers and GPUs differ.
 constexpr std::int64_t kContextBytes = std::int64_t{522} << 20;
+
+// NCCL 2.28.3 with 4 channels on two H100, driver 580, with NCCL's own sizes of buffers: at init and at the first
+// gather. With the smaller buffers of NcclCommunicator it was not measured.
+constexpr std::int64_t kNcclBytes = std::int64_t{460} << 20;
 
 void check_supported(const EngineOptions& options) {
   if (options.compute_dtype != options.dtype) {
@@ -58,6 +64,16 @@ struct Planner {
 BatchBound half(const BatchBound& bound) {
   const std::int64_t tokens = (bound.tokens + 1) / 2;
   return {tokens, bound.rows, std::min(bound.longest, tokens)};
+}
+
+std::int64_t least_of_ranks(std::int64_t value, RankLink& link) {
+  std::int64_t least = value;
+  for (const std::vector<std::byte>& bytes : link.all_gather(std::as_bytes(std::span(&value, 1)))) {
+    std::int64_t of_rank = 0;
+    std::memcpy(&of_rank, bytes.data(), sizeof of_rank);
+    least = std::min(least, of_rank);
+  }
+  return least;
 }
 
 // What would make the run smaller, largest saving first.
@@ -158,7 +174,7 @@ ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source,
   return plan;
 }
 
-MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader) {
+MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader, RankLink& link) {
   std::size_t free = 0;
   std::size_t total = 0;
   QSHARD_CUDA_CHECK(cudaMemGetInfo(&free, &total));
@@ -166,6 +182,7 @@ MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const We
   std::int64_t available = static_cast<std::int64_t>(free) - kLibraryReserve;
   if (plan.options.memory_budget > 0)
     available = std::min(available, plan.options.memory_budget - outside - kLibraryReserve);
+  if (plan.options.transport == Transport::nccl) available = least_of_ranks(available, link);
   const Planner planner{&plan, &places, &loader};
   MemoryPlan memory = choose_memory(planner, available);
   if (memory.arena_bytes <= available) return memory;
@@ -189,6 +206,7 @@ MemoryPlans plan_run_memory(const ModelConfig& config, const WeightSource& sourc
   const Planner planner{&plan, &places, &loader};
   MemoryPlans plans;
   plans.outside_arena = kContextBytes + kLibraryReserve;
+  if (plan.options.transport == Transport::nccl && options.world_size > 1) plans.outside_arena += kNcclBytes;
   plans.smallest = planner({.kept_layers = 0, .inputs_on_host = true, .early_head = false});
   plans.fastest = planner({.kept_layers = config.num_hidden_layers, .inputs_on_host = false, .early_head = true});
   const std::int64_t available = options.memory_budget - plans.outside_arena;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "core/launch/rank_link.h"
 #include "core/sharding/memory_plan.h"
 #include "optimized/sharded/rank_state.h"
 #include "optimized/sharded/weight_loader.h"
@@ -14,8 +15,9 @@ ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source,
                           const RunBounds& bounds, int world_size);
 
 /// The memory of a run on the current device within the options' memory_budget. Throws Error(out_of_resources), with
-/// the plan and what would make it fit, largest saving first, where the device has too little.
-MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader);
+/// the plan and what would make it fit, largest saving first, where the device has too little. Over NCCL, whose ranks
+/// must gather in one order, it is collective, and the ranks choose alike: for the device with the least left.
+MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const WeightLoader& loader, RankLink& link);
 
 /// The same without a device: context and libraries count as they were measured on one. options.world_size ranks.
 MemoryPlans plan_run_memory(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,

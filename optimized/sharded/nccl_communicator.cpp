@@ -22,6 +22,7 @@ namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(60);
 constexpr int kMostChannels = 4;
+constexpr int kOldestVersion = 21800;  // the first whose communicators take the configuration below
 
 /// The functions of NCCL that are used here.
 struct Nccl {
@@ -98,6 +99,10 @@ struct RankDevice {
 RankDevice own_device() {
   RankDevice own;
   if (nccl().get_version(&own.version) != ncclSuccess) fail(ExitCode::rank_failed, "NCCL does not tell its version");
+  if (own.version < kOldestVersion) {
+    fail_input("libnccl.so.2 is NCCL {}, and fsdp.transport: nccl needs 2.18 or newer; install it, or use peer or host",
+               own.version);
+  }
   int device = 0;
   QSHARD_CUDA_CHECK(cudaGetDevice(&device));
   cudaDeviceProp properties{};

@@ -56,7 +56,7 @@ class ShardedEngine : public TrainingEngine {
         plan_(std::move(plan)),
         places_(plan_.layout, plan_.infos.size()),
         communicator_(make_communicator()),
-        memory_plan_(fit_memory(plan_, places_, make_loader(source))),
+        memory_plan_(fit_memory(plan_, places_, make_loader(source), link)),
         memory_(static_cast<std::size_t>(memory_plan_.arena_bytes)),
         arena_(memory_.as<std::byte>(), memory_plan_.arena_bytes),
         shards_(places_, plan_.options.offload, arena_),
@@ -130,7 +130,8 @@ class ShardedEngine : public TrainingEngine {
                  max_tokens, plan_.bounds.decoder.rows, plan_.bounds.decoder.tokens);
     }
     synchronize();
-    const bool captures = plan_.bounds.decoder.captures_tokens && plan_.layout.shards == 1;
+    link_->barrier();  // the update before, or the adapter that was loaded, is done on every rank
+    const bool captures = plan_.bounds.decoder.captures_tokens && state_->gatherer().replicated();
     return std::make_unique<TokenDecoder>(state_->step(), DecoderBound{rows, max_tokens}, captures);
   }
 

@@ -68,11 +68,13 @@ ShardedTable ShardedStep::gathered_embedding() const {
 void ShardedStep::embed_ids(const std::int32_t* ids, std::int64_t tokens, void* x) const {
   const WeightTable& weights = *parts_.weights;
   if (parts_.embedding == nullptr) parts_.gatherer->acquire(0);
-  parts_.resources.launch([&] {
-    embed(parts_.embedding == nullptr ? gathered_embedding() : *parts_.embedding,
-          weights.slot(weights.embedding()).offset, parts_.options->dtype, parts_.config->hidden_size, ids, tokens, x,
-          parts_.resources.stream);
-  });
+  if (tokens > 0) {
+    parts_.resources.launch([&] {
+      embed(parts_.embedding == nullptr ? gathered_embedding() : *parts_.embedding,
+            weights.slot(weights.embedding()).offset, parts_.options->dtype, parts_.config->hidden_size, ids, tokens, x,
+            parts_.resources.stream);
+    });
+  }
   if (parts_.embedding == nullptr) parts_.gatherer->release(0);
 }
 

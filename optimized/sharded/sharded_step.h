@@ -53,7 +53,7 @@ class ShardedStep {
   [[nodiscard]] HeadWeights head() const;
   void acquire_head();
   void release_head();
-  /// x = the embedding of token ids in device memory, [tokens, hidden].
+  /// x = the embedding of token ids in device memory, [tokens, hidden]. Every rank calls it, also without tokens.
   void embed_ids(const std::int32_t* ids, std::int64_t tokens, void* x) const;
   [[nodiscard]] const Parts& parts() const { return parts_; }
 

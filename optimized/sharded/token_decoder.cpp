@@ -124,7 +124,7 @@ void TokenDecoder::prefill(Prompts prompts, std::int64_t first_row) {
   batch_.upload(batch, 0.0F, on.stream);
   const TokenRows& tokens = batch_.rows();
   Arena::Piece x = on.arena->take(tokens.tokens * row_bytes(), "layer inputs");
-  on.launch([&] { step_->embed_ids(tokens.input_ids, tokens.tokens, x.as()); });
+  step_->embed_ids(tokens.input_ids, tokens.tokens, x.as());
   for (std::int64_t layer = 0; layer < parts().config->num_hidden_layers; ++layer) {
     Arena::Piece y = on.arena->take(tokens.tokens * row_bytes(), "layer inputs");
     prefill_layer(layer, tokens, first_row, x, y);
@@ -199,8 +199,8 @@ void TokenDecoder::enqueue_token() {
     QSHARD_CUDA_CHECK(cudaMemcpyAsync(state_.as(), host_state_->data(),
                                       static_cast<std::size_t>(State::bytes(bound_.rows)), cudaMemcpyHostToDevice,
                                       on.stream));
-    step_->embed_ids(device_.tokens, rows(), residual_.as());
   });
+  step_->embed_ids(device_.tokens, rows(), residual_.as());
   DecodeContext context;
   context.config = parts().config;
   context.cache = cache_shape(rows());

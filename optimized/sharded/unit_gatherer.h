@@ -38,6 +38,9 @@ class UnitGatherer {
   /// Gathered trainable shards are of the past: gathers them again at the next use.
   void invalidate();
 
+  /// The shards on this device are the whole: nothing is gathered, and flats stay where they are.
+  [[nodiscard]] bool replicated() const { return layout_->shards == 1 && !memory_->frozen.empty(); }
+
   /// A flat of an acquired stage, whole. Null in a dry run.
   [[nodiscard]] const std::byte* flat(std::size_t unit, std::size_t flat) const;
 
@@ -52,8 +55,6 @@ class UnitGatherer {
   };
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
-  /// The shards on this device are the whole.
-  [[nodiscard]] bool replicated() const { return layout_->shards == 1 && !memory_->frozen.empty(); }
   /// The embedding or the head.
   [[nodiscard]] bool is_end(std::size_t stage) const { return stage == 0 || stage + 1 == stages_; }
   Buffer* holder_of(std::size_t stage);

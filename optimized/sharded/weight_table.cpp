@@ -83,7 +83,7 @@ LinearPointers WeightTable::linear(std::int64_t layer, Projection role, const Un
   if (pointers.weight.in_4bit) {
     DeviceWeight4bit& quantized = pointers.weight.quantized;
     quantized.codes = static_cast<const std::uint8_t*>(weight);
-    quantized.resident = layout_->shards == 1;
+    quantized.resident = gatherer.replicated();
     const void* absmax = pointer(ParameterRole::absmax);
     if (find(ParameterRole::nested_absmax) != nullptr) {
       quantized.absmax_codes = static_cast<const std::uint8_t*>(absmax);
