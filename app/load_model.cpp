@@ -1,5 +1,7 @@
 #include "app/load_model.h"
 
+#include <utility>
+
 #include "app/adapter_directory.h"
 #include "app/device_engine.h"
 #include "app/freed_memory.h"
@@ -64,6 +66,11 @@ std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, HfCheckpoin
                                             const EngineOptions& options, const RunBounds& bounds, RankLink* link) {
   dequantize_head(checkpoint, options.dtype);
   if (link != nullptr && runs_on_device(config)) return make_device_engine(config, checkpoint, options, bounds, *link);
+  for (const auto& [key, is_given] : {std::pair("fsdp.fsdp_offload_params", options.offload),
+                                      std::pair("fsdp.transport", options.transport != Transport::automatic)}) {
+    if (is_given && link != nullptr)
+      fail_input("{}: it is for GPUs, and this run is on the CPU; leave it out", config.where(key));
+  }
   keep_freed_memory();
   return reference::make_sharded_engine(checkpoint, options, link);
 }
