@@ -26,7 +26,7 @@ using nlohmann::json;
 constexpr const char* kJobVariable = "QSHARD_TEST_RUNS";
 
 /// One training run of a job's ranks.
-struct Run {
+struct RankRun {
   Transport transport = Transport::automatic;
   bool offload = false;
   ShardingStrategy sharding = ShardingStrategy::full_shard;
@@ -41,7 +41,7 @@ struct Job {
   int ranks = 2;
   bool own_gpus = false;  // a GPU each; else all on the first
   bool killed = false;    // the last rank is killed while it trains
-  std::vector<Run> runs;
+  std::vector<RankRun> runs{};
 };
 
 struct Result {
@@ -59,7 +59,7 @@ struct JobResult {
 
 std::string text_of(const Job& job) {
   json runs = json::array();
-  for (const Run& run : job.runs) {
+  for (const RankRun& run : job.runs) {
     runs.push_back({{"transport", run.transport},
                     {"offload", run.offload},
                     {"sharding", run.sharding},
@@ -222,7 +222,7 @@ void expect_same_bits(const Result& got, const Result& wanted, const std::string
   }
 }
 
-std::string describe(const Run& run) {
+std::string describe(const RankRun& run) {
   return fmt::format("{} {}{} storage {}", to_string(run.sharding), to_string(run.transport),
                      run.offload ? " offload" : "", torch_name(run.storage));
 }
@@ -239,7 +239,7 @@ std::vector<Result> expect_equal_groups(const Job& job, std::size_t group) {
 }
 
 /// A run by each way that needs no second GPU; the first is peer.
-void add_ways(Job& job, Run run) {
+void add_ways(Job& job, RankRun run) {
   run.transport = Transport::peer;
   job.runs.push_back(run);
   run.transport = Transport::host;
@@ -297,7 +297,7 @@ TEST_F(ShardedRanksGpu, HybridShardGivesItsBitsEveryWay) {
 
 // The same global batch on more ranks: only sums over tokens are cut elsewhere.
 TEST_F(ShardedRanksGpu, RanksChangeLossesByRoundingOnly) {
-  Run run{.dtype = DType::f32};
+  RankRun run{.dtype = DType::f32};
   const JobResult one = run_job({.ranks = 1, .runs = {run}});
   ASSERT_EQ(one.exit_code, 0) << one.output;
   run.transport = Transport::host;
