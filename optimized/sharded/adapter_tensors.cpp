@@ -83,6 +83,7 @@ void AdapterTensors::initialize(std::uint64_t seed) {
                     is_a ? lora_a_values(plan_->options.lora.start, seed, slot.parameter.name, slot.parameter.shape)
                          : std::vector<float>(elements, 0.0F));
   });
+  finish_writing();
 }
 
 NamedTensors AdapterTensors::read() const {
@@ -124,6 +125,7 @@ void AdapterTensors::write(const NamedTensors& tensors) {
     std::memcpy(values.data(), bytes.data(), bytes.size());
     write_parameter(unit, flat, slot, values);
   });
+  finish_writing();
 }
 
 void AdapterTensors::write_optimizer(const NamedTensors& tensors) {
@@ -148,6 +150,12 @@ void AdapterTensors::write_optimizer(const NamedTensors& tensors) {
                    moments.at(i, optimizer.first_element(unit, flat)));
     }
   });
+  finish_writing();
+}
+
+// cudaMemcpy from memory that is not pinned returns once the bytes are staged: what other streams read comes later.
+void AdapterTensors::finish_writing() {
+  QSHARD_CUDA_CHECK(cudaStreamSynchronize(nullptr));
 }
 
 }  // namespace qshard::optimized

@@ -36,6 +36,7 @@ class AdapterTensors {
                                    const std::byte* own) const;
   void write_pieces(std::span<const std::byte> values, const std::vector<ShardPiece>& pieces, std::byte* own);
   void write_parameter(std::size_t unit, std::size_t flat, const Slot& slot, std::span<const float> values);
+  void finish_writing();
   [[nodiscard]] std::byte* own_parameters(std::size_t unit, std::size_t flat) const;
 
   const ModelPlan* plan_;
