@@ -49,6 +49,7 @@ RESULTS = {
     "attention": ["bench/gpu/attention_rows.cpp"],
     "generate": ["bench/generate/main.cpp"],
     "sharded_step": ["bench/sharded_step/main.cpp"],
+    "sharded_step_transports": ["bench/sharded_step/main.cpp"],
 }
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 

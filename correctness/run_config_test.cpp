@@ -165,7 +165,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{kModel + "device: cpu\nfsdp:\n  transport: host\n", {"train.yaml:4", "leave it out"}},
         BadConfig{kModel + "fsdp:\n  fsdp_sharding_strategy: HYBRID_SHARD\n", {"train.yaml:3", "shard_group_size"}},
         BadConfig{kModel + "fsdp:\n  shard_group_size: 2\n", {"train.yaml:3", "leave it out"}},
-        BadConfig{kModel + "fsdp:\n  transport: pcie\n", {"train.yaml:4", "auto | peer | nccl | host"}},
+        BadConfig{kModel + "fsdp:\n  transport: pcie\n", {"train.yaml:3", "auto | peer | nccl | host"}},
         BadConfig{kModel + "training:\n  bf16: true\n  fp16: true\n", {"exclude each other"}},
         BadConfig{kModel + "quantization: {bnb_4bit_compute_dtype: float32}\ntraining: {bf16: true}\n",
                   {"compute_dtype", "bf16"}},

@@ -131,9 +131,9 @@ TEST(ShardLayout, HybridShardCutsAsItsGroupsDo) {
   EngineOptions hybrid = options(DType::bf16, 8);
   hybrid.sharding = ShardingStrategy::hybrid_shard;
   hybrid.shard_group = 2;
-  const ShardLayout layout = plan(llama2_70b(), hybrid);
+  const ShardLayout layout = plan(bench::model_shape("llama-2-70b", 0), hybrid);
   EXPECT_EQ(layout.shards, 2);
-  const ShardLayout two = plan(llama2_70b(), options(DType::bf16, 2));
+  const ShardLayout two = plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2));
   EXPECT_EQ(gather_messages(layout), gather_messages(two));
   for (std::size_t unit = 0; unit < two.units.size(); ++unit) {
     EXPECT_EQ(gathered_bytes(layout, layout.units[unit]), gathered_bytes(two, two.units[unit]));
@@ -151,7 +151,7 @@ TEST(ShardLayout, RefusesGroupsThatTheRanksCannotBeDealtTo) {
   hybrid.sharding = ShardingStrategy::hybrid_shard;
   for (const int group : {0, 4, 12}) {
     hybrid.shard_group = group;
-    expect_bad_input({"6 ranks", std::to_string(group)}, [&] { plan(llama2_70b(), hybrid); });
+    expect_bad_input({"6 ranks", std::to_string(group)}, [&] { plan(bench::model_shape("llama-2-70b", 0), hybrid); });
   }
 }
 
