@@ -8,6 +8,7 @@
 #include "app/memory_peak.h"
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "reference/worker_threads.h"
 
 namespace qshard {
 
@@ -27,6 +28,7 @@ void run_conversion(const std::string& output, const std::function<void(Progress
     fail_input("{}: is already there and is not replaced; name a new file or directory", output);
   }
   remove_leftovers_of(output);
+  reference::start_worker_threads();
   MemoryPeak peak;
   convert(progress);
   progress.print(fmt::format("Wrote {}; took {} of memory at most", output, format_bytes(peak.bytes())));

@@ -13,6 +13,7 @@
 #include "core/run/engine_options.h"
 #include "reference/dequantize.h"
 #include "reference/sharded_engine.h"
+#include "reference/worker_threads.h"
 
 namespace qshard {
 namespace {
@@ -90,6 +91,7 @@ EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
 
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter, RankLink* link,
                        const RunBounds& bounds) {
+  reference::start_worker_threads();
   HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
   check_checkpoint(checkpoint);
   if (adapter.empty()) {

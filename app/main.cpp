@@ -59,7 +59,12 @@ int parse_and_run(CLI::App& app, int argc, char** argv) {
     const std::error_code& code = error.code();
     const bool lacks = code == std::errc::no_space_on_device || code == std::errc::file_too_large ||
                        code == std::errc::not_enough_memory || code == std::errc::resource_unavailable_try_again;
-    return report(lacks ? qshard::ExitCode::out_of_resources : qshard::ExitCode::bad_input, error.what());
+    const bool is_thread = code == std::errc::resource_unavailable_try_again;
+    return report(lacks ? qshard::ExitCode::out_of_resources : qshard::ExitCode::bad_input,
+                  is_thread
+                      ? "no further thread can be started; raise the limits on processes and on memory (ulimit -u, "
+                        "ulimit -v)"
+                      : error.what());
   } catch (const std::bad_alloc&) {
     return report(qshard::ExitCode::out_of_resources, "out of memory; qshard plan shows what a run needs");
   }

@@ -80,6 +80,22 @@ RunBounds largest_batches(const RunConfig& config) {
   return bounds;
 }
 
+/// Throws Error(bad_input) where a number of bytes or of operations would leave 64 bits: far more than any machine
+/// does.
+void check_countable(const BatchBound& batch, const ModelConfig& model) {
+  constexpr double kMost = 4e18;
+  constexpr double kForms = 64;  // bytes of one value in all forms in which a step may keep it
+  const auto heads = static_cast<double>(model.num_attention_heads + model.num_key_value_heads);
+  const auto longest = static_cast<double>(batch.longest);
+  const double layer = 6 * static_cast<double>(model.hidden_size) + 4 * static_cast<double>(model.intermediate_size) +
+                       heads * (4 * static_cast<double>(model.head_dim) + longest);
+  const double a_token =
+      static_cast<double>(model.num_hidden_layers) * layer + 4 * static_cast<double>(model.vocab_size);
+  if (static_cast<double>(batch.rows) * longest * a_token * kForms <= kMost) return;
+  fail_input("training.max_length: {} rows of {} tokens at once are more than 64 bits can count", batch.rows,
+             batch.longest);
+}
+
 /// storage: what holds the 4-bit codes; as the checkpoint or the configuration says where it is not given.
 std::vector<ModelStage> list_stages(const HfCheckpoint* checkpoint, const EngineOptions& options,
                                     const ModelConfig& model, std::optional<DType> storage) {
@@ -106,6 +122,7 @@ RunPlan plan(const RunConfig& config, const DeviceNumberOptions& device) {
   std::shared_ptr<const HfCheckpoint> checkpoint;
   if (llama.prequantized_4bit) checkpoint = std::make_shared<const HfCheckpoint>(HfCheckpoint::open(directory));
   const EngineOptions options = resolve_options(config, llama, adapter);
+  check_countable(largest_batches(config).all(), llama);
   RunPlan plan;
   plan.budget = options.memory_budget;
   plan.dtype = options.dtype;

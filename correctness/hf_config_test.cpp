@@ -99,6 +99,19 @@ TEST(ModelConfig, WrongFieldsAreNamed) {
   expect_bad_input({"config.json", "object"}, [] { parse_hf_config("[]", "config.json"); });
 }
 
+TEST(ModelConfig, SizesThatNoNumberOfBytesCountsAreRefused) {
+  const auto text = [](std::int64_t layers, std::int64_t size) {
+    return fmt::format(
+        R"({{"model_type": "llama", "hidden_size": {1}, "intermediate_size": {1}, "num_hidden_layers": {0},
+            "num_attention_heads": 1, "vocab_size": {1}}})",
+        layers, size);
+  };
+  EXPECT_EQ(parse_hf_config(text(100'000, 2), "c").num_hidden_layers, 100'000);
+  expect_bad_input({"c: num_hidden_layers", "100001", "100000"}, [&] { parse_hf_config(text(100'001, 2), "c"); });
+  expect_bad_input({"c: hidden_size", "parameters"}, [&] { parse_hf_config(text(1, 2'147'483'646), "c"); });
+  expect_bad_input({"c: hidden_size", "parameters"}, [&] { parse_hf_config(text(100'000, 60'000), "c"); });
+}
+
 TEST(ModelConfig, TheGoldenQuantizedConfigIsTheGoldenOneWithAQuantization) {
   const ModelConfig base = read_hf_config(kGolden / "llama/base/config.json");
   QuantizationOptions quantization;

@@ -62,6 +62,36 @@ TEST_F(ProgramLimits, ALimitOnFileSizesIsExitCode3AndLeavesNothing) {
   expect_no_temporary_file();
 }
 
+TEST_F(ProgramLimits, TooLittleAddressSpaceForMemoryOrThreadsIsExitCode3) {
+  for (const int megabytes : {16, 19, 22, 26, 32}) {
+    const std::string limit = fmt::format("ulimit -v {}; export OMP_NUM_THREADS=8; exec", megabytes * 1024);
+    for (const auto& arguments : {training(2), quantizing("q")}) {
+      const int code = run_after(limit, arguments);
+      EXPECT_TRUE(code == 0 || code == 3) << code << " with " << megabytes << " MB: " << output_;
+      if (code == 0) continue;
+      EXPECT_THAT(output_, HasSubstr("qshard: error: "));
+      EXPECT_THAT(output_, HasSubstr("memory"));
+      expect_no_temporary_file();
+    }
+    fs::remove_all(path("out"));
+    fs::remove_all(path("q"));
+  }
+}
+
+TEST_F(ProgramLimits, MoreThreadsThanAnyMachineHasAreRefused) {
+  EXPECT_EQ(run_after("export OMP_NUM_THREADS=1000000; exec", training(2)), 2) << output_;
+  EXPECT_THAT(output_, HasSubstr("OMP_NUM_THREADS"));
+}
+
+TEST_F(ProgramLimits, SizesBeyond64BitsAreRefused) {
+  const auto plan = [&](const std::string& key, const std::string& value) {
+    return std::vector<std::string>{
+        "plan", path("train.yaml"), "--model_name_or_path", kBase, "--training.max_length", "2147483647", key, value};
+  };
+  EXPECT_EQ(run_after("exec", plan("--training.per_device_train_batch_size", "1048576")), 2);
+  EXPECT_THAT(output_, HasSubstr("training.max_length"));
+}
+
 TEST_F(ProgramLimits, AFullStandardOutputIsExitCode3) {
   for (const auto& arguments : {training(2), quantizing("q"), std::vector<std::string>{"--help"},
                                 std::vector<std::string>{"plan", path("train.yaml"), "--model_name_or_path", kBase}}) {

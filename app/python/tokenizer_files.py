@@ -45,22 +45,23 @@ def read_json(path):
 
 
 def _model_values(directory, key):
-    """What config.json and generation_config.json say."""
+    """What config.json and generation_config.json say, with the file that says it."""
     values = []
     for name in ("generation_config.json", "config.json"):
         path = pathlib.Path(directory) / name
         value = read_json(path).get(key) if path.is_file() else None
-        values += value if isinstance(value, list) else [] if value is None else [value]
+        several = value if isinstance(value, list) else [] if value is None else [value]
+        values += [(path, value) for value in several]
     return values
 
 
 def _token_ids(directory, key):
     """_model_values that must be token ids; some write -1 for none."""
     values = _model_values(directory, key)
-    for value in values:
+    for path, value in values:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise InputError(f"{directory}: {key} of generation_config.json or config.json is {value!r}, not a token id")
-    return [value for value in values if value >= 0]
+            raise InputError(f"{path}: {key} is {value!r}, not a token id")
+    return [value for _, value in values if value >= 0]
 
 
 def stop_ids(tokenizer, directory):
@@ -95,7 +96,7 @@ def load_tokenizer(directory):
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a tokenizer that transformers can load: {reason}") from None
     notes = []
-    ends = [i for i in _model_values(directory, "eos_token_id") if isinstance(i, int)]
+    ends = [i for _, i in _model_values(directory, "eos_token_id") if isinstance(i, int)]
     if tokenizer.eos_token is None and ends:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
         notes.append(f"the tokenizer names no end of text; {tokenizer.eos_token} is taken from the model's configuration")

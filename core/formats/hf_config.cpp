@@ -13,6 +13,9 @@ namespace qshard {
 namespace {
 
 constexpr std::int64_t kLargestSize = std::numeric_limits<std::int32_t>::max();
+// A thousand times the largest models there are. Within these bounds no number of bytes of weights leaves 64 bits.
+constexpr std::int64_t kMostLayers = 100'000;
+constexpr double kMostParameters = 1e15;
 
 std::int64_t size_field(const JsonObject& fields, std::string_view key) {
   const std::int64_t size = fields.integer_at_least(key, 1);
@@ -66,6 +69,24 @@ void read_sizes(const JsonObject& fields, ModelConfig& config) {
                fields.where("hidden_size"), config.hidden_size, config.num_attention_heads);
   }
   if (config.head_dim % 2 != 0) fail_input("{}: {} is odd", fields.where("head_dim"), config.head_dim);
+}
+
+/// Products of sizes are formed in 64 bits everywhere else.
+void check_countable(const JsonObject& fields, const ModelConfig& config) {
+  if (config.num_hidden_layers > kMostLayers) {
+    fail_input("{}: {} are too many; {} are the most", fields.where("num_hidden_layers"), config.num_hidden_layers,
+               kMostLayers);
+  }
+  const auto hidden = static_cast<double>(config.hidden_size);
+  const auto heads = static_cast<double>(config.num_attention_heads + config.num_key_value_heads);
+  const double layer =
+      hidden * (2 * heads * static_cast<double>(config.head_dim) + 3 * static_cast<double>(config.intermediate_size));
+  const double all =
+      static_cast<double>(config.num_hidden_layers) * layer + 2 * hidden * static_cast<double>(config.vocab_size);
+  if (!(all <= kMostParameters)) {
+    fail_input("{}: the model would have {:.3g} parameters; {:.3g} are the most", fields.where("hidden_size"), all,
+               kMostParameters);
+  }
 }
 
 // A token id; some checkpoints write -1 for "none".
@@ -128,6 +149,7 @@ ModelConfig parse_hf_config(std::string_view text, std::string_view where) {
   check_activation(fields);
   check_dropout(fields);
   read_sizes(fields, config);
+  check_countable(fields, config);
   read_biases_and_norms(fields, config);
   read_sliding_window(fields, config);
   config.rope = read_rope_config(fields, config.max_position_embeddings);
