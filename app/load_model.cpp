@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "app/adapter_directory.h"
 #include "app/device_engine.h"
 #include "app/freed_memory.h"
@@ -28,6 +30,12 @@ void check_agrees(const RunConfig& config, const AdapterConfig& adapter) {
   check_agrees(config, "lora.r", config.lora.r == adapter.r, fmt::format("r {}", adapter.r));
   check_agrees(config, "lora.lora_alpha", config.lora.alpha == adapter.lora_alpha,
                fmt::format("lora_alpha {}", adapter.lora_alpha));
+  check_agrees(config, "lora.use_dora", config.lora.use_dora == adapter.use_dora,
+               fmt::format("use_dora {}", adapter.use_dora));
+  check_agrees(config, "lora.lora_bias", config.lora.lora_bias == adapter.lora_bias,
+               fmt::format("lora_bias {}", adapter.lora_bias));
+  check_agrees(config, "lora.modules_to_save", config.lora.modules_to_save == adapter.modules_to_save,
+               fmt::format("modules_to_save [{}]", fmt::join(adapter.modules_to_save, ", ")));
 }
 
 AdapterConfig new_adapter_config(const RunConfig& config) {
@@ -50,6 +58,9 @@ AdapterConfig new_adapter_config(const RunConfig& config) {
   for (const std::string& text : config.lora_alpha_pattern) {
     adapter.alpha_pattern[text.substr(0, text.rfind('='))] = std::stod(text.substr(text.rfind('=') + 1));
   }
+  adapter.use_dora = config.lora.use_dora;
+  adapter.lora_bias = config.lora.lora_bias;
+  adapter.modules_to_save = config.lora.modules_to_save;
   if (config.lora.start == LoraStart::gaussian) adapter.init_lora_weights = "gaussian";
   adapter.base_model_name_or_path = base_model_name(config.model_name_or_path, std::nullopt);
   return adapter;

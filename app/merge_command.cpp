@@ -58,6 +58,10 @@ void merge(const MergeArguments& arguments, Progress& progress) {
                arguments.model);
   }
   const PeftAdapter adapter = read_adapter(arguments.adapter, checkpoint.config());
+  if (!lora_options(adapter.config, checkpoint.config()).is_plain()) {
+    fail_input("{}: use_dora, lora_bias and modules_to_save are not merged here; PEFT's merge_and_unload does it",
+               arguments.adapter);
+  }
   std::set<std::string> linear;
   for (const LinearModule& module : linear_modules(checkpoint.config())) linear.insert(module.name + ".weight");
   const auto targets = target_weights(adapter.config, checkpoint.config());

@@ -44,6 +44,8 @@ TEST(AdapterConfig, EveryFieldComesBack) {
                                            {"target_modules", ".*_proj"},
                                            {"task_type", nullptr},
                                            {"use_rslora", true},
+                                           {"use_dora", true},
+                                           {"modules_to_save", {"lm_head", "embed_tokens"}},
                                            {"loftq_config", {{"bits", 4}}}});
   EXPECT_EQ(config.scaling(), 2.5 / std::sqrt(3.0));
   const AdapterConfig back = parse_adapter_config(adapter_config_text(config), "f");
@@ -54,20 +56,23 @@ TEST(AdapterConfig, EveryFieldComesBack) {
   EXPECT_EQ(back.task_type, std::nullopt);
   EXPECT_EQ(back.base_model_name_or_path, std::nullopt);
   EXPECT_TRUE(back.use_rslora);
+  EXPECT_TRUE(back.use_dora);
+  EXPECT_FALSE(back.lora_bias);
+  EXPECT_EQ(back.modules_to_save, (std::vector<std::string>{"lm_head", "embed_tokens"}));
+  EXPECT_TRUE(parse_adapter_config(adapter_config_text(parse_with({{"lora_bias", true}})), "f").lora_bias);
 }
 
 TEST(AdapterConfig, WhatIsNotComputedHereIsRefused) {
   expect_refused({{"peft_type", "LOHA"}}, {"peft_type", "LOHA"});
   expect_refused({{"bias", "some"}}, {"bias", "some"});
-  expect_refused({{"lora_bias", true}}, {"lora_bias"});
+  expect_refused({{"lora_bias", true}, {"use_dora", true}}, {"lora_bias", "use_dora"});
   for (const char* start : {"pissa", "pissa_niter_4", "olora", "loftq", "corda", "lora_ga"}) {
     expect_refused({{"init_lora_weights", start}}, {"init_lora_weights", start, "save_pretrained"});
   }
   expect_refused({{"a_key_of_tomorrow", 1}}, {"a_key_of_tomorrow", "unknown"});
   EXPECT_NO_THROW(parse_with({{"a_key_of_tomorrow", nullptr}}));
   EXPECT_NO_THROW(parse_with({{"init_lora_weights", "gaussian"}}));
-  expect_refused({{"use_dora", true}}, {"use_dora"});
-  expect_refused({{"modules_to_save", {"lm_head"}}}, {"modules_to_save"});
+  expect_refused({{"modules_to_save", {"lm_head", "score"}}}, {"modules_to_save", "score", "embed_tokens"});
   expect_refused({{"rank_pattern", {{"q_proj", 0}}}}, {"rank_pattern", "q_proj", "at least 1"});
   expect_refused({{"alpha_pattern", {{"q_proj", "4"}}}}, {"alpha_pattern", "q_proj", "number"});
   expect_refused({{"fan_in_fan_out", true}}, {"fan_in_fan_out"});

@@ -78,6 +78,70 @@ TEST(LlamaEnds, GradientEqualsCentralDifferences) {
   expect_gradient(f, x, dx, "x");
 }
 
+/// Holds `gradient` to differences of f() in every element of a table of floats, each divided by the step that the
+/// element really took. The error is 2^-20 / 6 times the third derivative.
+template <typename Function>
+void expect_table_gradient(const Function& f, Tensor& table, const Matrix<double>& gradient, const char* what) {
+  const ThreadCount one(1);
+  const auto values = table.as<float>();
+  ASSERT_EQ(values.size(), static_cast<std::size_t>(gradient.size())) << what;
+  const double bound = 1e-5 * (1 + gradient.cwiseAbs().maxCoeff());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const float value = values[i];
+    const float high = value + 0x1p-10F;
+    const float low = value - 0x1p-10F;
+    values[i] = high;
+    const double above = f();
+    values[i] = low;
+    const double below = f();
+    values[i] = value;
+    const double slope = (above - below) / (static_cast<double>(high) - low);
+    ASSERT_TRUE(std::abs(slope - gradient.data()[i]) <= bound)
+        << what << " " << i << ": " << slope << " against " << gradient.data()[i];
+  }
+}
+
+Tensor random_table(std::uint64_t seed) {
+  const Matrix<float> values = random_matrix<float>(SmallLlama<double>::kVocabulary, 16, seed);
+  return from_floats({values.data(), static_cast<std::size_t>(values.size())}, DType::f32,
+                     {SmallLlama<double>::kVocabulary, 16});
+}
+
+TEST(LlamaEnds, HeadGradientEqualsDifferencesOverSeveralPiecesAndAdds) {
+  SmallLlama<double> model(DType::f32, 0);
+  model.batch = random_batch({150, 3, 40}, SmallLlama<double>::kVocabulary, 8);
+  Tensor head = random_table(9);
+  model.ends.output_head = head.view();
+  const Matrix<double> x = random_matrix<double>(193, 16, 10);
+  constexpr double kScale = 0.0625;
+  Matrix<double> dx;
+  Matrix<double> dx_alone;
+  Matrix<double> gradient = Matrix<double>::Zero(SmallLlama<double>::kVocabulary, 16);
+  const double loss = output_loss(model.context, model.ends, x, kScale, &dx, &gradient);
+  EXPECT_EQ(loss, output_loss(model.context, model.ends, x, kScale, &dx_alone));
+  expect_same_bits(dx_alone, dx, "dx");
+  expect_table_gradient([&] { return kScale * output_loss<double>(model.context, model.ends, x, kScale, nullptr); },
+                        head, gradient, "head");
+  Matrix<double> twice = gradient;
+  output_loss(model.context, model.ends, x, kScale, &dx, &twice);
+  expect_near<double, double>(2 * gradient, twice, 1e-12, "added");
+}
+
+// Tokens come back in several rows; some ids of the vocabulary never do.
+TEST(LlamaEnds, EmbeddingGradientEqualsDifferencesAndAdds) {
+  SmallLlama<double> model(DType::f32, 0);
+  Tensor embedding = random_table(11);
+  model.ends.embedding = embedding.view();
+  const Matrix<double> dy = random_matrix<double>(model.batch.tokens(), 16, 12);
+  Matrix<double> gradient = Matrix<double>::Zero(SmallLlama<double>::kVocabulary, 16);
+  embed_backward(model.batch, dy, gradient);
+  expect_table_gradient([&] { return embed(model.ends, model.batch).cwiseProduct(dy).sum(); }, embedding, gradient,
+                        "embedding");
+  Matrix<double> twice = gradient;
+  embed_backward(model.batch, dy, twice);
+  expect_near<double, double>(2 * gradient, twice, 1e-12, "added");
+}
+
 TEST(LlamaEnds, BatchWithoutLabelsHasNoLoss) {
   SmallLlama<float> model(DType::f32, 0);
   std::fill(model.batch.labels.begin(), model.batch.labels.end(), kIgnoredLabel);

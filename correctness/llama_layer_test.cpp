@@ -42,6 +42,46 @@ TEST(LlamaLayer, GradientsEqualCentralDifferences) {
   }
 }
 
+// A bias in every B, or DoRA, whose norms are constants in the backward pass: of A and B see dora_test.
+TEST(LlamaLayer, GradientsOfBiasesAndMagnitudesEqualCentralDifferences) {
+  for (const bool dora : {false, true}) {
+    SCOPED_TRACE(dora ? "DoRA" : "biases");
+    SmallLlama<double> model(DType::f32, 0.3, true);
+    LayerWeights<double>& weights = model.layers[1];
+    std::array<Matrix<double>, kProjections> values;  // biases or magnitudes
+    const auto set = [&] {
+      for (std::size_t i = 0; i < kProjections; ++i) {
+        auto& lora = weights.projections[i].lora;
+        if (lora) (dora ? lora->magnitude : lora->bias) = values[i];
+      }
+    };
+    for (std::size_t i = 0; i < kProjections; ++i) {
+      const auto& lora = weights.projections[i].lora;
+      if (!lora) continue;
+      values[i] = random_matrix<double>(lora->b.rows(), 1, 50 + i);
+      if (dora) values[i].array() += 2;
+    }
+    set();
+    Matrix<double> x = random_matrix<double>(model.batch.tokens(), 16, 5);
+    const Matrix<double> dy = random_matrix<double>(x.rows(), x.cols(), 6);
+    const LayerContext<double> context = model.layer_context(1);
+    const auto f = [&] {
+      set();
+      return layer_forward<double>(context, weights, x, nullptr).cwiseProduct(dy).sum();
+    };
+    LayerActivations<double> kept;
+    layer_forward(context, weights, x, &kept);
+    auto gradients = SmallLlama<double>::zero_gradients(weights);
+    const Matrix<double> dx = layer_backward(context, weights, x, kept, dy, gradients);
+    expect_gradient(f, x, dx, "x");
+    for (std::size_t i = 0; i < kProjections; ++i) {
+      if (!weights.projections[i].lora) continue;
+      SCOPED_TRACE(module_name(static_cast<Projection>(i)));
+      expect_gradient(f, values[i], dora ? gradients[i].magnitude : gradients[i].bias, "values");
+    }
+  }
+}
+
 TEST(LlamaLayer, TwoLayerModelsLoraGradientsEqualCentralDifferences) {
   SmallLlama<double> model(DType::f32, 0.2);
   const double scale = 1.0 / static_cast<double>(count_loss_tokens(model.batch));

@@ -10,11 +10,6 @@ Lora<T> random_lora(Eigen::Index r, Eigen::Index in, Eigen::Index out, std::uint
   return {random_matrix<T>(r, in, seed), random_matrix<T>(out, r, seed + 1)};
 }
 
-template <typename T>
-Lora<T> zeros_like(const Lora<T>& lora) {
-  return {Matrix<T>::Zero(lora.a.rows(), lora.a.cols()), Matrix<T>::Zero(lora.b.rows(), lora.b.cols())};
-}
-
 TEST(Lora, GradientsEqualCentralDifferences) {
   Matrix<double> x = random_matrix<double>(6, 5, 1);
   const Matrix<double> dy = random_matrix<double>(6, 7, 2);
@@ -30,6 +25,29 @@ TEST(Lora, GradientsEqualCentralDifferences) {
   expect_gradient(f, x, dx, "x");
   expect_gradient(f, lora.a, gradient.a, "A");
   expect_gradient(f, lora.b, gradient.b, "B");
+}
+
+TEST(Lora, ItsBiasIsScaledWithTheProductAndHasItsGradient) {
+  Matrix<double> x = random_matrix<double>(6, 5, 21);
+  const Matrix<double> dy = random_matrix<double>(6, 7, 22);
+  Lora<double> lora = random_lora<double>(3, 5, 7, 23);
+  Matrix<double> bias = random_matrix<double>(7, 1, 25);
+  constexpr double kScaling = 1.75;
+  const auto forward = [&] {
+    lora.bias = bias;
+    Matrix<double> y = Matrix<double>::Zero(6, 7);
+    lora_forward(lora, kScaling, DType::f32, x, y);
+    return y;
+  };
+  const Matrix<double> product = kScaling * (x * lora.a.transpose() * lora.b.transpose());
+  const Matrix<double> expected = product.rowwise() + kScaling * bias.col(0).transpose();
+  expect_near(expected, forward(), 1e-13, "y");
+  const auto f = [&] { return forward().cwiseProduct(dy).sum(); };
+  Lora<double> gradient = zeros_like(lora);
+  const Matrix<double> dx = lora_backward(lora, kScaling, DType::f32, x, dy, gradient);
+  expect_gradient(f, x, dx, "x");
+  expect_gradient(f, lora.b, gradient.b, "B");
+  expect_gradient(f, bias, gradient.bias, "bias");
 }
 
 TEST(Lora, AddsToWhatTheGradientsHold) {

@@ -103,6 +103,13 @@ TEST(Merge, WhatCannotBeMergedIsRefused) {
   };
   expect_refused(directory, merge(of / "bnb4bit", "16bit"), "holds its weights in 4 bits only");
   expect_refused(directory, merge(kGolden / "families/rslora_patterns/base", "auto"), "adapter_model.safetensors");
+  for (const char* kind : {"dora", "lora_bias", "embedding_head_trained"}) {
+    const std::filesystem::path family = kGolden / "families" / kind;
+    expect_refused(directory,
+                   {"merge", "--model", family / "base", "--adapter", family / "adapter_final_fp32", "--output",
+                    directory / "merged"},
+                   "are not merged here");
+  }
   EXPECT_FALSE(std::filesystem::exists(directory / "merged"));
 }
 

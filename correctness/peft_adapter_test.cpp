@@ -1,6 +1,8 @@
 #include "core/formats/peft_adapter.h"
 
+#include <algorithm>
 #include <functional>
+#include <tuple>
 
 #include "core/base/file.h"
 #include "core/formats/hf_config.h"
@@ -61,6 +63,52 @@ TEST(PeftAdapter, AnAdapterThatDoesNotFitTheModelIsRefused) {
         x.tensors.clear();
       },
       {"adapter_config.json", "target_modules"});
+}
+
+// A raw state dict has the adapter's name in its keys, and the wrapper's around modules that are saved whole.
+TEST(PeftAdapter, KeysOfRawStateDictsAreRead) {
+  for (const auto& [family, plain, raw] :
+       {std::tuple{"dora", "self_attn.q_proj.lora_magnitude_vector",
+                   "self_attn.q_proj.lora_magnitude_vector.default.weight"},
+        std::tuple{"lora_bias", "mlp.up_proj.lora_B.bias", "mlp.up_proj.lora_B.default.bias"},
+        std::tuple{"embedding_head_trained", "lm_head.weight", "lm_head.modules_to_save.default.weight"}}) {
+    const std::filesystem::path of = kGolden.parent_path() / "families" / family;
+    const ModelConfig model = read_hf_config(of / "base/config.json");
+    const PeftAdapter adapter = read_adapter(of / "adapter_final_fp32", model);
+    NamedTensors renamed;
+    int changed = 0;
+    for (const auto& [name, tensor] : adapter.tensors) {
+      const bool is_one = name.ends_with(plain);
+      changed += is_one ? 1 : 0;
+      renamed[is_one ? name.substr(0, name.size() - std::string(plain).size()) + raw : name] = tensor;
+    }
+    EXPECT_GT(changed, 0);
+    const TemporaryDirectory directory;
+    write_adapter(directory.path(), adapter.config, renamed);
+    const PeftAdapter back = read_adapter(directory.path(), model);
+    ASSERT_EQ(back.tensors.size(), adapter.tensors.size());
+    for (const auto& [name, tensor] : adapter.tensors) {
+      EXPECT_TRUE(std::ranges::equal(back.tensors.at(name).bytes(), tensor.bytes())) << name;
+    }
+    renamed.insert(adapter.tensors.begin(), adapter.tensors.end());
+    write_adapter(directory.path(), adapter.config, renamed);
+    expect_bad_input({plain, "there twice"}, [&] { read_adapter(directory.path(), model); });
+  }
+}
+
+TEST(PeftAdapter, EmbeddingsSavedAlongAreNotOverlooked) {
+  const std::filesystem::path of = kGolden.parent_path() / "families/embedding_head_trained";
+  const ModelConfig model = read_hf_config(of / "base/config.json");
+  PeftAdapter adapter = read_adapter(of / "adapter_final_fp32", model);
+  const TemporaryDirectory directory;
+  adapter.config.modules_to_save = {"lm_head"};
+  write_adapter(directory.path(), adapter.config, adapter.tensors);
+  expect_bad_input({"embed_tokens.weight", "modules_to_save"}, [&] { read_adapter(directory.path(), model); });
+  adapter.config.modules_to_save = {"lm_head", "embed_tokens"};
+  ModelConfig tied = model;
+  tied.tie_word_embeddings = true;
+  write_adapter(directory.path(), adapter.config, adapter.tensors);
+  expect_bad_input({"modules_to_save", "tie_word_embeddings"}, [&] { read_adapter(directory.path(), tied); });
 }
 
 TEST(PeftAdapter, MissingFilesAreNamed) {

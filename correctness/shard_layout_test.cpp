@@ -67,9 +67,9 @@ TEST(ShardLayout, EveryParameterHasItsOwnAlignedPlaceInsideTheShards) {
 
 TEST(ShardLayout, TrainableFlatsAreCutAtWholeBlocksOfMoments) {
   const std::vector<ModelStage> stages = {{"s",
-                                           {{"a", ParameterKind::lora, DType::bf16, {3, 100}},
-                                            {"b", ParameterKind::lora, DType::bf16, {70, 3}},
-                                            {"c", ParameterKind::lora, DType::bf16, {9, 100}}}}};
+                                           {{"a", ParameterKind::trained, DType::bf16, {3, 100}},
+                                            {"b", ParameterKind::trained, DType::bf16, {70, 3}},
+                                            {"c", ParameterKind::trained, DType::bf16, {9, 100}}}}};
   for (const int world_size : {1, 2, 3, 5}) {
     const Flat flat = plan_shards(stages, world_size, ShardingStrategy::full_shard).units[0].flats[0];
     EXPECT_EQ(flat.slots[1].offset, 512 * 2);
@@ -112,7 +112,7 @@ TEST(ShardLayout, FrozenAndTrainableParametersAreFlattenedApart) {
   const ShardLayout layout = plan(bench::model_shape("llama-2-70b", 0), options(DType::bf16, 2));
   for (const Unit& unit : layout.units) {
     for (const Flat& flat : unit.flats) {
-      for (const Slot& slot : flat.slots) EXPECT_EQ(slot.parameter.kind == ParameterKind::lora, flat.trainable);
+      for (const Slot& slot : flat.slots) EXPECT_EQ(slot.parameter.kind == ParameterKind::trained, flat.trainable);
     }
   }
 }

@@ -83,9 +83,7 @@ class SmallLlama {
   static LayerGradients<T> zero_gradients(const LayerWeights<T>& weights) {
     LayerGradients<T> gradients;
     for (std::size_t i = 0; i < kProjections; ++i) {
-      const auto& lora = weights.projections[i].lora;
-      if (!lora) continue;
-      gradients[i] = {Matrix<T>::Zero(lora->a.rows(), lora->a.cols()), Matrix<T>::Zero(lora->b.rows(), lora->b.cols())};
+      if (weights.projections[i].lora) gradients[i] = zeros_like(*weights.projections[i].lora);
     }
     return gradients;
   }

@@ -67,6 +67,13 @@ Matrix<T> embed(const EndWeights<T>& weights, const TokenBatch& batch) {
 }
 
 template <typename T>
+void embed_backward(const TokenBatch& batch, const Matrix<T>& dx, Matrix<T>& gradient) {
+  for (std::int64_t token = 0; token < batch.tokens(); ++token) {
+    gradient.row(batch.input_ids[static_cast<std::size_t>(token)]) += dx.row(token);
+  }
+}
+
+template <typename T>
 Matrix<T> output_logits(const LayerContext<T>& context, const EndWeights<T>& weights, const Matrix<T>& x) {
   const DType compute = context.compute_dtype;
   const Matrix<T> head = to_matrix<T>(weights.output_head, compute);
@@ -75,7 +82,7 @@ Matrix<T> output_logits(const LayerContext<T>& context, const EndWeights<T>& wei
 
 template <typename T>
 double output_loss(const LayerContext<T>& context, const EndWeights<T>& weights, const Matrix<T>& x,
-                   double gradient_scale, Matrix<T>* dx) {
+                   double gradient_scale, Matrix<T>* dx, Matrix<T>* head_gradient) {
   const DType compute = context.compute_dtype;
   const double epsilon = context.config->rms_norm_eps;
   const Matrix<T> head = to_matrix<T>(weights.output_head, compute);
@@ -83,27 +90,38 @@ double output_loss(const LayerContext<T>& context, const EndWeights<T>& weights,
   const auto count = static_cast<std::int64_t>(predictions.positions.size());
   if (dx != nullptr) *dx = Matrix<T>::Zero(x.rows(), x.cols());
   std::vector<double> sums(static_cast<std::size_t>((count + kTokensPerPiece - 1) / kTokensPerPiece));
-  parallel_for(count, kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
+  const auto work = [&](std::int64_t begin, std::int64_t end) {
     const auto positions = std::span(predictions.positions).subspan(begin, end - begin);
     const auto labels = std::span(predictions.labels).subspan(begin, end - begin);
     const Matrix<T> rows = x(positions, Eigen::all);
-    Matrix<T> logits = times_transposed(rmsnorm_forward(rows, weights.final_norm, epsilon, compute), head, compute);
+    const Matrix<T> normed = rmsnorm_forward(rows, weights.final_norm, epsilon, compute);
+    Matrix<T> logits = times_transposed(normed, head, compute);
     sums[static_cast<std::size_t>(begin / kTokensPerPiece)] =
         cross_entropy(logits, labels, gradient_scale, compute, dx != nullptr ? &logits : nullptr);
     if (dx == nullptr) return;
     (*dx)(positions, Eigen::all) =
         rmsnorm_backward(rows, weights.final_norm, epsilon, compute, times(logits, head, compute));
-  });
+    if (head_gradient != nullptr) add_transposed_times(logits, normed, *head_gradient);
+  };
+  if (head_gradient == nullptr) {
+    parallel_for(count, kTokensPerPiece, work);
+  } else {  // the pieces add to one gradient, so they take turns
+    for (std::int64_t begin = 0; begin < count; begin += kTokensPerPiece) {
+      work(begin, std::min(count, begin + kTokensPerPiece));
+    }
+  }
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
 template Matrix<float> embed(const EndWeights<float>&, const TokenBatch&);
 template Matrix<double> embed(const EndWeights<double>&, const TokenBatch&);
+template void embed_backward(const TokenBatch&, const Matrix<float>&, Matrix<float>&);
+template void embed_backward(const TokenBatch&, const Matrix<double>&, Matrix<double>&);
 template Matrix<float> output_logits(const LayerContext<float>&, const EndWeights<float>&, const Matrix<float>&);
 template Matrix<double> output_logits(const LayerContext<double>&, const EndWeights<double>&, const Matrix<double>&);
 template double output_loss(const LayerContext<float>&, const EndWeights<float>&, const Matrix<float>&, double,
-                            Matrix<float>*);
+                            Matrix<float>*, Matrix<float>*);
 template double output_loss(const LayerContext<double>&, const EndWeights<double>&, const Matrix<double>&, double,
-                            Matrix<double>*);
+                            Matrix<double>*, Matrix<double>*);
 
 }  // namespace qshard::reference

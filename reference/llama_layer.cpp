@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "reference/attention.h"
+#include "reference/dora.h"
 #include "reference/dropout.h"
 #include "reference/matrix_product.h"
 #include "reference/rmsnorm.h"
@@ -21,42 +22,54 @@ void drop(const LayerContext<T>& context, Projection projection, Matrix<T>& valu
   dropout(place, context.lora_dropout, *context.batch, context.compute_dtype, values);
 }
 
-/// y = W x + scaling * B A dropout(x) for one of the seven linear layers.
+/// y = W x + b + scaling * B A dropout(x), or what DoRA makes of it, for one of the seven linear layers.
 template <typename T>
 Matrix<T> project(const LayerContext<T>& context, const LayerWeights<T>& weights, Projection projection,
                   const Matrix<T>& x) {
   const LinearWeights<T>& linear = weights.projections[static_cast<std::size_t>(projection)];
   Matrix<T> y = linear4bit_forward(linear, context.compute_dtype, x);
   if (!linear.lora) return y;
+  const auto add_adapter = [&](const Matrix<T>& input) {
+    if (linear.lora->magnitude.size() > 0) {
+      dora_forward(linear, context.scaling(projection), context.compute_dtype, input, y);
+    } else {
+      lora_forward(*linear.lora, context.scaling(projection), context.compute_dtype, input, y);
+    }
+  };
   if (context.lora_dropout == 0) {
-    lora_forward(*linear.lora, context.scaling(projection), context.compute_dtype, x, y);
+    add_adapter(x);
   } else {
     Matrix<T> dropped = x;
     drop(context, projection, dropped);
-    lora_forward(*linear.lora, context.scaling(projection), context.compute_dtype, dropped, y);
+    add_adapter(dropped);
   }
   return y;
 }
 
-/// dx = dy W + mask(scaling * dy B A); adds to the adapter's gradients.
+/// dx = dy W + mask(the adapter's gradient of its input); adds to the adapter's gradients.
 template <typename T>
 Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>& weights, Projection projection,
                            const Matrix<T>& x, const Matrix<T>& dy, LayerGradients<T>& gradients) {
   const auto index = static_cast<std::size_t>(projection);
   const LinearWeights<T>& linear = weights.projections[index];
-  Matrix<T> dx = linear4bit_backward(linear, context.compute_dtype, dy);
+  const DType compute = context.compute_dtype;
+  Matrix<T> dx = linear4bit_backward(linear, compute, dy);
   if (!linear.lora) return dx;
-  Matrix<T> branch;
+  const auto through_adapter = [&](const Matrix<T>& input) {
+    const double scaling = context.scaling(projection);
+    return linear.lora->magnitude.size() > 0
+               ? dora_backward(linear, scaling, compute, input, dy, gradients[index])
+               : lora_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
+  };
   if (context.lora_dropout == 0) {
-    branch = lora_backward(*linear.lora, context.scaling(projection), context.compute_dtype, x, dy, gradients[index]);
+    add_rounded(through_adapter(x), compute, dx);
   } else {
     Matrix<T> dropped = x;
     drop(context, projection, dropped);
-    branch =
-        lora_backward(*linear.lora, context.scaling(projection), context.compute_dtype, dropped, dy, gradients[index]);
+    Matrix<T> branch = through_adapter(dropped);
     drop(context, projection, branch);
+    add_rounded(branch, compute, dx);
   }
-  add_rounded(branch, context.compute_dtype, dx);
   return dx;
 }
 

@@ -7,6 +7,7 @@
 #include "core/model/lora_init.h"
 #include "core/training/adapter_state.h"
 #include "reference/collectives.h"
+#include "reference/dora.h"
 
 namespace qshard::reference {
 namespace {
@@ -23,13 +24,28 @@ void for_each_adapter_slot(ShardedWeights& weights, const Body& body) {
   }
 }
 
+/// The lengths of a frozen weight's rows: what a new adapter, whose B is zero, has as DoRA's magnitudes. Collective.
+std::vector<float> weight_norms(ShardedWeights& weights, std::size_t stage, Projection projection, DType compute) {
+  weights.gather(stage);
+  const LayerWeights<float> layer = weights.layer(layer_of_stage(stage), 0);
+  const Vector<float> norms = dora_norm(layer.projections[static_cast<std::size_t>(projection)], 1.0, compute);
+  weights.release(stage);
+  return {norms.begin(), norms.end()};
+}
+
 }  // namespace
 
-void initialize_adapter(ShardedWeights& weights, LoraStart start, std::uint64_t seed) {
-  for_each_adapter_slot(weights, [start, seed](ShardedUnit& unit, std::size_t flat, const Slot& slot) {
+void initialize_adapter(ShardedWeights& weights, const EngineOptions& options) {
+  for_each_adapter_slot(weights, [&](ShardedUnit& unit, std::size_t flat, const Slot& slot) {
     const Parameter& parameter = slot.parameter;
-    if (parameter.role != ParameterRole::lora_a) return;
-    const std::vector<float> values = lora_a_values(start, seed, parameter.name, parameter.shape);
+    std::vector<float> values;
+    if (parameter.role == ParameterRole::lora_a) {
+      values = lora_a_values(options.lora.start, options.seed, parameter.name, parameter.shape);
+    } else if (parameter.role == ParameterRole::dora_magnitude) {
+      values = weight_norms(weights, unit.layout().stage, parameter.projection, options.compute_dtype);
+    } else {
+      return;
+    }
     unit.store(flat, slot, from_floats(values, parameter.dtype, parameter.shape).bytes());
   });
 }

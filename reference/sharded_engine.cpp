@@ -39,7 +39,7 @@ class ShardedEngine : public TrainingEngine {
         weights_(layout_, checkpoint, options.quantization, group_, ranks_),
         optimizer_(weights_, layout_.shards, options.optimizer, group_, ranks_),
         step_(checkpoint.config(), options, weights_, ranks_) {
-    initialize_adapter(weights_, options.lora.start, options.seed);
+    initialize_adapter(weights_, options);
   }
 
   [[nodiscard]] int first_rank() const override { return static_cast<int>(group_.first_rank()); }

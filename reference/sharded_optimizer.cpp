@@ -18,21 +18,6 @@ std::size_t first_element(const Slot& slot) {
   return static_cast<std::size_t>(slot.offset) / size_of(slot.parameter.dtype);
 }
 
-// The gradient that belongs to an adapter's parameter, in its layer's gradients.
-const Matrix<float>& gradient_of(const LayerGradients<float>& gradients, const Parameter& parameter) {
-  const Lora<float>& gradient = gradients[static_cast<std::size_t>(parameter.projection)];
-  return parameter.role == ParameterRole::lora_a ? gradient.a : gradient.b;
-}
-
-std::vector<float> flatten(const Flat& flat, const LayerGradients<float>& gradients, std::size_t elements) {
-  std::vector<float> full(elements, 0.0F);
-  for (const Slot& slot : flat.slots) {
-    const Matrix<float>& gradient = gradient_of(gradients, slot.parameter);
-    std::copy(gradient.data(), gradient.data() + gradient.size(), full.begin() + first_element(slot));
-  }
-  return full;
-}
-
 }  // namespace
 
 ShardedOptimizer::ShardedOptimizer(ShardedWeights& weights, int shards, const AdamWOptions& options,
@@ -60,14 +45,16 @@ void ShardedOptimizer::zero_gradients() {
   }
 }
 
-void ShardedOptimizer::add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients) {
-  const auto stage = stage_of_layer(layer);
+void ShardedOptimizer::add_gradients(std::size_t stage, const GradientOf& gradient_of) {
   for (TrainableFlat& trainable : flats_) {
     if (weights_->units()[trainable.unit].layout().stage != stage) continue;
     const std::size_t elements = shard_elements(layout(trainable)) * shards_;
-    std::vector<std::vector<float>> full;
-    for (std::size_t rank = 0; rank < ranks_->size(); ++rank) {
-      full.push_back(flatten(layout(trainable), gradients[rank], elements));
+    std::vector<std::vector<float>> full(ranks_->size(), std::vector<float>(elements));
+    for (std::size_t rank = 0; rank < full.size(); ++rank) {
+      for (const Slot& slot : layout(trainable).slots) {
+        std::ranges::copy(gradient_of(rank, slot.parameter),
+                          full[rank].begin() + static_cast<std::ptrdiff_t>(first_element(slot)));
+      }
       (*ranks_)[rank].add(static_cast<std::int64_t>(elements * sizeof(float)));
     }
     reduce(trainable, full);

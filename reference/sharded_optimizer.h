@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "core/run/adamw_options.h"
@@ -19,9 +21,12 @@ class ShardedOptimizer {
 
   void zero_gradients();
 
-  /// Adds the ranks' gradients of one decoder layer: reduce-scattered into the shards, over all groups.
-  /// gradients[rank] may be empty for a rank without tokens. Collective.
-  void add_layer_gradients(std::int64_t layer, const std::vector<LayerGradients<float>>& gradients);
+  /// A rank's gradient of a trained parameter, in its order in the file; empty for a rank without tokens.
+  using GradientOf = std::function<std::span<const float>(std::size_t rank, const Parameter& parameter)>;
+
+  /// Adds the ranks' gradients of a stage's parameters: reduce-scattered into the shards, over all
+  /// groups. Collective.
+  void add_gradients(std::size_t stage, const GradientOf& gradient_of);
 
   /// L2 norm of all gradients: the sums of squares (in double) of one group's ranks, added in rank order. Collective.
   [[nodiscard]] double gradient_norm() const;

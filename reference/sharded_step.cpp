@@ -1,6 +1,7 @@
 #include "reference/sharded_step.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 namespace qshard::reference {
@@ -19,12 +20,30 @@ namespace {
 LayerGradients<float> zero_gradients(const LayerWeights<float>& weights) {
   LayerGradients<float> gradients;
   for (std::size_t i = 0; i < kProjections; ++i) {
-    const auto& lora = weights.projections[i].lora;
-    if (!lora) continue;
-    gradients[i].a = Matrix<float>::Zero(lora->a.rows(), lora->a.cols());
-    gradients[i].b = Matrix<float>::Zero(lora->b.rows(), lora->b.cols());
+    if (weights.projections[i].lora) gradients[i] = zeros_like(*weights.projections[i].lora);
   }
   return gradients;
+}
+
+template <typename Values>
+std::span<const float> span_of(const Values& values) {
+  return {values.data(), static_cast<std::size_t>(values.size())};
+}
+
+/// The gradient of one of an adapter's parameters.
+std::span<const float> gradient_of(const Lora<float>& gradients, ParameterRole role) {
+  switch (role) {
+    case ParameterRole::lora_a:
+      return span_of(gradients.a);
+    case ParameterRole::lora_b:
+      return span_of(gradients.b);
+    case ParameterRole::lora_bias:
+      return span_of(gradients.bias);
+    case ParameterRole::dora_magnitude:
+      return span_of(gradients.magnitude);
+    default:
+      return {};
+  }
 }
 
 /// Tokens of the longest row, those in the caches included.
@@ -130,15 +149,28 @@ void ShardedStep::forward_layer(std::int64_t layer, const std::vector<TokenBatch
 }
 
 std::vector<double> ShardedStep::losses(const std::vector<TokenBatch>& batches, double gradient_scale,
-                                        std::vector<RankPass>& passes, bool training) {
+                                        std::vector<RankPass>& passes, ShardedOptimizer* optimizer) {
+  const bool training = optimizer != nullptr;
+  const bool trains_head = training && options_.lora.trains_head();
+  std::vector<Matrix<float>> head_gradients(batches.size());
   gather_head();
   std::vector<double> losses(batches.size(), 0.0);
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
     Matrix<float> dx;
+    if (trains_head) {
+      head_gradients[rank] = Matrix<float>::Zero(config_.vocab_size, config_.hidden_size);
+      hold(rank, head_gradients[rank].size());
+    }
     const auto head = context(passes[rank], batches[rank], config_.num_hidden_layers, 0, training);
-    losses[rank] = output_loss(head, weights_->ends(rank), passes[rank].x, gradient_scale, training ? &dx : nullptr);
+    losses[rank] = output_loss(head, weights_->ends(rank), passes[rank].x, gradient_scale, training ? &dx : nullptr,
+                               trains_head ? &head_gradients[rank] : nullptr);
     if (training) passes[rank].x = std::move(dx);
+  }
+  if (trains_head) {
+    optimizer->add_gradients(static_cast<std::size_t>(config_.num_hidden_layers) + 1,
+                             [&](std::size_t rank, const Parameter&) { return span_of(head_gradients[rank]); });
+    for (std::size_t rank = 0; rank < batches.size(); ++rank) drop(rank, head_gradients[rank].size());
   }
   release_head();
   return losses;
@@ -169,8 +201,23 @@ void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatc
     (*ranks_)[rank].release(activations.bytes());
     drop(rank, x.size());
   }
-  optimizer.add_layer_gradients(layer, gradients);
+  optimizer.add_gradients(stage, [&](std::size_t rank, const Parameter& parameter) {
+    return gradient_of(gradients[rank][static_cast<std::size_t>(parameter.projection)], parameter.role);
+  });
   weights_->release(stage);
+}
+
+void ShardedStep::backward_embedding(const std::vector<TokenBatch>& batches, const std::vector<RankPass>& passes,
+                                     ShardedOptimizer& optimizer) {
+  std::vector<Matrix<float>> gradients(batches.size());
+  for (std::size_t rank = 0; rank < batches.size(); ++rank) {
+    if (batches[rank].tokens() == 0) continue;
+    gradients[rank] = Matrix<float>::Zero(config_.vocab_size, config_.hidden_size);
+    hold(rank, gradients[rank].size());
+    embed_backward(batches[rank], passes[rank].x, gradients[rank]);
+  }
+  optimizer.add_gradients(0, [&](std::size_t rank, const Parameter&) { return span_of(gradients[rank]); });
+  for (std::size_t rank = 0; rank < batches.size(); ++rank) drop(rank, gradients[rank].size());
 }
 
 std::vector<double> ShardedStep::forward_backward(const std::vector<TokenBatch>& batches, double gradient_scale,
@@ -180,10 +227,11 @@ std::vector<double> ShardedStep::forward_backward(const std::vector<TokenBatch>&
   for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     forward_layer(layer, batches, step, true, passes);
   }
-  std::vector<double> sums = losses(batches, gradient_scale, passes, true);
+  std::vector<double> sums = losses(batches, gradient_scale, passes, &optimizer);
   for (std::int64_t layer = config_.num_hidden_layers - 1; layer >= 0; --layer) {
     backward_layer(layer, batches, step, passes, optimizer);
   }
+  if (options_.lora.trains_embedding()) backward_embedding(batches, passes, optimizer);
   for (std::size_t rank = 0; rank < passes.size(); ++rank) drop(rank, passes[rank].x.size());
   return sums;
 }
@@ -194,7 +242,7 @@ std::vector<double> ShardedStep::forward_loss(const std::vector<TokenBatch>& bat
   for (std::int64_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
     forward_layer(layer, batches, 0, false, passes);
   }
-  std::vector<double> sums = losses(batches, 0.0, passes, false);
+  std::vector<double> sums = losses(batches, 0.0, passes, nullptr);
   for (std::size_t rank = 0; rank < passes.size(); ++rank) drop(rank, passes[rank].x.size());
   return sums;
 }

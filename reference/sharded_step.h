@@ -43,9 +43,11 @@ class ShardedStep {
   void forward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step, bool training,
                      std::vector<RankPass>& passes);
   std::vector<double> losses(const std::vector<TokenBatch>& batches, double gradient_scale,
-                             std::vector<RankPass>& passes, bool training);
+                             std::vector<RankPass>& passes, ShardedOptimizer* optimizer);
   void backward_layer(std::int64_t layer, const std::vector<TokenBatch>& batches, std::int64_t step,
                       std::vector<RankPass>& passes, ShardedOptimizer& optimizer);
+  void backward_embedding(const std::vector<TokenBatch>& batches, const std::vector<RankPass>& passes,
+                          ShardedOptimizer& optimizer);
   void hold(std::size_t rank, std::int64_t elements);
   void drop(std::size_t rank, std::int64_t elements);
 

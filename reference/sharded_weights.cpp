@@ -54,7 +54,7 @@ void ShardedWeights::load(const HfCheckpoint& checkpoint, const QuantizationOpti
         const Parameter& parameter = layout.flats[flat].slots[slot].parameter;
         if (parameter.kind == ParameterKind::codes) {
           load_weight4bit(layout.stage, parameter, checkpoint, quantization);
-        } else if (parameter.kind == ParameterKind::dense) {
+        } else if (parameter.kind == ParameterKind::dense || parameter.is_trained_whole()) {
           store({unit, flat, slot}, read_dense(checkpoint, parameter).bytes());
         }
       }
@@ -136,7 +136,9 @@ LinearWeights<float> ShardedWeights::linear(std::size_t rank, std::size_t stage,
   weights.bias = vector(rank, stage, ParameterRole::bias, projection);
   if (index_.find(stage, ParameterRole::lora_a, projection) != nullptr) {
     weights.lora = Lora<float>{to_matrix<float>(part(ParameterRole::lora_a), DType::f32),
-                               to_matrix<float>(part(ParameterRole::lora_b), DType::f32)};
+                               to_matrix<float>(part(ParameterRole::lora_b), DType::f32),
+                               vector(rank, stage, ParameterRole::lora_bias, projection),
+                               vector(rank, stage, ParameterRole::dora_magnitude, projection)};
   }
   return weights;
 }

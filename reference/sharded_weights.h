@@ -15,9 +15,9 @@ namespace qshard::reference {
 /// The model's parameters as shards on the ranks of this process, gathered and released by stage.
 class ShardedWeights {
  public:
-  /// Reads every frozen parameter from the checkpoint, one tensor at a time: a linear layer that the layout holds in
-  /// 4 bits is quantized, or taken as it is where the checkpoint already holds it so; dense tensors are rounded to the
-  /// layout's dtype. Adapters stay zero. Throws Error(bad_input) naming a missing or misshapen tensor.
+  /// Reads every parameter of the base model from the checkpoint, one tensor at a time: a linear layer that the layout
+  /// holds in 4 bits is quantized, or taken as it is where the checkpoint already holds it so; dense tensors are
+  /// rounded to the layout's dtype. Adapters stay zero. Throws Error(bad_input) naming a missing or misshapen tensor.
   ShardedWeights(const ShardLayout& layout, const HfCheckpoint& checkpoint, const QuantizationOptions& quantization,
                  const ProcessGroup& group, std::vector<MemoryLedger>& ranks);
 

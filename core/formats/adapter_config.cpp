@@ -16,28 +16,26 @@ namespace {
 constexpr double kLargestExactInteger = 9007199254740992.0;  // 2^53
 
 // Keys that change what an adapter computes in a way that is not implemented here, unless null, false or empty.
-constexpr std::array<std::string_view, 14> kUnsupported{"alora_invocation_tokens",
+constexpr std::array<std::string_view, 11> kUnsupported{"alora_invocation_tokens",
                                                         "arrow_config",
                                                         "fan_in_fan_out",
                                                         "kasa_config",
                                                         "layer_replication",
-                                                        "lora_bias",
-                                                        "modules_to_save",
                                                         "monteclora_config",
                                                         "target_parameters",
                                                         "trainable_token_indices",
                                                         "use_bdlora",
-                                                        "use_dora",
                                                         "use_qalora",
                                                         "velora_config"};
 
 // Keys that are read.
-constexpr std::array<std::string_view, 18> kUsed{"peft_type",       "bias",           "r",
+constexpr std::array<std::string_view, 21> kUsed{"peft_type",       "bias",           "r",
                                                  "lora_alpha",      "lora_dropout",   "target_modules",
                                                  "use_rslora",      "rank_pattern",   "alpha_pattern",
                                                  "exclude_modules", "layers_pattern", "layers_to_transform",
                                                  "task_type",       "revision",       "base_model_name_or_path",
-                                                 "inference_mode",  "peft_version",   "init_lora_weights"};
+                                                 "inference_mode",  "peft_version",   "init_lora_weights",
+                                                 "use_dora",        "lora_bias",      "modules_to_save"};
 
 // Keys that change nothing for an adapter that is there: how it was started, or settings of what is refused or absent.
 constexpr std::array<std::string_view, 10> kWithoutEffect{
@@ -134,6 +132,22 @@ void read_bias(const JsonObject& fields, AdapterConfig& config) {
   }
 }
 
+void read_kind(const JsonObject& fields, AdapterConfig& config) {
+  config.use_dora = fields.has("use_dora") && fields.boolean("use_dora");
+  config.lora_bias = fields.has("lora_bias") && fields.boolean("lora_bias");
+  if (config.use_dora && config.lora_bias) {
+    fail_input("{}: a bias does not go with use_dora, in PEFT neither; leave one of the two out",
+               fields.where("lora_bias"));
+  }
+  config.modules_to_save = texts(fields, "modules_to_save");
+  for (std::string& name : config.modules_to_save) {
+    if (name == "model.embed_tokens") name = "embed_tokens";
+    if (name == "embed_tokens" || name == "lm_head") continue;
+    fail_input("{}: \"{}\" is not one of embed_tokens and lm_head, which alone are trained whole here",
+               fields.where("modules_to_save"), name);
+  }
+}
+
 void read_targets(const JsonObject& fields, AdapterConfig& config) {
   if (!fields.has("target_modules")) fail_input("{}: missing", fields.where("target_modules"));
   if (!fields.value().at("target_modules").is_string()) {
@@ -222,6 +236,7 @@ AdapterConfig parse_adapter_config(std::string_view text, std::string_view where
   check_layers(fields, config);
   read_patterns(fields, config);
   read_start(fields, config);
+  read_kind(fields, config);
   if (fields.has("exclude_modules") && fields.value().at("exclude_modules").is_string()) {
     const std::string& pattern = fields.string("exclude_modules");
     if (!pattern.empty()) config.exclude_pattern = pattern;
@@ -247,6 +262,9 @@ std::string adapter_config_text(const AdapterConfig& config) {
   for (const auto& [pattern, rank] : config.rank_pattern) json["rank_pattern"][pattern] = rank;
   for (const auto& [pattern, alpha] : config.alpha_pattern) json["alpha_pattern"][pattern] = number_json(alpha);
   if (!config.layers_to_transform.empty()) json["layers_to_transform"] = config.layers_to_transform;
+  json["use_dora"] = config.use_dora;
+  json["lora_bias"] = config.lora_bias;
+  if (!config.modules_to_save.empty()) json["modules_to_save"] = config.modules_to_save;
   if (!config.layers_pattern.empty()) json["layers_pattern"] = config.layers_pattern;
   if (!config.exclude_modules.empty()) json["exclude_modules"] = config.exclude_modules;
   if (config.exclude_pattern) json["exclude_modules"] = *config.exclude_pattern;

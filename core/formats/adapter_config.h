@@ -26,6 +26,9 @@ struct AdapterConfig {
   std::vector<std::string> layers_pattern;           // what stands before a layer's number; empty: anything
   std::map<std::string, std::int64_t> rank_pattern;  // pattern of modules to r
   std::map<std::string, double> alpha_pattern;       // pattern of modules to lora_alpha
+  bool use_dora = false;                             // a trained magnitude for each output of an adapted layer
+  bool lora_bias = false;                            // a trained bias after B
+  std::vector<std::string> modules_to_save;          // trained and saved whole: of embed_tokens and lm_head
   std::string bias = "none";                         // "all" and "lora_only" mean nothing where no layer has a bias
   std::variant<bool, std::string> init_lora_weights = true;  // how a new adapter begins; true, false or "gaussian"
 
@@ -34,9 +37,9 @@ struct AdapterConfig {
 };
 
 /// Reads the text of an adapter_config.json; `where` names the file. Throws Error(bad_input) naming file and key for
-/// wrong values, for what is not computed here (another peft_type, DoRA, trained biases, modules saved whole, a start
-/// that changes the base weights, and the like) and for keys that PEFT 0.21 does not know, unless they are null, false
-/// or empty.
+/// wrong values, for what is not computed here (another peft_type, trained biases of the model, other modules than
+/// embedding and head saved whole, a start that changes the base weights, and the like) and for keys that PEFT 0.21
+/// does not know, unless they are null, false or empty.
 AdapterConfig parse_adapter_config(std::string_view text, std::string_view where);
 
 /// The text that PEFT 0.21 writes.

@@ -72,10 +72,18 @@ LoraModule lora_module(const AdapterConfig& config, std::string_view module) {
 }
 
 LoraOptions lora_options(const AdapterConfig& config, const ModelConfig& model) {
+  if (model.tie_word_embeddings && !config.modules_to_save.empty()) {
+    fail_input(
+        "modules_to_save: this model's embedding and output head are one table (tie_word_embeddings), and saving them "
+        "apart is not supported; leave modules_to_save out");
+  }
   LoraOptions options;
   options.r = static_cast<int>(config.r);
   options.alpha = config.scaling() * static_cast<double>(config.r);
   options.dropout = config.lora_dropout;
+  options.use_dora = config.use_dora;
+  options.lora_bias = config.lora_bias;
+  options.modules_to_save = config.modules_to_save;
   const auto* start = std::get_if<std::string>(&config.init_lora_weights);
   options.start = start != nullptr && *start == "gaussian" ? LoraStart::gaussian : LoraStart::uniform;
   const bool by_name = !config.target_pattern && config.exclude_modules.empty() && !config.exclude_pattern &&

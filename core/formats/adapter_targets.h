@@ -18,7 +18,8 @@ bool is_target(const AdapterConfig& config, std::string_view module);
 /// r is lora_alpha / sqrt(r). Throws Error(bad_input) where two keys that say different things match.
 LoraModule lora_module(const AdapterConfig& config, std::string_view module);
 
-/// The options under which an engine has the adapter's modules, each named in full.
+/// The options under which an engine has the adapter's modules, each named in full. Throws Error(bad_input) for
+/// modules_to_save where embedding and output head are tied.
 LoraOptions lora_options(const AdapterConfig& config, const ModelConfig& model);
 
 }  // namespace qshard

@@ -47,7 +47,7 @@ Shapes expected_shapes(const ModelConfig& config) {
   Shapes shapes;
   for (const ModelStage& stage : list_model_stages(config, dense, {}, DType::f32, none)) {
     for (const Parameter& parameter : stage.parameters) {
-      if (parameter.kind != ParameterKind::lora) shapes[parameter.name] = parameter.shape;
+      if (parameter.kind != ParameterKind::trained) shapes[parameter.name] = parameter.shape;
     }
   }
   return shapes;

@@ -1,6 +1,9 @@
 #include "core/formats/peft_adapter.h"
 
 #include <algorithm>
+#include <array>
+#include <iterator>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -11,6 +14,7 @@
 #include "core/base/file.h"
 #include "core/formats/adapter_targets.h"
 #include "core/formats/safetensors.h"
+#include "core/model/adapter_parameters.h"
 #include "core/model/module_table.h"
 
 namespace qshard {
@@ -19,12 +23,28 @@ namespace {
 constexpr std::string_view kConfigFile = "adapter_config.json";
 constexpr std::string_view kTensorsFile = "adapter_model.safetensors";
 
-constexpr std::string_view kAdapterName = ".default";
+/// A tensor's name as save_pretrained writes it; a raw state dict has the adapter's name in it, "default".
+std::string plain_name(std::string name) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kNames{
+      {{".lora_magnitude_vector.default.weight", ".lora_magnitude_vector"},
+       {".modules_to_save.default.", "."},
+       {".default.weight", ".weight"},
+       {".default.bias", ".bias"}}};
+  for (const auto& [raw, plain] : kNames) {
+    const std::size_t at = name.rfind(raw);
+    if (at != std::string::npos) return name.replace(at, raw.size(), plain);
+  }
+  return name;
+}
 
-/// "<module>.lora_A.default.weight", as a raw state dict has it, without the adapter's name.
-std::string plain_name(const std::string& name) {
-  const std::string end = std::string(kAdapterName) + ".weight";
-  return name.ends_with(end) ? name.substr(0, name.size() - end.size()) + ".weight" : name;
+/// The names that the file has its tensors under, by their plain ones.
+std::map<std::string, std::string> stored_names(const SafetensorsFile& file) {
+  std::map<std::string, std::string> names;
+  for (const std::string& name : file.names()) {
+    if (names.emplace(plain_name(name), name).second) continue;
+    fail_input("{}: tensor \"{}\" is there twice, as \"{}\" too", file.path().string(), name, plain_name(name));
+  }
+  return names;
 }
 
 SafetensorsFile open_tensors(const std::filesystem::path& directory) {
@@ -46,11 +66,28 @@ void check_biases(const AdapterConfig& config, const ModelConfig& model, const s
              config_path.string(), config.bias);
 }
 
-void read_tensor(const SafetensorsFile& file, const std::string& name, bool is_named, const Shape& shape,
+/// All that a file of this adapter holds, by the base model's names.
+std::vector<Parameter> trained_parameters(const AdapterConfig& config, const ModelConfig& model) {
+  const LoraOptions lora = lora_options(config, model);
+  std::vector<Parameter> list;
+  for (const LinearModule& module : linear_modules(model)) {
+    if (is_target(config, module.name))
+      std::ranges::move(adapter_parameters(lora, module.name, module, DType::f32), std::back_inserter(list));
+  }
+  if (list.empty()) return list;
+  for (const auto& [module, trained] :
+       {std::pair{"model.embed_tokens", lora.trains_embedding()}, std::pair{"lm_head", lora.trains_head()}}) {
+    if (trained)
+      list.push_back({fmt::format("{}.weight", module),
+                      ParameterKind::trained,
+                      DType::f32,
+                      {model.vocab_size, model.hidden_size}});
+  }
+  return list;
+}
+
+void read_tensor(const SafetensorsFile& file, const std::string& name, const std::string& stored, const Shape& shape,
                  NamedTensors& tensors) {
-  const std::string stored = is_named ? name.substr(0, name.size() - std::string_view(".weight").size()) +
-                                            std::string(kAdapterName) + ".weight"
-                                      : name;
   const TensorView view = file.tensor(stored);
   if (view.shape != shape) {
     fail_input("{}: tensor \"{}\" has shape {}, but r and the model ask for {}", file.path().string(), name,
@@ -83,24 +120,22 @@ PeftAdapter read_adapter(const std::filesystem::path& directory, const ModelConf
   adapter.config = parse_adapter_config(read_file(config_path), config_path.string());
   const SafetensorsFile file = open_tensors(directory);
   check_biases(adapter.config, model, config_path);
-  const bool is_named = std::ranges::any_of(file.names(), [](const auto& name) { return plain_name(name) != name; });
-  for (const LinearModule& module : linear_modules(model)) {
-    if (!is_target(adapter.config, module.name)) continue;
-    const std::int64_t r = lora_module(adapter.config, module.name).r;
-    read_tensor(file, lora_a_name(module.name), is_named, {r, module.in}, adapter.tensors);
-    read_tensor(file, lora_b_name(module.name), is_named, {module.out, r}, adapter.tensors);
+  const std::map<std::string, std::string> stored = stored_names(file);
+  for (const Parameter& parameter : trained_parameters(adapter.config, model)) {
+    const std::string name = peft_name(parameter.name);
+    const auto found = stored.find(name);
+    read_tensor(file, name, found == stored.end() ? name : found->second, parameter.shape, adapter.tensors);
   }
-  for (const std::string& name : file.names()) {
-    if (name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight")) {
+  for (const auto& [plain, name] : stored) {
+    if (adapter.tensors.contains(plain)) continue;
+    if (plain.ends_with("embed_tokens.weight") || plain.ends_with("lm_head.weight")) {
       fail_input(
-          "{}: tensor \"{}\": an adapter with a trained or resized embedding or output head is not supported; merge it "
-          "into the base model by PEFT's merge_and_unload first",
-          file.path().string(), name);
+          "{}: tensor \"{}\" was saved along, but {} does not name it in modules_to_save; if it was trained, add its "
+          "module there, and remove it if it is the base model's own",
+          file.path().string(), name, kConfigFile);
     }
-    if (!adapter.tensors.contains(plain_name(name))) {
-      fail_input("{}: tensor \"{}\" belongs to no linear layer of the model that {} targets", file.path().string(),
-                 name, kConfigFile);
-    }
+    fail_input("{}: tensor \"{}\" belongs to no linear layer of the model that {} targets", file.path().string(), name,
+               kConfigFile);
   }
   if (adapter.tensors.empty()) {
     fail_input("{}: target_modules: no linear layer of the model is among them", config_path.string());

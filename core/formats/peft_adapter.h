@@ -10,8 +10,9 @@
 
 namespace qshard {
 
-/// A LoRA adapter in PEFT's layout: adapter_config.json, and adapter_model.safetensors with, for each target module,
-/// lora_a_name(module) [r, in] and lora_b_name(module) [out, r] in one floating dtype.
+/// A LoRA adapter in PEFT's layout: adapter_config.json, and adapter_model.safetensors with, for each
+/// parameter of adapter_parameters() and for each module saved whole, a tensor of a floating dtype under its
+/// peft_name().
 struct PeftAdapter {
   AdapterConfig config;
   NamedTensors tensors;

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "core/base/error.h"
+#include "core/model/adapter_parameters.h"
 #include "core/model/lora_targets.h"
 
 namespace qshard {
@@ -37,9 +38,9 @@ class ModuleParameters {
 
   void add_bias() { add(".bias", ParameterKind::dense, dtype_, {module_->out}, ParameterRole::bias); }
 
-  void add_adapter(std::int64_t r) {
-    add(".lora_A.weight", ParameterKind::lora, dtype_, {r, module_->in}, ParameterRole::lora_a);
-    add(".lora_B.weight", ParameterKind::lora, dtype_, {module_->out, r}, ParameterRole::lora_b);
+  void add_adapter(const LoraOptions& lora) {
+    for (Parameter& parameter : adapter_parameters(lora, path_, *module_, dtype_))
+      list_->push_back(std::move(parameter));
   }
 
  private:
@@ -90,9 +91,7 @@ ModelStage decoder_stage(std::int64_t layer, const ModelConfig& config, const Qu
       parameters.add_dense();
     }
     if (module.bias) parameters.add_bias();
-    if (is_target(lora.target_modules, parameters.path())) {
-      parameters.add_adapter(lora.module(parameters.path()).r);
-    }
+    if (is_target(lora.target_modules, parameters.path())) parameters.add_adapter(lora);
   }
   return stage;
 }
@@ -100,7 +99,7 @@ ModelStage decoder_stage(std::int64_t layer, const ModelConfig& config, const Qu
 bool has_adapter(const std::vector<ModelStage>& stages) {
   for (const ModelStage& stage : stages) {
     for (const Parameter& parameter : stage.parameters) {
-      if (parameter.kind == ParameterKind::lora) return true;
+      if (parameter.role == ParameterRole::lora_a) return true;
     }
   }
   return false;
@@ -122,16 +121,17 @@ Weight4bitInfo planned_info(const QuantizationOptions& options, DType dtype, con
 std::vector<ModelStage> list_model_stages(const ModelConfig& config, const QuantizationOptions& quantization,
                                           const LoraOptions& lora, DType dtype, const PrequantizedInfo& prequantized) {
   const Shape table{config.vocab_size, config.hidden_size};
+  const auto kind = [](bool trained) { return trained ? ParameterKind::trained : ParameterKind::dense; };
   std::vector<ModelStage> stages{
       {"model.embed_tokens",
-       {{"model.embed_tokens.weight", ParameterKind::dense, dtype, table, ParameterRole::embedding}}}};
+       {{"model.embed_tokens.weight", kind(lora.trains_embedding()), dtype, table, ParameterRole::embedding}}}};
   for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     stages.push_back(decoder_stage(layer, config, quantization, lora, dtype, prequantized));
   }
   ModelStage head{
       "lm_head", {{"model.norm.weight", ParameterKind::dense, dtype, {config.hidden_size}, ParameterRole::final_norm}}};
   if (!config.tie_word_embeddings) {
-    head.parameters.push_back({"lm_head.weight", ParameterKind::dense, dtype, table, ParameterRole::output_head});
+    head.parameters.push_back({"lm_head.weight", kind(lora.trains_head()), dtype, table, ParameterRole::output_head});
   }
   stages.push_back(std::move(head));
   if (!has_adapter(stages)) {

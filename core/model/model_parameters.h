@@ -19,7 +19,7 @@ enum class ParameterKind : std::uint8_t {
   dense,       // frozen, in the model's dtype: norms, biases, embedding, output head, linear layers that are not 4-bit
   codes,       // frozen: packed 4-bit codes, held as quant_storage
   statistics,  // frozen: absmax, absmax codes, nested absmax
-  lora,        // trainable: an adapter's A or B
+  trained,     // an adapter's parameter, or the embedding or output head where they are trained whole
 };
 
 /// Which parameter of its stage it is: what an engine finds it by, see SlotIndex.
@@ -38,6 +38,8 @@ enum class ParameterRole : std::uint8_t {
   nested_absmax,
   lora_a,
   lora_b,
+  lora_bias,       // after B, [out]
+  dora_magnitude,  // [out]
 };
 
 struct Parameter {
@@ -48,6 +50,8 @@ struct Parameter {
   ParameterRole role = ParameterRole::weight;
   Projection projection = Projection::q;  // of which linear layer, from ParameterRole::weight on
 
+  /// Trained, and begins as the base model has it.
+  [[nodiscard]] bool is_trained_whole() const { return kind == ParameterKind::trained && role < ParameterRole::weight; }
   [[nodiscard]] std::int64_t bytes() const { return element_count(shape) * static_cast<std::int64_t>(size_of(dtype)); }
 };
 
@@ -60,6 +64,11 @@ struct ModelStage {
 /// The stage of decoder layer `layer`: stage 0 is the embedding, the last one the head.
 constexpr std::size_t stage_of_layer(std::int64_t layer) {
   return static_cast<std::size_t>(layer + 1);
+}
+
+/// The decoder layer of a stage between the first and the last.
+constexpr std::int64_t layer_of_stage(std::size_t stage) {
+  return static_cast<std::int64_t>(stage) - 1;
 }
 
 /// How a linear layer's weight (named with its .weight) is already held in 4 bits in the checkpoint, if it is.

@@ -58,7 +58,6 @@ constexpr std::array kForeignOptions{
     ForeignOption{"load_best_model_at_end", "checkpoints stay in training.output_dir; choose one by its eval_loss"},
     ForeignOption{"load_in_8bit", "weights are held in 4 bits or not quantized: quantization.load_in_4bit"},
     ForeignOption{"logging_dir", "everything is written to training.output_dir"},
-    ForeignOption{"lora_bias", "a bias in the adapter is not supported; lora.bias: none is the only value"},
     ForeignOption{"lora_r", "here it is lora.r"},
     ForeignOption{"lora_rank", "here it is lora.r"},
     ForeignOption{"lora_target_modules", "here it is lora.target_modules"},
@@ -72,7 +71,6 @@ constexpr std::array kForeignOptions{
     ForeignOption{"model_id", "here it is model_name_or_path"},
     ForeignOption{"model_max_length", "here it is training.max_length"},
     ForeignOption{"model_name", "here it is model_name_or_path"},
-    ForeignOption{"modules_to_save", "training modules whole is not supported; leave it out"},
     ForeignOption{"neftune_noise_alpha", "noise on embeddings is not supported; leave it out"},
     ForeignOption{"num_epochs", "here it is training.num_train_epochs"},
     ForeignOption{"num_gpus", "here it is fsdp.world_size"},
@@ -97,7 +95,6 @@ constexpr std::array kForeignOptions{
     ForeignOption{"train_on_inputs", "here it is dataset.completion_only_loss: false"},
     ForeignOption{"trust_remote_code", "no code of a model is run; leave it out"},
     ForeignOption{"use_cpu", "here it is device: cpu"},
-    ForeignOption{"use_dora", "DoRA is not supported; leave it out"},
     ForeignOption{"use_liger_kernel", "the kernels are the program's own; leave it out"},
     ForeignOption{"validation_file", "here it is dataset.eval_path"},
 };

@@ -46,6 +46,18 @@ void check_groups(const RunConfig& config) {
   }
 }
 
+void check_lora(const RunConfig& config) {
+  if (!config.lora.lora_bias) return;
+  if (config.lora.use_dora) {
+    fail_input("{}: a bias does not go with lora.use_dora, in PEFT neither; leave one of the two out",
+               config.where("lora.lora_bias"));
+  }
+  if (config.lora.start != LoraStart::uniform) {
+    fail_input("{}: PEFT loads no adapter with a bias and lora.init_lora_weights gaussian; leave one of the two out",
+               config.where("lora.lora_bias"));
+  }
+}
+
 void check_batch(const RunConfig& config) {
   constexpr std::int64_t kMostRows = 1 << 24;
   if (config.rows_per_step() > kMostRows) {
@@ -89,6 +101,7 @@ void check_run_config(const RunConfig& config) {
   check_precision(config);
   check_device(config);
   check_groups(config);
+  check_lora(config);
   check_batch(config);
   check_optimizer(config);
   check_schedule(config);

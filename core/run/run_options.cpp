@@ -87,6 +87,22 @@ RunOption layers_to_transform() {
       [](const RunConfig& config) { return fmt::format("[{}]", fmt::join(config.lora_layers_to_transform, ", ")); }};
 }
 
+RunOption modules_to_save() {
+  RunOption option = texts(
+      "lora.modules_to_save", [](auto& c) -> auto& { return c.lora.modules_to_save; },
+      "embed_tokens | lm_head | list of both",
+      "Modules that are trained and saved whole, in the run's dtype and not in 4 bits. On the CPU.");
+  option.set = [parse = option.set](RunConfig& config, const OptionValue& value, std::string_view where) {
+    for (const std::string& name : value.texts) {
+      if (name != "embed_tokens" && name != "lm_head") {
+        fail_input("{}: \"{}\" is not one of embed_tokens and lm_head", where, name);
+      }
+    }
+    parse(config, value, where);
+  };
+  return option;
+}
+
 RunOption init_lora_weights() {
   RunOption option = choice<LoraStart>(
       "lora.init_lora_weights", [](auto& c) -> auto& { return c.lora.start; },
@@ -170,6 +186,13 @@ void add_lora_options(std::vector<RunOption>& options) {
            "lora.exclude_modules", [](auto& c) -> auto& { return c.lora_exclude_modules; }, "name | list of names",
            "Modules that get no adapter although target_modules names them."),
        layers_to_transform(), init_lora_weights(),
+       boolean(
+           "lora.use_dora", [](auto& c) -> auto& { return c.lora.use_dora; },
+           "DoRA: adapted weights with trained lengths of their rows. On the CPU."),
+       boolean(
+           "lora.lora_bias", [](auto& c) -> auto& { return c.lora.lora_bias; },
+           "Train a bias after each B, decayed as everything that is trained. On the CPU."),
+       modules_to_save(),
        choice<std::string>(
            "lora.bias", [](auto& c) -> auto& { return c.lora_bias; }, {{"none", "none"}}, "Biases that are trained."),
        choice<std::string>(

@@ -18,7 +18,7 @@ Place place_of(const Parameter& parameter, WrapPolicy wrap) {
   if (wrap == WrapPolicy::linear && is_of_4bit_layer(parameter)) {
     return parameter.kind == ParameterKind::codes ? Place::begins : Place::continues;
   }
-  const bool is_apart = wrap == WrapPolicy::adapters_apart && parameter.kind == ParameterKind::lora;
+  const bool is_apart = wrap == WrapPolicy::adapters_apart && parameter.kind == ParameterKind::trained;
   return is_apart ? Place::begins : Place::rest;
 }
 

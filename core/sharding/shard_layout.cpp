@@ -36,7 +36,7 @@ class UnitBuilder {
 
   void add(const Parameter& parameter) {
     switch (parameter.kind) {
-      case ParameterKind::lora:
+      case ParameterKind::trained:
         append(parameter, flat("lora", parameter.dtype, true));
         return;
       case ParameterKind::statistics:

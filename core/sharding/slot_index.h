@@ -27,7 +27,8 @@ class SlotIndex {
 
  private:
   static constexpr std::size_t kFirstOfModule = static_cast<std::size_t>(ParameterRole::weight);
-  static constexpr std::size_t kModuleRoles = static_cast<std::size_t>(ParameterRole::lora_b) - kFirstOfModule + 1;
+  static constexpr std::size_t kModuleRoles =
+      static_cast<std::size_t>(ParameterRole::dora_magnitude) - kFirstOfModule + 1;
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);  // as a place's unit
 
   static std::size_t key(ParameterRole role, Projection projection);

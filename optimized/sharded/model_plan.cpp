@@ -39,6 +39,9 @@ void check_supported(const EngineOptions& options) {
     fail_input(
         "on GPUs every module has the same r and lora_alpha; rank_pattern and alpha_pattern run with device: cpu");
   }
+  if (!options.lora.is_plain()) {
+    fail_input("on GPUs adapters are A and B alone; use_dora, lora_bias and modules_to_save run with device: cpu");
+  }
 }
 
 std::string text_of(std::int64_t bytes) {
