@@ -80,13 +80,17 @@ void copy_other_files(const fs::path& from, const fs::path& to) {
 
 }  // namespace
 
-bool is_weight4bit_part(const TensorSource& source, std::string_view name) {
+std::string_view weight4bit_owner(const TensorSource& source, std::string_view name) {
   for (const std::string_view suffix : kPartSuffixes) {
     if (!name.ends_with(suffix)) continue;
     const std::string_view weight = name.substr(0, name.size() - suffix.size());
-    if (source.contains(weight) && has_weight4bit(source, weight)) return true;
+    if (source.contains(weight) && has_weight4bit(source, weight)) return weight;
   }
-  return false;
+  return {};
+}
+
+bool is_weight4bit_part(const TensorSource& source, std::string_view name) {
+  return !weight4bit_owner(source, name).empty();
 }
 
 void convert_file(const fs::path& input, const fs::path& output, const ConvertTensor& convert, Progress& progress) {

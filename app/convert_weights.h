@@ -25,7 +25,10 @@ struct ConvertedTensors {
 using ConvertTensor =
     std::function<void(const TensorSource& source, const std::string& name, ConvertedTensors& converted)>;
 
-/// True where the tensor is one of the parts that describe a bitsandbytes 4-bit weight (absmax, quant_state, ...).
+/// The 4-bit weight that the tensor is a describing part of (absmax, quant_state, ...), or an empty name.
+std::string_view weight4bit_owner(const TensorSource& source, std::string_view name);
+
+/// True where the tensor is one of the parts that describe a bitsandbytes 4-bit weight.
 bool is_weight4bit_part(const TensorSource& source, std::string_view name);
 
 /// Converts a safetensors file. Throws the errors of reading, converting and writing; `output` then stays as it was.

@@ -6,12 +6,13 @@
 #include "app/commands.h"
 #include "app/conversion_options.h"
 #include "app/convert_weights.h"
+#include "app/merge_adapter.h"
+#include "app/merge_check.h"
 #include "core/base/error.h"
-#include "core/formats/adapter_targets.h"
+#include "core/base/json.h"
 #include "core/formats/bnb_checkpoint.h"
 #include "core/formats/checkpoint_check.h"
 #include "core/formats/hf_config.h"
-#include "core/formats/peft_adapter.h"
 #include "core/model/module_table.h"
 #include "reference/dequantize.h"
 #include "reference/merge_lora.h"
@@ -25,72 +26,146 @@ struct MergeArguments {
   std::string adapter;
   std::string output;
   std::string base = "auto";
+  std::string write = "16bit";
+  std::string check;
   QuantizationOptions options;
 };
 
-/// The weight that the adapter is added to, where it is not the stored one: dequantized, or quantized and back.
-std::optional<Tensor> dequantized_weight(const MergeArguments& arguments, const TensorSource& source,
-                                         const std::string& name, bool is_linear) {
-  if (has_weight4bit(source, name)) {
-    const Weight4bit weight = read_weight4bit(source, name);
-    return reference::dequantize(weight.view(), weight.info.dtype);
+/// One merge: what becomes of each tensor.
+class Merge {
+ public:
+  Merge(const MergeArguments& arguments, const HfCheckpoint& checkpoint)
+      : options_(arguments.options),
+        base_4bit_(arguments.base == "4bit"),
+        write_4bit_(arguments.write == "4bit"),
+        deltas_(read_weight_deltas(arguments.adapter, checkpoint)) {
+    if (!can_be_run(checkpoint.config())) return;
+    for (const LinearModule& module : linear_modules(checkpoint.config())) linear_.insert(module.name + ".weight");
   }
-  if (arguments.base != "4bit" || !is_linear) return std::nullopt;
-  const Weight4bit weight = reference::quantize(source.tensor(name), arguments.options, name);
-  return reference::dequantize(weight.view(), source.tensor(name).dtype);
+
+  [[nodiscard]] std::size_t merged_weights() const { return deltas_.size(); }
+
+  void convert(const TensorSource& source, const std::string& name, ConvertedTensors& converted) const {
+    const std::string_view owner = weight4bit_owner(source, name);
+    if (!owner.empty()) {
+      if (stays_4bit(owner)) converted.tensors.emplace_back(name, source.tensor(name));
+      return;
+    }
+    const bool was_4bit = has_weight4bit(source, name);
+    if (was_4bit && stays_4bit(name)) {
+      converted.tensors.emplace_back(name, source.tensor(name));
+    } else if (write_4bit_ && (was_4bit || linear_.contains(name))) {
+      const std::optional<Tensor> merged = merged_weight(source, name);
+      converted.weights.push_back(
+          reference::quantize(merged ? merged->view() : source.tensor(name), form_of(source, name), name));
+      append_weight4bit(name, converted.weights.back().view(), converted.tensors, converted.kept);
+    } else {
+      std::optional<Tensor> changed = merged_weight(source, name);
+      if (!changed) changed = dequantized(source, name);
+      if (changed) converted.kept.push_back(std::move(*changed));
+      converted.tensors.emplace_back(name, changed ? converted.kept.back().view() : source.tensor(name));
+    }
+  }
+
+ private:
+  /// A 4-bit weight that the adapter leaves alone is not quantized twice.
+  [[nodiscard]] bool stays_4bit(std::string_view weight) const {
+    return write_4bit_ && !deltas_.contains(std::string(weight));
+  }
+
+  /// What is not the stored weight: dequantized, or quantized and back.
+  [[nodiscard]] std::optional<Tensor> dequantized(const TensorSource& source, const std::string& name) const {
+    if (has_weight4bit(source, name)) {
+      const Weight4bit weight = read_weight4bit(source, name);
+      return reference::dequantize(weight.view(), weight.info.dtype);
+    }
+    if (!base_4bit_ || !linear_.contains(name)) return std::nullopt;
+    const Weight4bit weight = reference::quantize(source.tensor(name), options_, name);
+    return reference::dequantize(weight.view(), source.tensor(name).dtype);
+  }
+
+  [[nodiscard]] std::optional<Tensor> merged_weight(const TensorSource& source, const std::string& name) const {
+    const auto delta = deltas_.find(name);
+    if (delta == deltas_.end()) return std::nullopt;
+    const std::optional<Tensor> base = dequantized(source, name);
+    return reference::merge_lora(base ? base->view() : source.tensor(name), delta->second.a.view(),
+                                 delta->second.b.view(), delta->second.scaling);
+  }
+
+  /// How a weight is quantized again: as it was, or as the command says.
+  [[nodiscard]] QuantizationOptions form_of(const TensorSource& source, const std::string& name) const {
+    if (!has_weight4bit(source, name)) return options_;
+    const Weight4bitInfo info = read_weight4bit_info(source, name);
+    return {true, info.quant_type, info.blocksize, info.nested, info.storage};
+  }
+
+  QuantizationOptions options_;
+  bool base_4bit_;
+  bool write_4bit_;
+  std::map<std::string, WeightDelta> deltas_;
+  std::set<std::string> linear_;  // weights of a known family that quantization takes
+};
+
+bool holds_4bit(const HfCheckpoint& checkpoint) {
+  return std::ranges::any_of(checkpoint.names(), [&](const auto& name) { return has_weight4bit(checkpoint, name); });
 }
 
-/// Every target weight by name, with its module.
-std::map<std::string, std::string> target_weights(const AdapterConfig& config, const ModelConfig& model) {
-  std::map<std::string, std::string> weights;
-  for (const LinearModule& module : linear_modules(model)) {
-    if (is_target(config, module.name)) weights[module.name + ".weight"] = module.name;
-  }
-  return weights;
-}
-
-void merge(const MergeArguments& arguments, Progress& progress) {
-  const HfCheckpoint checkpoint = HfCheckpoint::open(arguments.model);
-  check_checkpoint(checkpoint);
-  const bool is_4bit = count_weights4bit(checkpoint) > 0;
+void check_arguments(const MergeArguments& arguments, const HfCheckpoint& checkpoint, bool is_4bit) {
   if (is_4bit && arguments.base == "16bit") {
     fail_input("--base 16bit: {} holds its weights in 4 bits only; give the model that it was quantized from",
                arguments.model);
   }
-  const PeftAdapter adapter = read_adapter(arguments.adapter, checkpoint.config());
-  if (!lora_options(adapter.config, checkpoint.config()).is_plain()) {
-    fail_input("{}: use_dora, lora_bias and modules_to_save are not merged here; PEFT's merge_and_unload does it",
-               arguments.adapter);
+  if (can_be_run(checkpoint.config())) {
+    check_checkpoint(checkpoint);
+    return;
   }
-  std::set<std::string> linear;
-  for (const LinearModule& module : linear_modules(checkpoint.config())) linear.insert(module.name + ".weight");
-  const auto targets = target_weights(adapter.config, checkpoint.config());
+  const std::string type = parse_json(checkpoint.config().text, "config.json").at("model_type").get<std::string>();
+  if (!is_4bit && (arguments.base == "4bit" || arguments.write == "4bit")) {
+    fail_input(
+        "{}: which weights of the family \"{}\" are quantized is not known here; give the 4-bit model, or merge onto "
+        "16 bits",
+        arguments.model, type);
+  }
+  if (!arguments.check.empty()) fail_input("--check: the family \"{}\" cannot be run here", type);
+  if (is_4bit != checkpoint.config().prequantized_4bit) {
+    fail_input("{}: quantization_config of config.json and the stored weights disagree about 4 bits", arguments.model);
+  }
+}
+
+std::string config_of(const MergeArguments& arguments, const HfCheckpoint& checkpoint, bool is_4bit) {
+  if (arguments.write == "16bit") return config_text(checkpoint.config());
+  if (is_4bit) return checkpoint.config().text;
+  return config_text(checkpoint.config(), arguments.options, checkpoint.config().dtype.value_or(DType::f32));
+}
+
+void merge(const MergeArguments& arguments, Progress& progress) {
+  const HfCheckpoint checkpoint = HfCheckpoint::open_any_family(arguments.model);
+  const bool is_4bit = holds_4bit(checkpoint);
+  check_arguments(arguments, checkpoint, is_4bit);
+  const Merge job(arguments, checkpoint);
   const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
-    if (is_weight4bit_part(source, name)) return;
-    std::optional<Tensor> changed = dequantized_weight(arguments, source, name, linear.contains(name));
-    const auto target = targets.find(name);
-    if (target != targets.end()) {
-      const LoraModule module = lora_module(adapter.config, target->second);
-      changed = reference::merge_lora(changed ? changed->view() : source.tensor(name),
-                                      adapter.tensors.at(lora_a_name(target->second)).view(),
-                                      adapter.tensors.at(lora_b_name(target->second)).view(), module.alpha / module.r);
-    }
-    if (changed) converted.kept.push_back(std::move(*changed));
-    converted.tensors.emplace_back(name, changed ? converted.kept.back().view() : source.tensor(name));
+    job.convert(source, name, converted);
   };
-  convert_model(checkpoint, arguments.output, config_text(checkpoint.config()), convert, progress);
-  progress.print(fmt::format("Merged {} weights onto {}", targets.size(),
-                             is_4bit || arguments.base == "4bit"
-                                 ? "the dequantized 4-bit weights, which training saw"
-                                 : "the stored weights; training on 4-bit weights saw others (see --base 4bit)"));
+  convert_model(checkpoint, arguments.output, config_of(arguments, checkpoint, is_4bit), convert, progress);
+  progress.print(
+      fmt::format("Merged {} weights onto {}; {}", job.merged_weights(),
+                  is_4bit || arguments.base == "4bit"
+                      ? "the dequantized 4-bit weights, which training saw"
+                      : "the stored weights; training on 4-bit weights saw others (see --base 4bit)",
+                  arguments.write == "4bit" ? "quantized again, which rounds once more" : "written unquantized"));
+  if (arguments.check.empty()) return;
+  print_merge_check({arguments.model, arguments.adapter, arguments.output, arguments.check, arguments.options},
+                    progress);
 }
 
 }  // namespace
 
 void add_merge_command(CLI::App& app) {
   auto arguments = std::make_shared<MergeArguments>();
+  QuantizationOptions& options = arguments->options;
   CLI::App* command = app.add_subcommand("merge", "An adapter added to its base model's weights, as a plain model");
-  command->add_option("--model", arguments->model, "Hugging Face directory of the base model")->required();
+  command->add_option("--model", arguments->model, "Hugging Face directory of the base model, of any family")
+      ->required();
   command->add_option("--adapter", arguments->adapter, "PEFT directory")->required();
   command->add_option("--output", arguments->output, "New directory to write")->required();
   command
@@ -100,14 +175,24 @@ void add_merge_command(CLI::App& app) {
           "the model holds them")
       ->check(CLI::IsMember({"auto", "16bit", "4bit"}))
       ->capture_default_str();
+  command->add_option("--write", arguments->write, "16bit, or 4bit: quantized again, as the model was or as below")
+      ->check(CLI::IsMember({"16bit", "4bit"}))
+      ->capture_default_str();
+  command->add_option(
+      "--check", arguments->check,
+      "Rows (.jsonl and the like, prepared .safetensors, or .txt with a text a line): print how far the "
+      "logits are from those of the base with the adapter");
   command->add_option_function<std::string>(
       "--quant-type",
-      [arguments](const std::string& name) { arguments->options.quant_type = parse_quant_type(name, "--quant-type"); },
-      "nf4 or fp4, for --base 4bit");
-  command->add_option("--blocksize", arguments->options.blocksize, "Elements that share one absmax, for --base 4bit")
-      ->capture_default_str();
-  command->add_flag("--double-quant,!--no-double-quant", arguments->options.double_quant,
-                    "Quantize absmax itself to 8 bits, for --base 4bit");
+      [&options](const std::string& name) { options.quant_type = parse_quant_type(name, "--quant-type"); },
+      "nf4 or fp4, where a 16-bit model is quantized");
+  command->add_option("--blocksize", options.blocksize, "Elements that share one absmax, there")->capture_default_str();
+  command->add_flag("--double-quant,!--no-double-quant", options.double_quant,
+                    "Quantize absmax itself to 8 bits, there");
+  command->add_option_function<std::string>(
+      "--quant-storage",
+      [&options](const std::string& name) { options.quant_storage = parse_torch_name(name, "--quant-storage"); },
+      "uint8, bfloat16, float16 or float32, there");
   command->callback(
       [arguments] { run_conversion(arguments->output, [&](Progress& progress) { merge(*arguments, progress); }); });
 }

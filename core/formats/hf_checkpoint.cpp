@@ -53,20 +53,32 @@ HfCheckpoint HfCheckpoint::open(const fs::path& directory) {
   HfCheckpoint checkpoint;
   checkpoint.directory_ = directory;
   checkpoint.config_ = read_hf_config(directory / "config.json");
-  const fs::path single = directory / "model.safetensors";
-  const fs::path index = directory / "model.safetensors.index.json";
-  if (is_there(single)) {
-    checkpoint.files_.push_back(SafetensorsFile::open(single));
-    checkpoint.names_ = checkpoint.files_.front().names();
-    for (const std::string& name : checkpoint.names_) checkpoint.file_of_tensor_[name] = 0;
-  } else if (is_there(index)) {
-    checkpoint.open_index(index);
-  } else {
-    fail_input("{}: there is neither model.safetensors nor model.safetensors.index.json; {}", directory.string(),
-               remedy(directory));
-  }
-  checkpoint.untie_own_head();
+  checkpoint.open_files();
   return checkpoint;
+}
+
+HfCheckpoint HfCheckpoint::open_any_family(const fs::path& directory) {
+  HfCheckpoint checkpoint;
+  checkpoint.directory_ = directory;
+  checkpoint.config_ = read_any_hf_config(directory / "config.json");
+  checkpoint.open_files();
+  return checkpoint;
+}
+
+void HfCheckpoint::open_files() {
+  const fs::path single = directory_ / "model.safetensors";
+  const fs::path index = directory_ / "model.safetensors.index.json";
+  if (is_there(single)) {
+    files_.push_back(SafetensorsFile::open(single));
+    names_ = files_.front().names();
+    for (const std::string& name : names_) file_of_tensor_[name] = 0;
+  } else if (is_there(index)) {
+    open_index(index);
+  } else {
+    fail_input("{}: there is neither model.safetensors nor model.safetensors.index.json; {}", directory_.string(),
+               remedy(directory_));
+  }
+  untie_own_head();
 }
 
 void HfCheckpoint::untie_own_head() {

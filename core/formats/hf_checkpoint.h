@@ -27,6 +27,9 @@ class HfCheckpoint : public TensorSource {
   /// even where config.json ties them, as by transformers 5: config() then says that they are not tied.
   static HfCheckpoint open(const std::filesystem::path& directory);
 
+  /// The same of any model family, for work tensor by tensor: config() is what read_any_hf_config gives.
+  static HfCheckpoint open_any_family(const std::filesystem::path& directory);
+
   /// Puts a tensor in the place of a stored one and of the parts that describe it ("<name>.absmax", ...), for whoever
   /// reads this checkpoint; no file changes.
   void replace(const std::string& name, Tensor tensor);
@@ -47,6 +50,7 @@ class HfCheckpoint : public TensorSource {
  private:
   HfCheckpoint() = default;
   void untie_own_head();
+  void open_files();
   void open_index(const std::filesystem::path& path);
 
   std::filesystem::path directory_;

@@ -169,6 +169,21 @@ ModelConfig read_hf_config(const std::filesystem::path& path) {
   return parse_hf_config(read_file(path), path.string());
 }
 
+ModelConfig read_any_hf_config(const std::filesystem::path& path) {
+  check_directory(path.parent_path());
+  ModelConfig config;
+  config.text = read_file(path);
+  const Json json = parse_json(config.text, path.string());
+  const JsonObject fields(json, path.string());
+  if (find_family(fields.string("model_type"))) return parse_hf_config(config.text, path.string());
+  read_quantization(fields, config);
+  return config;
+}
+
+bool can_be_run(const ModelConfig& config) {
+  return config.num_hidden_layers > 0;
+}
+
 std::string config_text(const ModelConfig& config) {
   Json json = parse_json(config.text, "config.json");
   json.erase("quantization_config");

@@ -19,6 +19,13 @@ ModelConfig parse_hf_config(std::string_view text, std::string_view where);
 /// The same from a file.
 ModelConfig read_hf_config(const std::filesystem::path& path);
 
+/// The same for work tensor by tensor: of a model_type that cannot be run only `text` and `prequantized_4bit` are
+/// filled in.
+ModelConfig read_any_hf_config(const std::filesystem::path& path);
+
+/// False for what read_any_hf_config gives of a model_type that cannot be run.
+bool can_be_run(const ModelConfig& config);
+
 /// The text of `config`'s file, as transformers writes it, without a quantization_config.
 std::string config_text(const ModelConfig& config);
 

@@ -62,11 +62,16 @@ FamilyDefaults family_defaults(ModelFamily family) {
   fail(ExitCode::check_failed, "a model family without defaults");
 }
 
-ModelFamily read_family(const JsonObject& fields) {
-  const std::string& model_type = fields.string("model_type");
+std::optional<ModelFamily> find_family(std::string_view model_type) {
   for (const ModelFamily family : kFamilies) {
     if (model_type == to_string(family)) return family;
   }
+  return std::nullopt;
+}
+
+ModelFamily read_family(const JsonObject& fields) {
+  const std::string& model_type = fields.string("model_type");
+  if (const auto family = find_family(model_type)) return *family;
   std::vector<std::string_view> known;
   for (const ModelFamily family : kFamilies) known.push_back(to_string(family));
   fail_input("{}: \"{}\" is not supported; known: {}", fields.where("model_type"), model_type, fmt::join(known, ", "));

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "core/base/json.h"
 #include "core/model/model_config.h"
@@ -17,6 +18,9 @@ struct FamilyDefaults {
   std::optional<std::int64_t> sliding_window;
 };
 FamilyDefaults family_defaults(ModelFamily family);
+
+/// The family of that model_type, if it can be run.
+std::optional<ModelFamily> find_family(std::string_view model_type);
 
 /// The family that config.json's model_type names. Throws Error(bad_input), naming the known ones, for another.
 ModelFamily read_family(const JsonObject& fields);
