@@ -27,7 +27,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr int kSignalBase = 128;
-// For the survivors of a failure to end by themselves, which takes them milliseconds, but on a busy machine many of them.
+// For the survivors of a failure to end by themselves, which takes them milliseconds, but on a busy machine many of
+// them.
 constexpr std::chrono::seconds kGrace{30};
 
 std::vector<std::string> own_arguments() {
