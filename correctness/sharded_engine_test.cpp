@@ -94,7 +94,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Sharding{2, 1, ShardingStrategy::no_shard}, Sharding{3, 1, ShardingStrategy::no_shard},
                     Sharding{1, 2, ShardingStrategy::full_shard}, Sharding{1, 4, ShardingStrategy::full_shard},
                     Sharding{2, 2, ShardingStrategy::full_shard}, Sharding{2, 2, ShardingStrategy::no_shard},
-                    Sharding{4, 1, ShardingStrategy::hybrid_shard}, Sharding{2, 2, ShardingStrategy::hybrid_shard}));
+                    Sharding{4, 1, ShardingStrategy::hybrid_shard}, Sharding{2, 2, ShardingStrategy::hybrid_shard},
+                    Sharding{8, 1, ShardingStrategy::full_shard}, Sharding{8, 1, ShardingStrategy::hybrid_shard}));
 
 TEST(ShardedEngine, StrategiesAgreeToTheBitAtOneWorldSize) {
   EngineOptions options = base_options();
