@@ -113,45 +113,55 @@ def _content_hash(columns, notes):
     return digest.hexdigest()
 
 
+def _serialize(arrays, notes):
+    """The file's bytes. The same rows give the same: one entry of metadata, since safetensors writes several in any order."""
+    from safetensors.numpy import save
+
+    return save(arrays, {METADATA: json.dumps({"notes": notes, "sha256": _content_hash(arrays, notes)})})
+
+
 def write_prepared(path, columns, notes):
     import numpy
-    from safetensors.numpy import save
 
     arrays = {
         "input_ids": numpy.frombuffer(columns.input_ids, dtype=numpy.int32),
         "labels": numpy.frombuffer(columns.labels, dtype=numpy.int32),
         "offsets": numpy.frombuffer(columns.offsets, dtype=numpy.int64),
     }
-    # One entry, since safetensors writes several in any order: the same rows give the same bytes.
-    content = save(arrays, {METADATA: json.dumps({"notes": notes, "sha256": _content_hash(arrays, notes)})})
+    content = _serialize(arrays, notes)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     replace_file(path, content)
 
 
-def read_prepared(path):
-    """(input_ids, labels, offsets, notes) of a prepared file. Errors: InputError for one that is not what was written."""
+def _read(path):
+    """(columns by name, notes) of a prepared file. Errors: as read_prepared."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             columns = {name: file.get_tensor(name) for name in ("input_ids", "labels", "offsets")}
-            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            notes, checksum = said.get("notes", []), said.get("sha256", "")
-    except (SafetensorError, AttributeError, ValueError, TypeError, UnicodeError) as error:
+            metadata = (file.metadata() or {}).get(METADATA)
+        if metadata is None:  # somebody else's file
+            return columns, []
+        said = json.loads(metadata)
+        notes, checksum = said["notes"], said["sha256"]
+    except (SafetensorError, KeyError, ValueError, TypeError, UnicodeError) as error:
         raise InputError(f"{path}: not a prepared data set that can be read: {' '.join(str(error).split())}") from None
-    if checksum not in ("", _content_hash(columns, notes)):
+    if checksum != _content_hash(columns, notes):
         raise InputError(f"{path}: is not what was written: its checksum differs")
+    return columns, notes
+
+
+def read_prepared(path):
+    """(input_ids, labels, offsets, notes) of a prepared file. Errors: InputError for one that is not what was written."""
+    columns, notes = _read(path)
     return columns["input_ids"], columns["labels"], columns["offsets"], notes
 
 
 def is_whole(path):
-    """Whether a file of the cache is as it was written."""
-    from safetensors import safe_open
-
+    """Whether a file of the cache is as it was written, to the last byte."""
     try:
-        read_prepared(path)
-        with safe_open(path, framework="numpy") as file:
-            return METADATA in (file.metadata() or {})
+        return path.read_bytes() == _serialize(*_read(path))
     except (InputError, OSError):
         return False

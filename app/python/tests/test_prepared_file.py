@@ -43,3 +43,23 @@ def test_a_changed_byte_is_noticed(tmp_path):
     assert not is_whole(path)
     with pytest.raises(InputError, match="checksum"):
         read_prepared(path)
+
+
+def test_every_changed_byte_of_the_header_is_noticed(tmp_path):
+    path = tmp_path / "rows.safetensors"
+    write_prepared(path, columns(), [])
+    good = path.read_bytes()
+    for place in range(8 + int.from_bytes(good[:8], "little")):
+        for bit in range(8):
+            path.write_bytes(good[:place] + bytes([good[place] ^ (1 << bit)]) + good[place + 1 :])
+            assert not is_whole(path), f"bit {bit} of byte {place}"
+
+
+def test_a_file_of_somebody_else_needs_no_checksum(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "rows.safetensors"
+    write_prepared(path, columns(), [])
+    ids, labels, offsets, _ = read_prepared(path)
+    save_file({"input_ids": ids, "labels": labels, "offsets": offsets}, path)
+    assert read_prepared(path)[0].tolist() == [1, 2, 3, 4] and not is_whole(path)
