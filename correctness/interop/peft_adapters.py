@@ -27,10 +27,10 @@ BOUND = 2e-6
 KINDS = {
     "rslora_patterns": ["--lora.use_rslora", "true", "--lora.rank_pattern", "q_proj=4", "--lora.alpha_pattern", "up_proj=32"],
     "targets_regex": ["--lora.target_modules", r".*layers\.1\..*(q|up)_proj"],
-    "layers_to_transform": ["--lora.layers_to_transform", "1", "--lora.target_modules", "q_proj", "down_proj"],
+    "layers_to_transform": ["--lora.layers_to_transform", "1", "--lora.target_modules", "[q_proj, down_proj]"],
     "dora": ["--lora.use_dora", "true"],
     "lora_bias": ["--lora.lora_bias", "true"],
-    "embedding_head_trained": ["--lora.modules_to_save", "embed_tokens", "lm_head"],
+    "embedding_head_trained": ["--lora.modules_to_save", "[embed_tokens, lm_head]"],
 }
 # PEFT says at every lora_bias on a layer without a bias of its own that merging will not be possible.
 EXPECTED_WARNINGS = {"lora_bias": "`lora_bias=True` was passed but the targeted layer"}
