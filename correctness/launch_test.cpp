@@ -281,7 +281,8 @@ class KilledRanks : public Launch {
               << " during evaluations; " << runs + 1 << " runs completed; slowest end " << slowest.count() << " ms\n";
   }
 
-  /// What a run does now, seen from outside: mpirun ends the survivors before each of them has said it.
+  /// What a run does now, seen from outside: mpirun ends the survivors before each of them has said it. The start of a
+  /// resumed run counts as a step.
   static std::string work_of(const fs::path& output) {
     if (is_saving(output)) return "ended during the save ";
     const std::string metrics = read_file(output / "metrics.jsonl");
@@ -333,6 +334,24 @@ TEST_F(KilledRanks, EndAllProcessesAndTheRunResumesToTheBit) {
 
 TEST_F(KilledRanks, EndAllProcessesOfMpirun) {
   if (!has_mpirun()) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
+  constexpr std::int64_t kSteps = 10'000;
+  RunningProgram program(arguments("mpi", kSteps, kRanks), log("mpi"), {}, kMpirun);
+  while (program.running() && list_checkpoints(directory_ / "mpi").empty())
+    std::this_thread::sleep_for(milliseconds(20));
+  const auto ranks = ranks_of(program.process());
+  ASSERT_EQ(ranks.size(), 3U) << program.output();
+  const auto begin = steady_clock::now();
+  ::kill(ranks.at(1), SIGKILL);
+  EXPECT_NE(program.wait(), 0);
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(30'000));
+  expect_gone(ranks, begin);
+  EXPECT_NO_THROW(read_checkpoint(list_checkpoints(directory_ / "mpi").at(0)));
+}
+
+// Minutes: only where QSHARD_TEST_KILLS says how many of each kind.
+TEST_F(KilledRanks, OfMpirunInEveryKindOfWork) {
+  if (!has_mpirun()) GTEST_SKIP() << "mpirun is not installed (openmpi-bin)";
+  if (std::getenv("QSHARD_TEST_KILLS") == nullptr) GTEST_SKIP() << "by hand: QSHARD_TEST_KILLS=10";
   kill_until(wanted(), kMpirun, {});
 }
 
