@@ -57,4 +57,26 @@ inline void expect_relative(const std::vector<double>& got, const std::vector<do
   ::testing::Test::RecordProperty(std::string(what) + ", largest relative difference", std::to_string(largest));
 }
 
+/// A number of ranks, and how they share a model.
+struct RanksAndStrategy {
+  int world_size;
+  ShardingStrategy sharding;
+};
+
+/// run(options) over each of these gives the losses and gradient norms of run(alone) by one rank: other ranks add the
+/// same gradients in another order.
+template <typename Run>
+void expect_ranks_agree(const Run& run, const EngineOptions& alone, const std::vector<RanksAndStrategy>& worlds) {
+  const Trajectory expected = run(alone);
+  for (const auto& [world_size, sharding] : worlds) {
+    SCOPED_TRACE(testing::Message() << world_size << " ranks, " << to_string(sharding));
+    EngineOptions changed = alone;
+    changed.world_size = world_size;
+    changed.sharding = sharding;
+    const Trajectory got = run(changed);
+    expect_relative(got.losses, expected.losses, 1e-5, "loss");
+    expect_relative(got.grad_norms, expected.grad_norms, 1e-4, "gradient norm");
+  }
+}
+
 }  // namespace qshard::reference

@@ -32,15 +32,14 @@ std::vector<ModelStage> wrap_stage(const ModelStage& stage, WrapPolicy wrap) {
   return wrapped;
 }
 
-/// Takes the statistics out of the stages and returns their bytes.
-std::int64_t take_statistics(std::vector<ModelStage>& stages) {
+bool is_statistics(const Parameter& parameter) {
+  return parameter.kind == ParameterKind::statistics;
+}
+
+std::int64_t statistics_bytes(const std::vector<ModelStage>& stages) {
   std::int64_t bytes = 0;
-  for (ModelStage& stage : stages) {
-    std::erase_if(stage.parameters, [&bytes](const Parameter& parameter) {
-      const bool is_taken = parameter.kind == ParameterKind::statistics;
-      if (is_taken) bytes += parameter.bytes();
-      return is_taken;
-    });
+  for (const ModelStage& stage : stages) {
+    for (const Parameter& parameter : stage.parameters) bytes += is_statistics(parameter) ? parameter.bytes() : 0;
   }
   return bytes;
 }
@@ -141,7 +140,9 @@ WrappedStages wrap_stages(const std::vector<ModelStage>& stages, WrapPolicy wrap
 
 ShardLayout plan_variant(const std::vector<ModelStage>& stages, int world_size, const LayoutVariant& variant) {
   WrappedStages wrapped = wrap_stages(stages, variant.wrap);
-  if (!variant.scales_sharded) take_statistics(wrapped.stages);
+  if (!variant.scales_sharded) {
+    for (ModelStage& stage : wrapped.stages) std::erase_if(stage.parameters, is_statistics);
+  }
   ShardLayout layout = plan_shards(wrapped.stages, world_size, variant.sharding);
   for (Unit& unit : layout.units) unit.stage = wrapped.stage[unit.stage];
   return layout;
@@ -152,9 +153,9 @@ std::vector<LayoutCost> list_layout_costs(const std::function<std::vector<ModelS
   std::vector<LayoutCost> costs;
   std::vector<Movement> movements;
   for (const LayoutVariant& variant : list_layout_variants(model_dtype)) {
-    std::vector<ModelStage> stages = stages_of(variant.storage);
+    const std::vector<ModelStage> stages = stages_of(variant.storage);
     const ShardLayout layout = plan_variant(stages, static_cast<int>(work.ranks), variant);
-    const std::int64_t replicated = variant.scales_sharded ? 0 : take_statistics(stages);
+    const std::int64_t replicated = variant.scales_sharded ? 0 : statistics_bytes(stages);
     LayoutCost cost = cost_of(layout, replicated, variant, work, numbers);
     movements.push_back(movement_of(layout, cost));
     const auto same = std::ranges::find(movements, movements.back());
