@@ -1,5 +1,5 @@
-# Sets QSHARD_HAS_CUDNN and qshard_cudnn, which compiles against cuDNN's header and its header-only frontend. The library
-# itself is opened when it is first used. Without them attention has its own kernels only.
+# Sets QSHARD_HAS_CUDNN and where cuDNN's header, its header-only frontend and its library are. The library is opened when it
+# is first used. Without them attention has its own kernels only.
 set(QSHARD_HAS_CUDNN OFF)
 if(QSHARD_HAS_CUDA)
   file(GLOB QSHARD_PYTHON_PACKAGES ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages)
@@ -10,11 +10,6 @@ if(QSHARD_HAS_CUDA)
     HINTS ${CUDAToolkit_LIBRARY_DIR} ${QSHARD_PYTHON_PACKAGES} PATH_SUFFIXES nvidia/cudnn/lib)
   if(QSHARD_CUDNN_INCLUDE_DIR AND QSHARD_CUDNN_FRONTEND_INCLUDE_DIR AND QSHARD_CUDNN_LIBRARY)
     set(QSHARD_HAS_CUDNN ON)
-    add_library(qshard_cudnn INTERFACE)
-    target_include_directories(qshard_cudnn SYSTEM INTERFACE
-      ${QSHARD_CUDNN_FRONTEND_INCLUDE_DIR} ${QSHARD_CUDNN_INCLUDE_DIR})
-    target_compile_definitions(qshard_cudnn INTERFACE QSHARD_CUDNN_LIBRARY="${QSHARD_CUDNN_LIBRARY}")
-    target_link_libraries(qshard_cudnn INTERFACE CUDA::cudart ${CMAKE_DL_LIBS})
   endif()
 endif()
 message(STATUS "attention by cuDNN: ${QSHARD_HAS_CUDNN}")
