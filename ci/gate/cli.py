@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import signal
 import sys
@@ -38,8 +39,8 @@ EPILOG = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; each command module adds its own subparser and a `handle` default."""
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser and those of the commands by name; each command module adds its own with a `handle` default."""
     parser = argparse.ArgumentParser(
         prog="gate", description="Regression gate for Google Benchmark programs.", epilog=EPILOG
     )
@@ -47,7 +48,20 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
-    return parser
+    return parser, subparsers.choices
+
+
+def refuse_unknown(command: str, parser: argparse.ArgumentParser, word: str) -> None:
+    """Ends with code 2: names the option that was meant, or where the benchmark program's own options go."""
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches(word.split("=")[0], known, n=1, cutoff=0.7)
+    if word.startswith(("--benchmark_", "--filter")):
+        advice = "options of the benchmark program go into its command: --base 'PROGRAM --benchmark_filter=REGEX'"
+    elif near:
+        advice = f"did you mean {near[0]}?"
+    else:
+        advice = f"gate {command} --help lists what it takes"
+    raise InputError(word, f"no option or argument of gate {command}", advice)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -57,10 +71,13 @@ def main(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="replace")  # a terminal without ± must not end the gate
     if list(arguments[:1]) == ["probe"]:  # the self-check's own program, for where it is no file of its own
         return probe.main(list(arguments[1:]))
-    options = build_parser().parse_args(arguments)
+    parser, commands = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job must end the benchmark process too
     handle: Callable[[argparse.Namespace], int] = options.handle
     try:
+        if unknown:
+            refuse_unknown(options.command, commands[options.command], unknown[0])
         return int(handle(options))
     except InputError as error:
         print(f"gate: error: {error}", file=sys.stderr)

@@ -23,6 +23,16 @@ def test_the_same_program_passes_with_progress(run_gate):
     assert "round 8/8" in err and "left" in err
 
 
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [("--filter=a", "--base 'PROGRAM --benchmark_filter=REGEX'"), ("--max-slowdwon=3", "--max-slowdown?")],
+)
+def test_an_unknown_option_is_named_with_what_was_meant(run_gate, word, advice):
+    command = f"{FAKE} --row a=100"
+    code, out, err = run_gate("run", "--base", command, "--candidate", command, word)
+    assert code == 2 and out == "" and word.split("=")[0] in err and advice in err
+
+
 def test_a_slowdown_fails(run_gate, tmp_path):
     base, candidate = (f"{FAKE} --row a=100 --row b={time} --noise 0.001" for time in (70, 77))
     code, out, _ = run_gate(
