@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/model_shape.h"
+#include "bench/sharded_step/frozen_products.h"
 #include "core/base/error.h"
 #include "core/base/fnv_hash.h"
 #include "core/launch/rank_info.h"
@@ -41,6 +42,8 @@ struct Options {
   int accumulation = 1;
   bool hash = false;
   double leave_free_gib = 0;
+  std::string moments = "bf16";
+  bool products_alone = false;
 };
 
 TokenBatch random_batch(const Options& options, std::int64_t vocab, int rank) {
@@ -116,6 +119,35 @@ void hold_memory(double leave_free_gib) {
   while (std::getchar() != EOF) continue;
 }
 
+/// Of all but the first two, which warm up.
+double median_of(const std::vector<double>& seconds) {
+  std::vector<double> sorted(seconds.begin() + std::min<std::ptrdiff_t>(2, std::ssize(seconds) - 1), seconds.end());
+  std::sort(sorted.begin(), sorted.end());
+  return sorted[sorted.size() / 2];
+}
+
+std::string device_name() {
+  cudaDeviceProp properties{};
+  QSHARD_CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+  return properties.name;
+}
+
+void measure_products(const Options& options) {
+  const ModelConfig config = model_shape(options.model, options.layers);
+  const std::vector<double> seconds = time_frozen_products(config, options.rows * options.length, options.steps);
+  const nlohmann::json line = {{"provider", "qshard"},
+                               {"what", "frozen products alone"},
+                               {"model", options.model},
+                               {"layers", config.num_hidden_layers},
+                               {"seq", options.length},
+                               {"micro_batch", options.rows},
+                               {"gpus", 1},
+                               {"device", device_name()},
+                               {"seconds", seconds},
+                               {"step_s", median_of(seconds)}};
+  fmt::print("{}\n", line.dump());
+}
+
 void measure(const Options& options, RankLink& link) {
   const ModelConfig config = model_shape(options.model, options.layers);
   EngineOptions engine_options;
@@ -128,6 +160,8 @@ void measure(const Options& options, RankLink& link) {
   engine_options.lora.r = options.r;
   engine_options.lora.alpha = 16;
   engine_options.lora.dropout = options.dropout;
+  engine_options.optimizer.moments =
+      options.moments == "8bit" ? MomentFormat::blockwise_8bit : MomentFormat::lora_dtype;
   engine_options.max_grad_norm = 0.3;
   engine_options.dtype = engine_options.compute_dtype = options.dtype == "float32" ? DType::f32 : DType::bf16;
   engine_options.gradient_checkpointing = saving_of(options.checkpointing);
@@ -151,15 +185,11 @@ void measure(const Options& options, RankLink& link) {
     link.barrier();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
-  std::vector<double> sorted(seconds.begin() + std::min<std::ptrdiff_t>(2, std::ssize(seconds) - 1), seconds.end());
-  std::sort(sorted.begin(), sorted.end());
-  const double median = sorted[sorted.size() / 2];
+  const double median = median_of(seconds);
   const std::int64_t used = used_bytes();
   const std::int64_t arena = engine->peak_bytes_by_rank().front();
   const std::uint64_t hash = options.hash ? hash_of(engine->adapter()) : 0;
   if (!link.is_first()) return;
-  cudaDeviceProp properties{};
-  QSHARD_CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
   const nlohmann::json line = {
       {"provider", "qshard"},
       {"model", options.model},
@@ -173,8 +203,9 @@ void measure(const Options& options, RankLink& link) {
       {"offloading", options.offloading},
       {"sharding", options.sharding},
       {"dtype", options.dtype},
+      {"moments", options.moments},
       {"transport", options.offload ? "offload" : options.transport},
-      {"device", properties.name},
+      {"device", device_name()},
       {"seconds", seconds},
       {"step_s", median},
       {"losses", losses},
@@ -213,6 +244,10 @@ int main(int argc, char** argv) {
   app.add_option("--steps", options.steps, "Steps; the first two do not count")->check(CLI::PositiveNumber);
   app.add_option("--dtype", options.dtype, "Of activations and adapters: bfloat16 or float32")
       ->check(CLI::IsMember({"bfloat16", "float32"}));
+  app.add_option("--moments", options.moments, "How AdamW keeps them: bf16 (the adapters' dtype) or 8bit")
+      ->check(CLI::IsMember({"bf16", "8bit"}));
+  app.add_flag("--products-alone", options.products_alone,
+               "Time the products of a step with the frozen weights and nothing else, on one GPU");
   app.add_option("--accumulation", options.accumulation, "Batches a step")->check(CLI::PositiveNumber);
   app.add_flag("--hash", options.hash, "Print a hash of the adapter after the last step, to compare runs to the bit");
   app.add_option("--leave-free-gib", options.leave_free_gib,
@@ -221,6 +256,10 @@ int main(int argc, char** argv) {
   try {
     if (options.leave_free_gib > 0) {
       bench::hold_memory(options.leave_free_gib);
+      return 0;
+    }
+    if (options.products_alone) {
+      bench::measure_products(options);
       return 0;
     }
     RankLink link = RankLink::connect(read_rank_info(environment_variable), {.version = "sharded_step"});
