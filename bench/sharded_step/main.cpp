@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <random>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +13,7 @@
 
 #include "bench/model_shape.h"
 #include "bench/sharded_step/frozen_products.h"
+#include "bench/sharded_step/gpu_activity.h"
 #include "core/base/error.h"
 #include "core/base/fnv_hash.h"
 #include "core/launch/rank_info.h"
@@ -41,6 +43,7 @@ struct Options {
   int steps = 8;
   int accumulation = 1;
   bool hash = false;
+  bool idle = false;
   double leave_free_gib = 0;
   std::string moments = "bf16";
   bool products_alone = false;
@@ -120,8 +123,8 @@ void hold_memory(double leave_free_gib) {
 }
 
 /// Of all but the first two, which warm up.
-double median_of(const std::vector<double>& seconds) {
-  std::vector<double> sorted(seconds.begin() + std::min<std::ptrdiff_t>(2, std::ssize(seconds) - 1), seconds.end());
+double median_of(const std::vector<double>& values) {
+  std::vector<double> sorted(values.begin() + std::min<std::ptrdiff_t>(2, std::ssize(values) - 1), values.end());
   std::sort(sorted.begin(), sorted.end());
   return sorted[sorted.size() / 2];
 }
@@ -174,23 +177,33 @@ void measure(const Options& options, RankLink& link) {
   const TokenBatch batch = random_batch(options, config.vocab_size, link.rank());
   const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - begin;
 
+  std::optional<GpuActivity> activity;
+  if (options.idle) activity.emplace();
+  std::vector<TimeSpan> windows;
   std::vector<double> seconds;
   std::vector<double> losses;
   for (int step = 1; step <= options.steps; ++step) {
     link.barrier();
     const auto start = std::chrono::steady_clock::now();
+    if (activity) windows.push_back({activity->now(), 0});
     const std::vector<std::vector<TokenBatch>> micro_batches(static_cast<std::size_t>(options.accumulation), {batch});
     losses.push_back(engine->train_step(micro_batches, 1e-4, step).loss);
     QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+    if (activity) windows.back().end = activity->now();
     link.barrier();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   const double median = median_of(seconds);
+  std::vector<double> idle;
+  if (activity) {
+    const std::vector<TimeSpan> busy = activity->busy();
+    for (const TimeSpan& window : windows) idle.push_back(idle_fraction(window, busy));
+  }
   const std::int64_t used = used_bytes();
   const std::int64_t arena = engine->peak_bytes_by_rank().front();
   const std::uint64_t hash = options.hash ? hash_of(engine->adapter()) : 0;
   if (!link.is_first()) return;
-  const nlohmann::json line = {
+  nlohmann::json line = {
       {"provider", "qshard"},
       {"model", options.model},
       {"layers", config.num_hidden_layers},
@@ -215,6 +228,7 @@ void measure(const Options& options, RankLink& link) {
       {"arena_bytes", arena},
       {"peak_bytes", used},
   };
+  if (activity) line.update({{"idle_fractions", idle}, {"idle_fraction", median_of(idle)}});
   fmt::print("{}\n", line.dump());
 }
 
@@ -250,6 +264,8 @@ int main(int argc, char** argv) {
                "Time the products of a step with the frozen weights and nothing else, on one GPU");
   app.add_option("--accumulation", options.accumulation, "Batches a step")->check(CLI::PositiveNumber);
   app.add_flag("--hash", options.hash, "Print a hash of the adapter after the last step, to compare runs to the bit");
+  app.add_flag("--idle", options.idle,
+               "Print idle_fraction, the part of a step in which the GPU does nothing, from CUPTI's records");
   app.add_option("--leave-free-gib", options.leave_free_gib,
                  "Measure nothing: hold the memory of all GPUs but so much until the standard input ends");
   CLI11_PARSE(app, argc, argv);

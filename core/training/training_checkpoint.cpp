@@ -12,6 +12,7 @@
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/base/file.h"
+#include "core/base/trace_range.h"
 #include "core/base/xxh64.h"
 #include "core/formats/safetensors.h"
 
@@ -100,6 +101,7 @@ std::vector<fs::path> list_checkpoints(const fs::path& output_dir) {
 
 void save_checkpoint(const fs::path& output_dir, const TrainerState& state, TrainingEngine& engine,
                      const SaveAdapter& save_adapter) {
+  const TraceRange range("save");
   const NamedTensors adapter = engine.adapter();
   const NamedTensors optimizer = engine.optimizer_state();
   if (engine.first_rank() != 0) return;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/trace_range.h"
 #include "optimized/device/cuda_check.h"
 #include "optimized/rank_sum.h"
 
@@ -69,6 +70,7 @@ float* AdapterGradients::flat(std::size_t unit, std::size_t flat) const {
 }
 
 void AdapterGradients::sum_stage(std::size_t stage, cudaStream_t stream) const {
+  const TraceRange range("reduce");
   const GradientBuffer from = buffer(buffer_of(stage));
   std::vector<const TrainableFlat*> summed;
   std::vector<GradientFlat> offered;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/trace_range.h"
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/device_buffer.h"
 #include "optimized/device/stream.h"
@@ -63,6 +64,7 @@ class ShardedEngine : public TrainingEngine {
         exchange_room_(take_exchange_room(plan_, arena_)),
         exchange_(make_exchange()),
         resources_{&arena_, &matmul_, &linear4bit_, &attention_, stream_.get()} {
+    const TraceRange range("load");
     state_.emplace(plan_, places_, shards_, memory_plan_.choice, exchange_.get(), resources_);
     make_loader(source).load(*exchange_, static_cast<std::size_t>(link.rank()), arena_, stream_.get());
     state_->optimizer().clear(stream_.get());
@@ -104,6 +106,7 @@ class ShardedEngine : public TrainingEngine {
     const double norm_squared = total_norm_squared();
     result.grad_norm = std::sqrt(norm_squared);
     if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) {
+      const TraceRange range("optimizer");
       state_->optimizer().update(state_->trainable(), gradients.own(), plan_.options.max_grad_norm, learning_rate, step,
                                  stream_.get());
       exchange_->publish(stream_.get());
@@ -113,6 +116,7 @@ class ShardedEngine : public TrainingEngine {
   }
 
   LossSum evaluate(const std::vector<TokenBatch>& batches) override {
+    const TraceRange range("evaluation");
     check_tokens(batches.at(0), plan_.config.vocab_size);
     synchronize();
     Counts mine;

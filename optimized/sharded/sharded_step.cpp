@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "core/base/trace_range.h"
 #include "optimized/device/cuda_check.h"
 
 namespace qshard::optimized {
@@ -118,9 +119,9 @@ void ShardedStep::backward_layer(std::int64_t layer, std::int64_t step, const Ar
   gatherer.release(stage_of_layer(layer));
 }
 
-void ShardedStep::forward_backward(std::int64_t step) {
+Arena::Piece ShardedStep::forward(std::int64_t step, std::vector<LayerActivations>& kept) {
+  const TraceRange range("forward");
   const std::int64_t layers = parts_.config->num_hidden_layers;
-  std::vector<LayerActivations> kept(static_cast<std::size_t>(layers));
   Arena::Piece x = embed_tokens();
   for (std::int64_t layer = 0; layer < layers; ++layer) {
     Arena::Piece y = take_rows(tokens(), "layer inputs");
@@ -135,10 +136,18 @@ void ShardedStep::forward_backward(std::int64_t step) {
     output_loss(parts_.resources, head(), parts_.batch->rows(), parts_.batch->gradient_scale(), x.as(), loss_sum());
   }
   release_head();
+  return x;
+}
+
+void ShardedStep::forward_backward(std::int64_t step) {
+  const std::int64_t layers = parts_.config->num_hidden_layers;
+  std::vector<LayerActivations> kept(static_cast<std::size_t>(layers));
+  const Arena::Piece gradient = forward(step, kept);
+  const TraceRange range("backward");
   for (std::int64_t layer = layers - 1; layer >= 0; --layer) {
     const Arena::Piece input = inputs_.pop();
     LayerActivations activations = std::move(kept[static_cast<std::size_t>(layer)]);
-    backward_layer(layer, step, input, x, activations);
+    backward_layer(layer, step, input, gradient, activations);
   }
 }
 

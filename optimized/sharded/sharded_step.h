@@ -72,6 +72,8 @@ class ShardedStep {
   [[nodiscard]] std::int64_t tokens() const { return parts_.batch->rows().tokens; }
   [[nodiscard]] ShardedTable gathered_embedding() const;
   Arena::Piece embed_tokens();
+  /// Up to the loss; returns the gradient of the last layer's output. Of layers that keep them, the activations.
+  Arena::Piece forward(std::int64_t step, std::vector<LayerActivations>& kept);
   void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x, const Arena::Piece& y,
                      LayerActivations& activations);
   void backward_layer(std::int64_t layer, std::int64_t step, const Arena::Piece& x, const Arena::Piece& dy,

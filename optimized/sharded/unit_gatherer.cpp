@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <span>
 
+#include "core/base/trace_range.h"
+
 namespace qshard::optimized {
 
 namespace {
@@ -60,6 +62,7 @@ void UnitGatherer::fill(Buffer& buffer, std::size_t stage) {
   buffer.stage = stage;
   buffer.used_at = ++clock_;
   if (!copy_) return;
+  const TraceRange range("gather");
   buffer.freed.hold_back(copy_->get());
   auto* to = buffer.memory.as<std::byte>();
   std::vector<Gathering> flats;
