@@ -98,6 +98,7 @@ nlohmann::ordered_json layouts_json(const std::vector<LayoutCost>& costs) {
                        {"passes", cost.passes},
                        {"largest_unit_bytes", cost.largest},
                        {"gather_seconds", cost.gather_seconds},
+                       {"layer_gather_seconds", cost.layer_gather_seconds},
                        {"step_seconds", cost.step_seconds},
                        {"same_as", cost.same_as}});
   }

@@ -112,6 +112,11 @@ TEST(LayoutTable, TellsWhatTheDtypeRuleAndReplicatedScalesCostAt70B) {
   EXPECT_EQ(other_dtype.messages, 80 * (2 + 7 * 2) + 2);
   EXPECT_GT(other_dtype.step_seconds, best.step_seconds);
   EXPECT_EQ(best.largest, 2 * (32000 * 8192 + 8192));  // the output head with its norm
+  const std::int64_t ends = 2 * 32000 * 8192 + best.largest;
+  const double layer = static_cast<double>(best.gathered - ends) / 80;
+  const DeviceNumbers numbers = device_numbers("h100", "");
+  EXPECT_NEAR(best.layer_gather_seconds,
+              layer / 2 / numbers.peer_rate + layer / numbers.memory_rate + 3 * numbers.message_time, 1e-9);
   const LayoutCost& replicated = find(costs, DType::bf16, WrapPolicy::layer, false);
   const std::int64_t statistics = 68451041280 / 64 + 4 * (68451041280 / 16384);
   EXPECT_NEAR(static_cast<double>(replicated.replicated), static_cast<double>(statistics), 80 * 7 * 4);
@@ -142,6 +147,7 @@ TEST(LayoutTable, NamesTheVariantsThatMoveTheSame) {
   for (const LayoutCost& cost : costs) {
     if (cost.variant.sharding != ShardingStrategy::no_shard) continue;
     EXPECT_EQ(cost.gathered + cost.messages + cost.passes + cost.largest, 0);
+    EXPECT_EQ(cost.layer_gather_seconds, 0);
   }
 }
 

@@ -71,41 +71,66 @@ Layer make_layer(const LinearModule& module, std::int64_t tokens, MatmulPlans& p
 
 }  // namespace
 
-std::vector<double> time_frozen_products(const ModelConfig& config, std::int64_t tokens, int steps) {
-  const Stream stream;
+struct FrozenProducts::Parts {
   MatmulPlans plans;
   std::vector<Layer> layers;
+  DeviceBuffer workspace;
+  DeviceBuffer in;
+  DeviceBuffer out;
+};
+
+FrozenProducts::FrozenProducts(const ModelConfig& config, std::int64_t tokens) : parts_(std::make_unique<Parts>()) {
+  const Stream stream;
   std::size_t workspace_bytes = 0;
   std::int64_t widest = 0;
   for (const LinearModule& module : layer_modules(config)) {
-    const Layer& layer = layers.emplace_back(make_layer(module, tokens, plans, stream.get()));
+    const Layer& layer = parts_->layers.emplace_back(make_layer(module, tokens, parts_->plans, stream.get()));
     for (const auto* plan : {layer.forward.get(), layer.backward.get()}) {
       workspace_bytes = std::max(workspace_bytes, plan->workspace_bytes());
     }
     widest = std::max({widest, module.in, module.out});
   }
-  const DeviceBuffer workspace(workspace_bytes);
-  const DeviceBuffer in(static_cast<std::size_t>(tokens * widest) * 2);
-  const DeviceBuffer out(static_cast<std::size_t>(tokens * widest) * 2);
-  random_values(99, 0, 1, tokens * widest, DType::bf16, in.as(), stream.get());
-  const auto forward = [&](bool recomputation) {
-    for (const Layer& layer : layers) {
-      if (recomputation && layer.module.role == Projection::down) continue;
-      layer.forward->run(layer.weight(), in.as(), layer.module.in, out.as(), layer.module.out, workspace.as(),
-                         stream.get());
-    }
-  };
+  parts_->workspace = DeviceBuffer(workspace_bytes);
+  parts_->in = DeviceBuffer(static_cast<std::size_t>(tokens * widest) * 2);
+  parts_->out = DeviceBuffer(static_cast<std::size_t>(tokens * widest) * 2);
+  random_values(99, 0, 1, tokens * widest, DType::bf16, parts_->in.as(), stream.get());
+  stream.synchronize();
+}
+
+FrozenProducts::~FrozenProducts() = default;
+
+void FrozenProducts::forward(cudaStream_t stream) const {
+  recomputation(stream);
+  const Layer& down = parts_->layers[static_cast<std::size_t>(Projection::down)];
+  down.forward->run(down.weight(), parts_->in.as(), down.module.in, parts_->out.as(), down.module.out,
+                    parts_->workspace.as(), stream);
+}
+
+void FrozenProducts::recomputation(cudaStream_t stream) const {
+  for (const Layer& layer : parts_->layers) {
+    if (layer.module.role == Projection::down) continue;
+    layer.forward->run(layer.weight(), parts_->in.as(), layer.module.in, parts_->out.as(), layer.module.out,
+                       parts_->workspace.as(), stream);
+  }
+}
+
+void FrozenProducts::backward(cudaStream_t stream) const {
+  for (const Layer& layer : parts_->layers) {
+    layer.backward->run(layer.weight(), parts_->in.as(), layer.module.out, parts_->out.as(), layer.module.in,
+                        parts_->workspace.as(), stream);
+  }
+}
+
+std::vector<double> time_frozen_products(const ModelConfig& config, std::int64_t tokens, int steps) {
+  const FrozenProducts products(config, tokens);
+  const Stream stream;
   std::vector<double> seconds;
   for (int step = 0; step < steps; ++step) {
-    stream.synchronize();
     const auto start = std::chrono::steady_clock::now();
-    for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) forward(false);
-    for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-      forward(true);
-      for (const Layer& layer : layers) {
-        layer.backward->run(layer.weight(), in.as(), layer.module.out, out.as(), layer.module.in, workspace.as(),
-                            stream.get());
-      }
+    for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) products.forward(stream.get());
+    for (std::int64_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+      products.recomputation(stream.get());
+      products.backward(stream.get());
     }
     stream.synchronize();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

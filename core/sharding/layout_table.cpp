@@ -36,14 +36,6 @@ bool is_statistics(const Parameter& parameter) {
   return parameter.kind == ParameterKind::statistics;
 }
 
-std::int64_t statistics_bytes(const std::vector<ModelStage>& stages) {
-  std::int64_t bytes = 0;
-  for (const ModelStage& stage : stages) {
-    for (const Parameter& parameter : stage.parameters) bytes += is_statistics(parameter) ? parameter.bytes() : 0;
-  }
-  return bytes;
-}
-
 std::int64_t gather_passes(ShardingStrategy sharding) {
   switch (sharding) {
     case ShardingStrategy::full_shard:
@@ -58,6 +50,12 @@ std::int64_t gather_passes(ShardingStrategy sharding) {
 std::int64_t held_bytes(const ShardLayout& layout) {
   const ResidentBytes held = resident_bytes(layout);
   return held.codes + held.statistics + held.dense + held.lora;
+}
+
+double gather_seconds_of_a_layer(const Timeline& timeline) {
+  const auto found = std::ranges::find_if(
+      timeline.segments, [](const Segment& segment) { return segment.what == "gather" && segment.layer >= 0; });
+  return found == timeline.segments.end() ? 0 : found->end - found->begin;
 }
 
 LayoutCost cost_of(const ShardLayout& layout, std::int64_t replicated, const LayoutVariant& variant, StepWork work,
@@ -79,6 +77,7 @@ LayoutCost cost_of(const ShardLayout& layout, std::int64_t replicated, const Lay
   work.sharding = variant.sharding;
   const StepTime step = predict_step(work, numbers);
   cost.gather_seconds = step.timeline.gathering;
+  cost.layer_gather_seconds = gather_seconds_of_a_layer(step.timeline);
   cost.step_seconds = step.seconds;
   return cost;
 }
@@ -136,6 +135,14 @@ WrappedStages wrap_stages(const std::vector<ModelStage>& stages, WrapPolicy wrap
     }
   }
   return wrapped;
+}
+
+std::int64_t statistics_bytes(const std::vector<ModelStage>& stages) {
+  std::int64_t bytes = 0;
+  for (const ModelStage& stage : stages) {
+    for (const Parameter& parameter : stage.parameters) bytes += is_statistics(parameter) ? parameter.bytes() : 0;
+  }
+  return bytes;
 }
 
 ShardLayout plan_variant(const std::vector<ModelStage>& stages, int world_size, const LayoutVariant& variant) {

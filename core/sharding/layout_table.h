@@ -41,16 +41,20 @@ WrappedStages wrap_stages(const std::vector<ModelStage>& stages, WrapPolicy wrap
 /// The layout of a variant. Statistics that are not sharded are in no flat.
 ShardLayout plan_variant(const std::vector<ModelStage>& stages, int world_size, const LayoutVariant& variant);
 
+/// Of the 4-bit layers' statistics, whole: what each rank holds where they are not sharded.
+std::int64_t statistics_bytes(const std::vector<ModelStage>& stages);
+
 /// What a variant costs. Bytes are of one rank.
 struct LayoutCost {
   LayoutVariant variant;
-  std::int64_t held = 0;        // between steps: parameters alone, without gradients and optimizer
-  std::int64_t replicated = 0;  // of them, statistics that every rank holds whole
-  std::int64_t gathered = 0;    // of all units, in one pass of gathers; 0 where nothing is gathered
-  std::int64_t messages = 0;    // in one pass of gathers
-  std::int64_t passes = 0;      // of gathers in a micro-batch
-  std::int64_t largest = 0;     // of the units that are gathered
-  double gather_seconds = 0;    // of the link's time in a step
+  std::int64_t held = 0;            // between steps: parameters alone, without gradients and optimizer
+  std::int64_t replicated = 0;      // of them, statistics that every rank holds whole
+  std::int64_t gathered = 0;        // of all units, in one pass of gathers; 0 where nothing is gathered
+  std::int64_t messages = 0;        // in one pass of gathers
+  std::int64_t passes = 0;          // of gathers in a micro-batch
+  std::int64_t largest = 0;         // of the units that are gathered
+  double gather_seconds = 0;        // of the link's time in a step
+  double layer_gather_seconds = 0;  // of one decoder layer; 0 where nothing is gathered
   double step_seconds = 0;
   std::size_t same_as =
       0;  // the first variant that moves the same bytes in the same messages: its own place, or before
