@@ -2,9 +2,8 @@
 
 #include <utility>
 
-#include <fmt/ranges.h>
-
 #include "app/adapter_directory.h"
+#include "app/adapter_options.h"
 #include "app/device_engine.h"
 #include "app/freed_memory.h"
 #include "core/base/error.h"
@@ -20,48 +19,9 @@
 namespace qshard {
 namespace {
 
-void check_agrees(const RunConfig& config, std::string_view key, bool agrees, const std::string& adapter_value) {
-  if (config.has(key) && !agrees) {
-    fail_input("{}: the adapter that the run starts from has {}; leave the key out", config.where(key), adapter_value);
-  }
-}
-
-void check_agrees(const RunConfig& config, const AdapterConfig& adapter) {
-  check_agrees(config, "lora.r", config.lora.r == adapter.r, fmt::format("r {}", adapter.r));
-  check_agrees(config, "lora.lora_alpha", config.lora.alpha == adapter.lora_alpha,
-               fmt::format("lora_alpha {}", adapter.lora_alpha));
-  check_agrees(config, "lora.use_dora", config.lora.use_dora == adapter.use_dora,
-               fmt::format("use_dora {}", adapter.use_dora));
-  check_agrees(config, "lora.lora_bias", config.lora.lora_bias == adapter.lora_bias,
-               fmt::format("lora_bias {}", adapter.lora_bias));
-  check_agrees(config, "lora.modules_to_save", config.lora.modules_to_save == adapter.modules_to_save,
-               fmt::format("modules_to_save [{}]", fmt::join(adapter.modules_to_save, ", ")));
-}
-
-AdapterConfig new_adapter_config(const RunConfig& config) {
-  AdapterConfig adapter;
-  adapter.r = config.lora.r;
-  adapter.lora_alpha = config.lora.alpha;
-  adapter.lora_dropout = config.lora.dropout;
-  const std::vector<std::string>& targets = config.lora.target_modules;
-  if (targets.size() == 1 && targets.front().find_first_of("\\()[]|*+?^$") != std::string::npos) {
-    adapter.target_pattern = targets.front();
-  } else {
-    adapter.target_modules = targets;
-  }
-  adapter.use_rslora = config.lora_use_rslora;
-  adapter.exclude_modules = config.lora_exclude_modules;
-  adapter.layers_to_transform = config.lora_layers_to_transform;
-  for (const std::string& text : config.lora_rank_pattern) {
-    adapter.rank_pattern[text.substr(0, text.rfind('='))] = std::stoll(text.substr(text.rfind('=') + 1));
-  }
-  for (const std::string& text : config.lora_alpha_pattern) {
-    adapter.alpha_pattern[text.substr(0, text.rfind('='))] = std::stod(text.substr(text.rfind('=') + 1));
-  }
-  adapter.use_dora = config.lora.use_dora;
-  adapter.lora_bias = config.lora.lora_bias;
-  adapter.modules_to_save = config.lora.modules_to_save;
-  if (config.lora.start == LoraStart::gaussian) adapter.init_lora_weights = "gaussian";
+/// The adapter that a new run makes, with the name of its base.
+AdapterConfig named_adapter_config(const RunConfig& config) {
+  AdapterConfig adapter = new_adapter_config(config);
   adapter.base_model_name_or_path = base_model_name(config.model_name_or_path, std::nullopt);
   return adapter;
 }
@@ -91,6 +51,10 @@ std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, HfCheckpoin
 
 EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
                               const std::optional<AdapterConfig>& adapter) {
+  if (adapter)
+    check_agrees(config, *adapter, model);
+  else
+    check_new_adapter(config, model);
   EngineOptions options = engine_options(config, model.dtype.value_or(DType::f32));
   if (runs_on_device(config) && !config.has("quantization.bnb_4bit_compute_dtype"))
     options.compute_dtype = options.dtype;
@@ -108,16 +72,15 @@ LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
     auto engine = make_engine(config, checkpoint, options, bounds, link);
-    return {std::move(checkpoint), options, new_adapter_config(config), std::move(engine)};
+    return {std::move(checkpoint), options, named_adapter_config(config), std::move(engine), {}};
   }
   PeftAdapter saved = read_adapter(adapter, checkpoint.config());
-  check_agrees(config, saved.config);
   const EngineOptions options = resolve_options(config, checkpoint.config(), saved.config);
   auto engine = make_engine(config, checkpoint, options, bounds, link);
   if (load_adapter) engine->load_adapter(saved.tensors);
   saved.config.lora_dropout = options.lora.dropout;
   saved.config.base_model_name_or_path = base_model_name(config.model_name_or_path, saved.config);
-  return {std::move(checkpoint), options, std::move(saved.config), std::move(engine)};
+  return {std::move(checkpoint), options, std::move(saved.config), std::move(engine), std::move(saved.saved_along)};
 }
 
 }  // namespace qshard

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/formats/adapter_config.h"
 #include "core/formats/hf_checkpoint.h"
@@ -20,6 +21,7 @@ struct LoadedModel {
   EngineOptions options;
   AdapterConfig adapter_config;  // to be saved with the adapter
   std::unique_ptr<TrainingEngine> engine;
+  std::vector<std::string> saved_along;  // tables that the adapter's file has though nothing says that it trained them
 };
 
 /// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or
@@ -29,7 +31,8 @@ struct LoadedModel {
 LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool load_adapter = true,
                        RankLink* link = nullptr, const RunBounds& bounds = {});
 
-/// The engine's options for a model and an adapter, without reading any weight.
+/// The engine's options for a model and an adapter, without reading any weight. Throws as check_agrees() and
+/// check_new_adapter() do.
 EngineOptions resolve_options(const RunConfig& config, const ModelConfig& model,
                               const std::optional<AdapterConfig>& adapter);
 

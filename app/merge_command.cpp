@@ -38,12 +38,12 @@ class Merge {
       : options_(arguments.options),
         base_4bit_(arguments.base == "4bit"),
         write_4bit_(arguments.write == "4bit"),
-        deltas_(read_weight_deltas(arguments.adapter, checkpoint)) {
+        changes_(read_adapter_changes(arguments.adapter, checkpoint)) {
     if (!can_be_run(checkpoint.config())) return;
     for (const LinearModule& module : linear_modules(checkpoint.config())) linear_.insert(module.name + ".weight");
   }
 
-  [[nodiscard]] std::size_t merged_weights() const { return deltas_.size(); }
+  [[nodiscard]] const AdapterChanges& changes() const { return changes_; }
 
   void convert(const TensorSource& source, const std::string& name, ConvertedTensors& converted) const {
     const std::string_view owner = weight4bit_owner(source, name);
@@ -55,23 +55,25 @@ class Merge {
     if (was_4bit && stays_4bit(name)) {
       converted.tensors.emplace_back(name, source.tensor(name));
     } else if (write_4bit_ && (was_4bit || linear_.contains(name))) {
-      const std::optional<Tensor> merged = merged_weight(source, name);
+      const std::optional<Tensor> merged = merged_tensor(source, name);
       converted.weights.push_back(
           reference::quantize(merged ? merged->view() : source.tensor(name), form_of(source, name), name));
       append_weight4bit(name, converted.weights.back().view(), converted.tensors, converted.kept);
     } else {
-      std::optional<Tensor> changed = merged_weight(source, name);
+      std::optional<Tensor> changed = merged_tensor(source, name);
       if (!changed) changed = dequantized(source, name);
       if (changed) converted.kept.push_back(std::move(*changed));
       converted.tensors.emplace_back(name, changed ? converted.kept.back().view() : source.tensor(name));
     }
+    if (changes_.unties && name.ends_with(kEmbedding) && !source.contains(kHead)) add_head(source, name, converted);
   }
 
  private:
+  static constexpr std::string_view kEmbedding = "embed_tokens.weight";
+  static constexpr std::string_view kHead = "lm_head.weight";
+
   /// A 4-bit weight that the adapter leaves alone is not quantized twice.
-  [[nodiscard]] bool stays_4bit(std::string_view weight) const {
-    return write_4bit_ && !deltas_.contains(std::string(weight));
-  }
+  [[nodiscard]] bool stays_4bit(std::string_view weight) const { return write_4bit_ && !changes_.contains(weight); }
 
   /// What is not the stored weight: dequantized, or quantized and back.
   [[nodiscard]] std::optional<Tensor> dequantized(const TensorSource& source, const std::string& name) const {
@@ -84,12 +86,35 @@ class Merge {
     return reference::dequantize(weight.view(), source.tensor(name).dtype);
   }
 
-  [[nodiscard]] std::optional<Tensor> merged_weight(const TensorSource& source, const std::string& name) const {
-    const auto delta = deltas_.find(name);
-    if (delta == deltas_.end()) return std::nullopt;
-    const std::optional<Tensor> base = dequantized(source, name);
-    return reference::merge_lora(base ? base->view() : source.tensor(name), delta->second.a.view(),
-                                 delta->second.b.view(), delta->second.scaling);
+  /// The tensor that the adapter gives in this one's place, in the dtype of the base's.
+  [[nodiscard]] std::optional<Tensor> whole_tensor(const TensorSource& source, const std::string& name) const {
+    const auto whole = changes_.whole.find(name);
+    if (whole == changes_.whole.end()) return std::nullopt;
+    const DType dtype =
+        has_weight4bit(source, name) ? read_weight4bit_info(source, name).dtype : source.tensor(name).dtype;
+    return from_floats(to_floats(whole->second.view()), dtype, whole->second.shape());
+  }
+
+  [[nodiscard]] std::optional<Tensor> merged_tensor(const TensorSource& source, const std::string& name) const {
+    if (!changes_.contains(name)) return std::nullopt;
+    std::optional<Tensor> base = whole_tensor(source, name);
+    if (const auto bias = changes_.biases.find(name); bias != changes_.biases.end()) {
+      return reference::merge_bias(base ? base->view() : source.tensor(name), bias->second.values.view(),
+                                   bias->second.scaling);
+    }
+    const auto found = changes_.weights.find(name);
+    if (found == changes_.weights.end()) return base;
+    if (!base) base = dequantized(source, name);
+    const WeightDelta& delta = found->second;
+    return reference::merge_lora(base ? base->view() : source.tensor(name), delta.a.view(), delta.b.view(),
+                                 delta.scaling, delta.magnitude ? delta.magnitude->view() : TensorView{});
+  }
+
+  /// The head that a tied model does not hold, beside its embedding and in that one's dtype.
+  void add_head(const TensorSource& source, const std::string& embedding, ConvertedTensors& converted) const {
+    const Tensor& head = changes_.whole.find(kHead)->second;
+    converted.kept.push_back(from_floats(to_floats(head.view()), source.tensor(embedding).dtype, head.shape()));
+    converted.tensors.emplace_back(kHead, converted.kept.back().view());
   }
 
   /// How a weight is quantized again: as it was, or as the command says.
@@ -102,7 +127,7 @@ class Merge {
   QuantizationOptions options_;
   bool base_4bit_;
   bool write_4bit_;
-  std::map<std::string, WeightDelta> deltas_;
+  AdapterChanges changes_;
   std::set<std::string> linear_;  // weights of a known family that quantization takes
 };
 
@@ -138,6 +163,19 @@ std::string config_of(const MergeArguments& arguments, const HfCheckpoint& check
   return config_text(checkpoint.config(), arguments.options, checkpoint.config().dtype.value_or(DType::f32));
 }
 
+std::string untied(const std::string& config) {
+  Json json = parse_json(config, "config.json");
+  json["tie_word_embeddings"] = false;
+  return python_json(json, 2) + "\n";
+}
+
+std::string describe(const AdapterChanges& changes) {
+  std::string text = fmt::format("{} weights", changes.weights.size());
+  if (!changes.biases.empty()) text += fmt::format(", {} biases", changes.biases.size());
+  if (!changes.whole.empty()) text += fmt::format(", {} tensors taken whole", changes.whole.size());
+  return text;
+}
+
 void merge(const MergeArguments& arguments, Progress& progress) {
   const HfCheckpoint checkpoint = HfCheckpoint::open_any_family(arguments.model);
   const bool is_4bit = holds_4bit(checkpoint);
@@ -146,9 +184,12 @@ void merge(const MergeArguments& arguments, Progress& progress) {
   const auto convert = [&](const TensorSource& source, const std::string& name, ConvertedTensors& converted) {
     job.convert(source, name, converted);
   };
-  convert_model(checkpoint, arguments.output, config_of(arguments, checkpoint, is_4bit), convert, progress);
+  const std::string config = config_of(arguments, checkpoint, is_4bit);
+  convert_model(checkpoint, arguments.output, job.changes().unties ? untied(config) : config, convert, progress);
+  if (job.changes().unties)
+    progress.print("Embedding and output head were one table and are two now: tie_word_embeddings is false");
   progress.print(
-      fmt::format("Merged {} weights onto {}; {}", job.merged_weights(),
+      fmt::format("Merged {} onto {}; {}", describe(job.changes()),
                   is_4bit || arguments.base == "4bit"
                       ? "the dequantized 4-bit weights, which training saw"
                       : "the stored weights; training on 4-bit weights saw others (see --base 4bit)",

@@ -2,6 +2,8 @@
 #include <csignal>
 #include <cstdio>
 
+#include <fmt/ranges.h>
+
 #include "app/adapter_directory.h"
 #include "app/commands.h"
 #include "app/config_options.h"
@@ -127,6 +129,16 @@ std::string shared_base_hash(std::optional<BaseWeightsHash>& found, RankLink& li
   return {reinterpret_cast<const char*>(shared.data()), shared.size()};
 }
 
+/// Tables that an adapter's file has along would be frozen in PEFT and trained here: neither is said, so it is refused.
+void check_trained_whole(const RunConfig& config, const LoadedModel& model) {
+  if (model.saved_along.empty()) return;
+  fail_input(
+      "adapter_name_or_path: {} has {} along without naming them in modules_to_save of its adapter_config.json, so "
+      "they "
+      "are not to be trained; put the adapter into the model by ./qshard merge and start a new one, or name them there",
+      config.adapter_name_or_path, fmt::join(model.saved_along, " and "));
+}
+
 /// Returns the exit code.
 int train(const RunConfig& config, const std::string& command, const std::string& resuming, RankLink& link) {
   Progress progress(link.is_first() ? stdout : nullptr);
@@ -144,6 +156,7 @@ int train(const RunConfig& config, const std::string& command, const std::string
   if (is_hash_needed(config, link)) base_hash.emplace(config.model_name_or_path);
   const LoadedModel model = load_model(config, config.adapter_name_or_path, true, &link,
                                        bounds_of_run(config, train_rows, eval_rows ? &*eval_rows : nullptr));
+  check_trained_whole(config, model);
   print_plan(config, model, train_rows, progress);
   const SaveAdapter save = [&](const std::filesystem::path& directory, const NamedTensors& tensors) {
     save_adapter_directory(directory, model.adapter_config, tensors, config.model_name_or_path);

@@ -96,19 +96,37 @@ TEST(PeftAdapter, KeysOfRawStateDictsAreRead) {
   }
 }
 
-TEST(PeftAdapter, EmbeddingsSavedAlongAreNotOverlooked) {
+TEST(PeftAdapter, TablesSavedAlongTakeThePlaceOfTheBases) {
   const std::filesystem::path of = kGolden.parent_path() / "families/embedding_head_trained";
   const ModelConfig model = read_hf_config(of / "base/config.json");
   PeftAdapter adapter = read_adapter(of / "adapter_final_fp32", model);
   const TemporaryDirectory directory;
   adapter.config.modules_to_save = {"lm_head"};
   write_adapter(directory.path(), adapter.config, adapter.tensors);
-  expect_bad_input({"embed_tokens.weight", "modules_to_save"}, [&] { read_adapter(directory.path(), model); });
+  const PeftAdapter back = read_adapter(directory.path(), model);
+  EXPECT_EQ(back.saved_along, std::vector<std::string>{"embed_tokens"});
+  EXPECT_EQ(back.config.modules_to_save, (std::vector<std::string>{"lm_head", "embed_tokens"}));
+  ASSERT_EQ(back.tensors.size(), adapter.tensors.size());
+  const std::string name = "base_model.model.model.embed_tokens.weight";
+  EXPECT_TRUE(std::ranges::equal(back.tensors.at(name).bytes(), adapter.tensors.at(name).bytes()));
   adapter.config.modules_to_save = {"lm_head", "embed_tokens"};
   ModelConfig tied = model;
   tied.tie_word_embeddings = true;
   write_adapter(directory.path(), adapter.config, adapter.tensors);
-  expect_bad_input({"modules_to_save", "tie_word_embeddings"}, [&] { read_adapter(directory.path(), tied); });
+  expect_bad_input({"modules_to_save", "tie_word_embeddings", "merge"}, [&] { read_adapter(directory.path(), tied); });
+  ModelConfig smaller = model;
+  smaller.vocab_size -= 2;
+  expect_bad_input({"embed_tokens.weight", fmt::format("resize_token_embeddings({})", model.vocab_size)},
+                   [&] { read_adapter(directory.path(), smaller); });
+}
+
+TEST(PeftAdapter, AnAdapterOnTheOutputHeadIsRefusedByName) {
+  PeftAdapter adapter = read_adapter(kGolden / "adapter_init", kModel);
+  const TemporaryDirectory directory;
+  adapter.tensors["base_model.model.lm_head.lora_A.weight"] = Tensor(DType::f32, {8, kModel.hidden_size});
+  write_adapter(directory.path(), adapter.config, adapter.tensors);
+  expect_bad_input({"lm_head.lora_A.weight", "output head", "./qshard merge"},
+                   [&] { read_adapter(directory.path(), kModel); });
 }
 
 TEST(PeftAdapter, MissingFilesAreNamed) {

@@ -74,8 +74,8 @@ LoraModule lora_module(const AdapterConfig& config, std::string_view module) {
 LoraOptions lora_options(const AdapterConfig& config, const ModelConfig& model) {
   if (model.tie_word_embeddings && !config.modules_to_save.empty()) {
     fail_input(
-        "modules_to_save: this model's embedding and output head are one table (tie_word_embeddings), and saving them "
-        "apart is not supported; leave modules_to_save out");
+        "modules_to_save: this model's embedding and output head are one table (tie_word_embeddings), which cannot be "
+        "trained here; leave modules_to_save out, or put an adapter that has them into the model by ./qshard merge");
   }
   LoraOptions options;
   options.r = static_cast<int>(config.r);

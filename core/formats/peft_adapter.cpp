@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
-#include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -35,16 +35,6 @@ std::string plain_name(std::string name) {
     if (at != std::string::npos) return name.replace(at, raw.size(), plain);
   }
   return name;
-}
-
-/// The names that the file has its tensors under, by their plain ones.
-std::map<std::string, std::string> stored_names(const SafetensorsFile& file) {
-  std::map<std::string, std::string> names;
-  for (const std::string& name : file.names()) {
-    if (names.emplace(plain_name(name), name).second) continue;
-    fail_input("{}: tensor \"{}\" is there twice, as \"{}\" too", file.path().string(), name, plain_name(name));
-  }
-  return names;
 }
 
 SafetensorsFile open_tensors(const std::filesystem::path& directory) {
@@ -86,18 +76,36 @@ std::vector<Parameter> trained_parameters(const AdapterConfig& config, const Mod
   return list;
 }
 
-void read_tensor(const SafetensorsFile& file, const std::string& name, const std::string& stored, const Shape& shape,
-                 NamedTensors& tensors) {
-  const TensorView view = file.tensor(stored);
-  if (view.shape != shape) {
-    fail_input("{}: tensor \"{}\" has shape {}, but r and the model ask for {}", file.path().string(), name,
-               to_string(view.shape), to_string(shape));
+/// The embedding or the output head.
+bool is_table(std::string_view name) {
+  return name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight");
+}
+
+/// The tables that the file has though modules_to_save does not name them.
+std::vector<std::string> tables_saved_along(const PeftAdapter& adapter) {
+  std::vector<std::string> tables;
+  for (const auto& [table, parameter] :
+       {std::pair{"embed_tokens", "model.embed_tokens.weight"}, std::pair{"lm_head", "lm_head.weight"}}) {
+    const bool is_named =
+        std::ranges::find(adapter.config.modules_to_save, table) != adapter.config.modules_to_save.end();
+    if (!is_named && adapter.tensors.contains(peft_name(parameter))) tables.emplace_back(table);
   }
-  if (!is_floating(view.dtype)) {
-    fail_input("{}: tensor \"{}\" is {}, but must be floating-point", file.path().string(), name,
-               torch_name(view.dtype));
+  return tables;
+}
+
+void check_tensor(const std::filesystem::path& file, const NamedTensors& tensors, const Parameter& parameter) {
+  const std::string name = peft_name(parameter.name);
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) fail_input("{}: tensor \"{}\" is missing", file.string(), name);
+  if (found->second.shape() == parameter.shape) return;
+  if (is_table(name)) {
+    fail_input(
+        "{}: tensor \"{}\" has shape {}, but the model's table has {}; where the vocabulary was resized for the "
+        "adapter, resize the model's too (transformers: resize_token_embeddings({}), then save_pretrained)",
+        file.string(), name, to_string(found->second.shape()), to_string(parameter.shape), found->second.shape()[0]);
   }
-  tensors.emplace(name, view);
+  fail_input("{}: tensor \"{}\" has shape {}, but r and the model ask for {}", file.string(), name,
+             to_string(found->second.shape()), to_string(parameter.shape));
 }
 
 }  // namespace
@@ -114,27 +122,44 @@ std::string lora_b_name(std::string_view module) {
   return peft_name(fmt::format("{}.lora_B.weight", module));
 }
 
+NamedTensors read_adapter_tensors(const std::filesystem::path& directory) {
+  const SafetensorsFile file = open_tensors(directory);
+  NamedTensors tensors;
+  for (const std::string& name : file.names()) {
+    const TensorView view = file.tensor(name);
+    if (!is_floating(view.dtype)) {
+      fail_input("{}: tensor \"{}\" is {}, but must be floating-point", file.path().string(), name,
+                 torch_name(view.dtype));
+    }
+    if (tensors.emplace(plain_name(name), view).second) continue;
+    fail_input("{}: tensor \"{}\" is there twice, as \"{}\" too", file.path().string(), name, plain_name(name));
+  }
+  return tensors;
+}
+
 PeftAdapter read_adapter(const std::filesystem::path& directory, const ModelConfig& model) {
   const std::filesystem::path config_path = directory / kConfigFile;
+  const std::filesystem::path file = directory / kTensorsFile;
   PeftAdapter adapter;
   adapter.config = parse_adapter_config(read_file(config_path), config_path.string());
-  const SafetensorsFile file = open_tensors(directory);
+  adapter.tensors = read_adapter_tensors(directory);
   check_biases(adapter.config, model, config_path);
-  const std::map<std::string, std::string> stored = stored_names(file);
+  adapter.saved_along = tables_saved_along(adapter);
+  std::ranges::copy(adapter.saved_along, std::back_inserter(adapter.config.modules_to_save));
+  std::set<std::string> known;
   for (const Parameter& parameter : trained_parameters(adapter.config, model)) {
-    const std::string name = peft_name(parameter.name);
-    const auto found = stored.find(name);
-    read_tensor(file, name, found == stored.end() ? name : found->second, parameter.shape, adapter.tensors);
+    check_tensor(file, adapter.tensors, parameter);
+    known.insert(peft_name(parameter.name));
   }
-  for (const auto& [plain, name] : stored) {
-    if (adapter.tensors.contains(plain)) continue;
-    if (plain.ends_with("embed_tokens.weight") || plain.ends_with("lm_head.weight")) {
+  for (const auto& [name, tensor] : adapter.tensors) {
+    if (known.contains(name)) continue;
+    if (name.find("lm_head.") != std::string::npos || name.find("embed_tokens.") != std::string::npos) {
       fail_input(
-          "{}: tensor \"{}\" was saved along, but {} does not name it in modules_to_save; if it was trained, add its "
-          "module there, and remove it if it is the base model's own",
-          file.path().string(), name, kConfigFile);
+          "{}: tensor \"{}\": an adapter on the embedding or the output head is not run here; put it into the model "
+          "(./qshard merge for the output head, PEFT's merge_and_unload for the embedding)",
+          file.string(), name);
     }
-    fail_input("{}: tensor \"{}\" belongs to no linear layer of the model that {} targets", file.path().string(), name,
+    fail_input("{}: tensor \"{}\" belongs to no linear layer of the model that {} targets", file.string(), name,
                kConfigFile);
   }
   if (adapter.tensors.empty()) {

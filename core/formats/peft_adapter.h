@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/formats/adapter_config.h"
 #include "core/model/model_config.h"
@@ -16,6 +17,7 @@ namespace qshard {
 struct PeftAdapter {
   AdapterConfig config;
   NamedTensors tensors;
+  std::vector<std::string> saved_along;  // of embed_tokens and lm_head: in the file without being in modules_to_save
 };
 
 /// "base_model.model.<parameter>": what PEFT calls the adapter's parameter "<module>.lora_A.weight".
@@ -25,9 +27,15 @@ std::string peft_name(std::string_view parameter);
 std::string lora_a_name(std::string_view module);
 std::string lora_b_name(std::string_view module);
 
+/// All tensors of an adapter's directory, of floating dtypes, under the names that save_pretrained writes: a raw state
+/// dict, whose names hold the adapter's ("default"), is read as well. Throws Error(bad_input) naming file and tensor.
+NamedTensors read_adapter_tensors(const std::filesystem::path& directory);
+
 /// Reads an adapter's directory and checks that it belongs to the model: the tensors are those of the modules that the
-/// configuration targets, with the model's shapes and a floating dtype. Throws Error(bad_input) naming file and key or
-/// tensor.
+/// configuration targets, with the model's shapes and a floating dtype. Embedding and output head that the file has
+/// though the configuration does not name them (PEFT saves them along when the vocabulary was resized) take the place
+/// of the base's, as in PEFT: the returned configuration has them in modules_to_save. Throws Error(bad_input) naming
+/// file and key or tensor.
 PeftAdapter read_adapter(const std::filesystem::path& directory, const ModelConfig& model);
 
 /// Writes both files into a directory that exists, each beside and renamed, with PEFT's own bytes. Errors as those of
