@@ -58,7 +58,24 @@ TEST(BenchAxes, NameEveryDtypeAndType) {
 TEST(BenchAxes, AModelNamesItsShapesOnce) {
   EXPECT_EQ(names({"--operation", "dequantize", "--shape", "llama-2-7b"}).size(), 3);  // q = o = k = v
   EXPECT_EQ(names({"--operation", "dequantize", "--shape", "llama-2-7b,4096x4096"}).size(), 3);
-  EXPECT_EQ(names({"--operation", "dequantize", "--shape", "all"}).size(), 13);
+  EXPECT_EQ(names({"--operation", "dequantize", "--shape", "all"}).size(), 28);
+  EXPECT_EQ(names({"--operation", "dequantize", "--shape", "qwen3-32b"}).size(), 5);  // q and o are not square
+}
+
+// A cold cache wants copies; tiny weights get no more than can be made and checked in seconds, and the row says so.
+TEST(BenchAxes, CopiesFillTheCacheOrAreLimited) {
+  constexpr std::size_t kL2 = 50 << 20;
+  const CopyCount large(kL2, kL2);
+  EXPECT_EQ(large.copies, 6U);
+  EXPECT_TRUE(large.cold);
+  EXPECT_EQ(CopyCount(100 * kL2, kL2).copies, 2U);
+  const CopyCount tiny(3 * 64 * 3, kL2);
+  EXPECT_EQ(tiny.copies, CopyCount::kMostCopies);
+  EXPECT_FALSE(tiny.cold);
+  const CopyCount just(6 * kL2 / CopyCount::kMostCopies, kL2);
+  EXPECT_EQ(just.copies, CopyCount::kMostCopies);
+  EXPECT_TRUE(just.cold);
+  EXPECT_EQ(CopyCount(0, 0).copies, 2U);
 }
 
 TEST(BenchAxes, RejectWhatTheyDoNotKnow) {

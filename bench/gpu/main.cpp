@@ -36,6 +36,7 @@ Providers make_providers(const Options& options) {
   Providers providers;
   for (const std::string& name : options.providers) {
     if (name == "qshard") providers.push_back(make_qshard_provider());
+    if (name == "qshard_portable") providers.push_back(make_qshard_provider(true));
     if (name == "reference") providers.push_back(make_reference_provider());
     if (name == "cublas") providers.push_back(make_cublas_provider());
     if (name == "ladder") {
@@ -118,6 +119,7 @@ void set_counters(benchmark::State& state, const Row& row, const Sample& sample,
   }
   set_clock_counters(state, sample);
   if (sample.enqueue_limited) counters["enqueue_limited"] = 1;
+  if (!row.fills_cache()) counters["cache_not_filled"] = 1;
 }
 
 /// The row whose buffers are on the device.

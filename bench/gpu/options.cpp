@@ -5,7 +5,7 @@
 #include <charconv>
 
 #include <CLI/CLI.hpp>
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 #include "core/base/error.h"
 #include "core/base/nearest_name.h"
@@ -15,7 +15,8 @@ namespace qshard::bench {
 namespace {
 
 const std::vector<std::string> kOperations = {"dequantize", "quantize", "linear4bit", "linear4bit_backward"};
-constexpr std::array<std::string_view, 5> kProviders = {"qshard", "reference", "bitsandbytes", "cublas", "ladder"};
+constexpr std::array<std::string_view, 6> kProviders = {"qshard",       "qshard_portable", "reference",
+                                                        "bitsandbytes", "cublas",          "ladder"};
 const std::vector<std::string> kDTypes = {"f32", "f16", "bf16"};
 const std::vector<std::string> kQuantTypes = {"nf4", "fp4"};
 
@@ -46,6 +47,12 @@ struct Words {
   std::vector<std::string> quant_types{"nf4"};
 };
 
+std::vector<std::string_view> model_names() {
+  std::vector<std::string_view> names;
+  for (const ModelShapes& model : kModelShapes) names.push_back(model.model);
+  return names;
+}
+
 void add_axes(CLI::App& app, Options& options, Words& words) {
   const auto list = [&app](const std::string& name, auto& values, const std::string& help) {
     return app.add_option(name, values, help)->delimiter(',');
@@ -53,10 +60,11 @@ void add_axes(CLI::App& app, Options& options, Words& words) {
   list("--operation", words.operations, "what is timed: products and quantization, or kernels of the step")
       ->check(CLI::IsMember(all_operations()));
   list("--provider", options.providers,
-       "qshard, reference (the CPU's), bitsandbytes, cublas (dense), ladder (the teaching steps), or a plug-in's name");
+       "qshard, qshard_portable (its kernels for GPUs without Hopper's matrix instructions), reference (the CPU's), "
+       "bitsandbytes, cublas (dense), ladder (the teaching steps), or a plug-in's name");
   list("--plugin", options.plugins, "shared library with a provider of your own (bench/providers/qshard_provider.h)")
       ->check(CLI::ExistingFile);
-  list("--shape", options.shapes, "NxK, a model (llama-2-7b, llama-2-13b, llama-2-70b, llama-3-8b) or all");
+  list("--shape", options.shapes, fmt::format("NxK, a model ({}) or all", fmt::join(model_names(), ", ")));
   list("--blocksize", options.blocksizes, "elements that share a scale");
   list("--dtype", words.dtypes, "of weight and activations")->check(CLI::IsMember(kDTypes));
   list("--quant-type", words.quant_types, "codebook")->check(CLI::IsMember(kQuantTypes));

@@ -1,5 +1,6 @@
 #include "bench/gpu/problem.h"
 
+#include <algorithm>
 #include <array>
 
 #include <fmt/format.h>
@@ -60,6 +61,13 @@ Traffic traffic_of(const qshard_problem& problem, bool dense) {
     traffic.flops = 2.0 * static_cast<double>(problem.rows) * elements;
   }
   return traffic;
+}
+
+CopyCount::CopyCount(std::size_t bytes, std::size_t l2_bytes) {
+  const std::size_t each = std::max<std::size_t>(1, bytes);
+  const std::size_t needed = std::max<std::size_t>(2, (kColdFactor * l2_bytes + each - 1) / each);
+  copies = std::min(needed, kMostCopies);
+  cold = needed <= kMostCopies;
 }
 
 std::string problem_name(const qshard_problem& problem, bool warm) {

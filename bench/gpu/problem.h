@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -29,6 +30,19 @@ struct Traffic {
 
 /// dense: the provider reads a weight of 16 or 32 bits instead of the 4-bit one.
 Traffic traffic_of(const qshard_problem& problem, bool dense);
+
+/// How many copies of a row's buffers, `bytes` each, calls rotate among to find an L2 cache of l2_bytes cold: as many
+/// as together take kColdFactor times the cache, two at least, and kMostCopies at most: copies of tiny weights that
+/// would be hundreds of thousands take minutes to make and to check. With fewer than would fill it the cache is warm.
+struct CopyCount {
+  static constexpr std::size_t kColdFactor = 6;
+  static constexpr std::size_t kMostCopies = 1024;
+
+  std::size_t copies = 0;
+  bool cold = false;
+
+  CopyCount(std::size_t bytes, std::size_t l2_bytes);
+};
 
 /// "linear4bit/rows:16/n:28672/k:8192/blocksize:64/dtype:bf16/nested:1", with "type:fp4" and "warm:1" where they apply.
 std::string problem_name(const qshard_problem& problem, bool warm);

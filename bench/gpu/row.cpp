@@ -54,7 +54,7 @@ Sample Row::measure(Session& session) {
   const nvtx3::scoped_range range("check after timing");
   check("after");
   worst_ = workload_->worst();
-  const double floor = floor_seconds(traffic(), session.ceilings, warm_);
+  const double floor = floor_seconds(traffic(), session.ceilings, warm_ || !fills_cache_);
   if (!provider_.on_host() && !(sample.seconds >= floor)) {
     fail(ExitCode::check_failed,
          "{:.3g} us is below the {:.3g} us that the measured ceilings allow: it cannot have done the work",
@@ -68,6 +68,7 @@ void Row::prepare(Session& session) {
   const nvtx3::scoped_range range("prepare");
   workload_ =
       std::make_unique<Workload>(problem_, provider_, session.weight_for(problem_), session.device.l2_bytes, warm_);
+  fills_cache_ = workload_->fills_cache();
   workload_->poison();
   input_hash_ = workload_->hash_inputs();
   if (provider_.on_host()) {

@@ -58,6 +58,7 @@ class Row {
   [[nodiscard]] const std::vector<Sample>& samples() const { return samples_; }
   [[nodiscard]] double median_seconds() const;
   [[nodiscard]] double worst_difference() const { return worst_; }
+  [[nodiscard]] bool fills_cache() const { return fills_cache_; }  // Workload::fills_cache()
 
   std::string error;  // why the row failed; empty: it did not
 
@@ -72,6 +73,7 @@ class Row {
   bool warm_;
   double batch_seconds_;
   double worst_ = 0;
+  bool fills_cache_ = true;
   int calls_ = 0;
   std::uint64_t input_hash_ = 0;
   std::unique_ptr<Workload> workload_;

@@ -87,9 +87,9 @@ Workload::Workload(const qshard_problem& problem, const Provider& provider, Host
       product_roundings_(provider.product_roundings(problem)) {
   const auto size = sizes();
   const auto role = roles();
-  const std::size_t bytes = std::max<std::size_t>(1, std::accumulate(size.begin(), size.end(), std::size_t{0}));
-  const std::size_t cold = std::max<std::size_t>(2, (kColdFactor * l2_bytes + bytes - 1) / bytes);
-  copies_.resize(warm || provider.on_host() ? 1 : cold);
+  const CopyCount count(std::accumulate(size.begin(), size.end(), std::size_t{0}), l2_bytes);
+  copies_.resize(warm || provider.on_host() ? 1 : count.copies);
+  fills_cache_ = warm || provider.on_host() || count.cold;
   nested_map_ = DeviceBuffer(dynamic_map().size() * sizeof(float));
   nested_map_.upload(dynamic_map().data(), nested_map_.bytes());
   workspace_ = DeviceBuffer(provider.workspace_bytes(problem));

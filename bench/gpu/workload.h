@@ -17,13 +17,13 @@ namespace qshard::bench {
 /// cache cold, and what the outputs must be.
 class Workload {
  public:
-  /// warm: one copy only. Otherwise as many as together take `kColdFactor` times the L2, two at least.
+  /// warm: one copy only. Otherwise as many as CopyCount says.
   Workload(const qshard_problem& problem, const Provider& provider, HostWeight& weight, std::size_t l2_bytes,
            bool warm);
 
-  static constexpr std::size_t kColdFactor = 6;
-
   [[nodiscard]] int copies() const { return static_cast<int>(copies_.size()); }
+  /// False where calls are to find the L2 cache cold, but the copies are too few for that.
+  [[nodiscard]] bool fills_cache() const { return fills_cache_; }
   [[nodiscard]] const qshard_buffers& buffers(int copy) const { return copies_.at(copy).pointers; }
 
   /// Fills every output with NaN patterns.
@@ -61,6 +61,7 @@ class Workload {
   qshard_problem problem_;
   HostWeight& weight_;
   bool dense_ = false;
+  bool fills_cache_ = true;
   int product_roundings_ = 0;
   double worst_ = 0;
   std::vector<Copy> copies_;

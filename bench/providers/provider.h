@@ -48,7 +48,8 @@ class Provider {
   [[nodiscard]] virtual bool on_host() const { return false; }
 };
 
-std::unique_ptr<Provider> make_qshard_provider();
+/// portable: linear layers by the kernels for GPUs without warpgroup instructions, as "qshard_portable".
+std::unique_ptr<Provider> make_qshard_provider(bool portable = false);
 std::unique_ptr<Provider> make_reference_provider();
 std::unique_ptr<Provider> make_cublas_provider();
 

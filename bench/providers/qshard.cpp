@@ -6,6 +6,7 @@
 #include "core/tensor/weight4bit.h"
 #include "optimized/dequantize.h"
 #include "optimized/double_quant.h"
+#include "optimized/linear4bit/linear4bit_kernels.h"
 #include "optimized/linear4bit/linear4bit_plan.h"
 #include "optimized/quantize.h"
 
@@ -40,12 +41,17 @@ std::int64_t blocks_of(const qshard_problem& problem) {
   return block_count(problem.n * problem.k, problem.blocksize);
 }
 
-/// This project's kernels.
+/// This project's kernels; portable: of the linear layers those that it takes where a GPU has no warpgroup
+/// instructions.
 class QshardProvider : public Provider {
  public:
-  [[nodiscard]] std::string name() const override { return "qshard"; }
+  explicit QshardProvider(bool portable) : portable_(portable) {}
 
-  [[nodiscard]] std::string unsupported(const qshard_problem& /*problem*/) const override { return ""; }
+  [[nodiscard]] std::string name() const override { return portable_ ? "qshard_portable" : "qshard"; }
+
+  [[nodiscard]] std::string unsupported(const qshard_problem& problem) const override {
+    return portable_ && !is_linear(problem) ? "has one kernel for all GPUs, that of qshard" : "";
+  }
 
   [[nodiscard]] std::size_t workspace_bytes(const qshard_problem& problem) const override {
     if (problem.operation == QSHARD_QUANTIZE && problem.nested != 0) {
@@ -76,7 +82,12 @@ class QshardProvider : public Provider {
 
  private:
   [[nodiscard]] optimized::Linear4bitPlan make_plan(const qshard_problem& problem) const {
-    return {plans_, shape_of(problem), problem.rows, direction_of(problem)};
+    const optimized::Linear4bitPlan plan(plans_, shape_of(problem), problem.rows, direction_of(problem));
+    if (!portable_) return plan;
+    optimized::Linear4bitProblem without = plan.problem();
+    without.device.has_warpgroups = false;
+    const optimized::Linear4bitKernel& kernel = optimized::choose_linear4bit_kernel(without, true);
+    return {plans_, shape_of(problem), problem.rows, direction_of(problem), kernel.name};
   }
 
   /// Made again only where the problem is another one than the last.
@@ -102,14 +113,15 @@ class QshardProvider : public Provider {
                                optimized::nested_workspace_bytes(blocks_of(problem)), stream);
   }
 
+  bool portable_;
   mutable optimized::MatmulPlans plans_;  // making a plan changes nothing in them
   std::optional<optimized::Linear4bitPlan> plan_;
 };
 
 }  // namespace
 
-std::unique_ptr<Provider> make_qshard_provider() {
-  return std::make_unique<QshardProvider>();
+std::unique_ptr<Provider> make_qshard_provider(bool portable) {
+  return std::make_unique<QshardProvider>(portable);
 }
 
 }  // namespace qshard::bench

@@ -35,6 +35,13 @@ LABELS = {
         "share of the nearer measured ceiling (%): ● copy   ◇ matrix product   │ median",
         "linear4bit (qshard)",
     ),
+    "rows": (
+        "rows of the input",
+        "time of qshard / bitsandbytes",
+        "linear4bit: time over that of bitsandbytes; circled: a hole, slower than bitsandbytes",
+        "28672 × 8192",
+        "1024",
+    ),
     "speedup": (
         "shape (n × k)",
         "speed-up of qshard (ratio of median times)",
@@ -57,8 +64,8 @@ LABELS = {
 }
 
 
-def test_there_are_thirteen_figures_and_each_is_checked():
-    assert len(FIGURES) == 13
+def test_there_are_fourteen_figures_and_each_is_checked():
+    assert len(FIGURES) == 14
     assert {label.removesuffix("-2") for label in LABELS} == {kind.stem for kind in FIGURES}
 
 
@@ -98,6 +105,16 @@ def test_speed_up_is_the_peers_time_over_ours(report):
         row for row in numbers(report, "speedup") if "n:28672/" in row["benchmark"] and row["peer"] == "bitsandbytes"
     ]
     assert float(dequantize[0]["speed_up"]) == pytest.approx(0.9 / 0.37, rel=0.03)
+
+
+def test_rows_have_no_point_that_a_peer_did_not_measure(report):
+    """The made-up bitsandbytes has no time for 1,024 rows of 28672 x 8192: nothing stands in its place."""
+    rows = numbers(report, "rows")
+    for row in rows:
+        assert float(row["time_ratio"]) == pytest.approx(float(row["own_seconds"]) / float(row["peer_seconds"]))
+        assert f"/rows:{row['rows']}/" in row["benchmark"]
+    largest = [row["rows"] for row in rows if "n:28672/" in row["benchmark"] and row["peer"] == "bitsandbytes"]
+    assert largest == ["1", "4", "16", "64"]
 
 
 def test_throughput_has_ordered_quartiles_and_counts_elements(report):

@@ -28,6 +28,13 @@ def problem(name: str) -> str:
     return re.sub(r"/provider:[^/]*", "", name)
 
 
+def test_rows_count_their_holes(report):
+    for title, rows in pictures(report, "rows"):
+        ratios = [float(row["time_ratio"]) for row in rows]
+        assert f"has {sum(ratio > 1 for ratio in ratios)} holes in {len(ratios)} points" in title
+        assert f"at worst {units.times(max(ratios))} the time of" in title
+
+
 def test_speedup_names_how_often_it_is_slower(report):
     for title, rows in pictures(report, "speedup"):
         ratios = [float(row["speed_up"]) for row in rows]
