@@ -65,6 +65,7 @@ std::optional<StepWork> step_work(const RunConfig& config, const EngineOptions& 
   work.micro_batches = training.gradient_accumulation_steps;
   work.choice = choice_of(config, plan.memory, model.num_hidden_layers, device.kept_layers);
   work.offload = config.fsdp.fsdp_offload_params;
+  work.transport = config.fsdp.transport;
   return work;
 }
 

@@ -22,7 +22,10 @@ class Movement {
   [[nodiscard]] double gather(const StageWork& stage) const {
     if (!gathers()) return 0;
     const double messages = stage.messages * numbers_.message_time;
-    if (work_.offload) return stage.bytes / numbers_.host_rate + messages;
+    if (work_.offload) {
+      const double own = sharded() ? stage.adapters / ranks_ : stage.adapters;  // are on the GPU
+      return (stage.bytes - own) / numbers_.host_rate + messages;
+    }
     return exchange(stage.bytes) + 2 * stage.bytes / ranks_ / numbers_.memory_rate + machines() * messages;
   }
 
@@ -37,8 +40,7 @@ class Movement {
   [[nodiscard]] double final_sum(double elements) const {
     double seconds = 0;
     if (work_.ranks > 1 && !sharded()) {
-      seconds +=
-          (ranks_ - 1) * kGradientBytes * elements / (machines() > 1 ? numbers_.network_rate : numbers_.peer_rate);
+      seconds += (ranks_ - 1) * kGradientBytes * elements / (machines() > 1 ? numbers_.network_rate : near_rate());
     }
     if (work_.groups > 1) {
       const auto groups = static_cast<double>(work_.groups);
@@ -51,11 +53,17 @@ class Movement {
   [[nodiscard]] double own_part(double elements) const { return sharded() ? elements / ranks_ : elements; }
 
  private:
+  /// Received within a machine.
+  [[nodiscard]] double near_rate() const {
+    if (work_.offload || work_.transport == Transport::host) return numbers_.host_rate;
+    return work_.transport == Transport::nccl ? std::min(numbers_.nccl_rate, numbers_.peer_rate) : numbers_.peer_rate;
+  }
+
   /// Of the ranks of a group.
   [[nodiscard]] double machines() const { return std::ceil(ranks_ / static_cast<double>(work_.ranks_a_machine)); }
 
   [[nodiscard]] double exchange(double bytes) const {
-    const double near = bytes * (ranks_ - 1) / ranks_ / numbers_.peer_rate;
+    const double near = bytes * (ranks_ - 1) / ranks_ / near_rate();
     if (machines() == 1) return near;
     const auto in_machine = static_cast<double>(work_.ranks_a_machine);
     return std::max(near, bytes * (1 - in_machine / ranks_) / (in_machine * numbers_.network_rate));
@@ -102,6 +110,7 @@ std::vector<StageWork> list_stage_work(const ShardLayout& layout) {
     stage.messages += static_cast<double>(unit.flats.size());
     for (const Flat& flat : unit.flats) {
       if (!flat.trainable) continue;
+      stage.adapters += static_cast<double>(flat.shard_bytes * layout.shards);
       for (const Slot& slot : flat.slots) stage.trainable += static_cast<double>(element_count(slot.parameter.shape));
     }
   }
@@ -140,7 +149,12 @@ StepTime predict_step(const StepWork& work, const DeviceNumbers& numbers) {
     times.input_copy =
         kElementBytes * static_cast<double>(work.batch.tokens * work.model.hidden_size) / numbers.host_rate;
   }
-  times.one_link = work.offload || numbers.link_shares_host;
+  const bool over_nccl = work.transport == Transport::nccl && movement.gathers() && !work.offload;
+  if (over_nccl) {
+    times.embedding_gather = movement.gather(work.stages.front());
+    times.slowdown = numbers.nccl_slowdown;
+  }
+  times.one_link = work.offload || work.transport == Transport::host || numbers.link_shares_host;
   times.early_head = work.choice.early_head;
   if (work.sharding == ShardingStrategy::shard_grad_op) times.buffers = times.forward.size();
 

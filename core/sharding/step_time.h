@@ -12,6 +12,7 @@
 #include "core/sharding/memory_plan.h"
 #include "core/sharding/shard_layout.h"
 #include "core/sharding/step_timeline.h"
+#include "core/sharding/transport.h"
 #include "core/training/batch_bound.h"
 
 namespace qshard {
@@ -19,6 +20,7 @@ namespace qshard {
 /// What is gathered and trained of one stage.
 struct StageWork {
   double bytes = 0;      // of all units, gathered
+  double adapters = 0;   // of them, bytes that are trained
   double messages = 0;   // one a flat
   double trainable = 0;  // elements of adapters
 };
@@ -36,7 +38,8 @@ struct StepWork {
   BatchBound batch;                  // of one micro-batch of one rank
   std::int64_t micro_batches = 1;
   MemoryChoice choice;
-  bool offload = false;  // the shards are in host memory
+  bool offload = false;                        // the frozen shards are in host memory
+  Transport transport = Transport::automatic;  // automatic counts as peer
 
   [[nodiscard]] std::int64_t world_size() const { return ranks * groups; }
   /// Tokens of a step, over all ranks.
@@ -69,13 +72,15 @@ struct StepTime {
 ///   slowest_rank where there are several ranks;
 /// - a gather of B bytes over n ranks, m of them in each machine: the larger of B (n-1)/n / peer_rate and, through the
 ///   m network links of a machine, B (1 - m/n) / (m network_rate); and the copy of the own part, 2 B/n / memory_rate;
-///   from host memory, B / host_rate; and message_time for each flat and machine, as a ring goes round;
+///   over NCCL at nccl_rate where that is less, the embedding once too; with transport host from host memory,
+///   B (n-1)/n / host_rate; with offload all frozen bytes from there; and message_time for each flat and machine, as a
+///   ring goes round;
 /// - a sum of a layer's gradients likewise with B = 4 bytes an element, layer by layer where they are sharded, and of
 ///   the whole at the end under NO_SHARD; over groups, each rank's own part once more at the end, over the network;
 /// - gathers, sums and inputs on the host beside arithmetic as step_timeline.h says;
 /// - AdamW on the own part.
-/// Left out: loading, saving, evaluation, the time between steps, host memory's own bandwidth, and what transports that
-/// run on the GPU's multiprocessors take from the arithmetic.
+/// - arithmetic beside NCCL's gathers and sums takes nccl_slowdown as long;
+/// Left out: loading, saving, evaluation, the time between steps, and host memory's own bandwidth.
 StepTime predict_step(const StepWork& work, const DeviceNumbers& numbers);
 
 }  // namespace qshard

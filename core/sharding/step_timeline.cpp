@@ -51,6 +51,8 @@ class StepPlayer {
   }
 
   void compute(std::string_view what, std::int64_t layer, double seconds) {
+    const double beside = std::clamp(link_ - compute_, 0.0, seconds * times_.slowdown);
+    seconds += beside - beside / times_.slowdown;
     record(Lane::compute, what, layer, compute_, compute_ + seconds);
     compute_ += seconds;
   }
@@ -104,6 +106,9 @@ class StepPlayer {
 
   void forward() {
     double left = 0;  // when the input before has left for the host
+    if (times_.embedding_gather > 0) {
+      wait_until(gather(kHead, compute_, times_.embedding_gather), timeline_.waited_for_gathers);
+    }
     for (std::int64_t layer = 0; layer < layers_; ++layer) {
       acquire(layer);
       const bool last = layer + 1 == layers_;

@@ -13,11 +13,13 @@ struct MicroBatchTimes {
   double head = 0;
   std::vector<double> gather;  // bringing a layer's shards together; empty: nothing is gathered
   double head_gather = 0;
-  double gradient_sum = 0;  // of a layer's adapters, over the ranks; 0: not summed layer by layer
-  double input_copy = 0;    // of a layer's input to the host, and back; 0: it stays
-  bool one_link = false;    // peers' bytes and the host's come one after the other
-  bool early_head = true;   // the head is gathered while the last layer computes
-  std::size_t buffers = 2;  // of gathered layers
+  double embedding_gather = 0;  // before the first layer; 0: its rows are read where they lie
+  double slowdown = 1;          // of arithmetic while the link is busy
+  double gradient_sum = 0;      // of a layer's adapters, over the ranks; 0: not summed layer by layer
+  double input_copy = 0;        // of a layer's input to the host, and back; 0: it stays
+  bool one_link = false;        // peers' bytes and the host's come one after the other
+  bool early_head = true;       // the head is gathered while the last layer computes
+  std::size_t buffers = 2;      // of gathered layers
 };
 
 /// Which of a rank's resources is busy.
@@ -48,7 +50,8 @@ struct Timeline {
 /// one before computes, into the buffer whose layer was used longest ago, as soon as nobody reads it; a buffer keeps
 /// its layer, so that the turn from the forward to the backward pass gathers nothing; the head has a buffer of its own;
 /// gradients of adapters are summed after each layer, two layers' at once at most; a layer's input leaves for the host
-/// while the next layer computes, and comes back one ahead. What is on one link comes one after the other.
+/// while the next layer computes, and comes back one ahead. What is on one link comes one after the other. With a
+/// slowdown arithmetic takes so many times as long while anything moves over the link that is asked for already.
 Timeline play_step(const MicroBatchTimes& times, std::int64_t micro_batches);
 
 }  // namespace qshard
