@@ -1,0 +1,27 @@
+# QSHARD_UNITY: files that do not get into each other's way compile as one. A build from nothing then takes the compiler less
+# time; a build after one change takes it more.
+option(QSHARD_UNITY "Compile groups of files as one: for a build from nothing" OFF)
+if(QSHARD_UNITY)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  # Members of a class may have types of an unnamed namespace where the class is a file's own.
+  target_compile_options(qshard_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+endif()
+
+# Call it after the sources have their properties: a file with compile options of its own stays alone.
+function(qshard_unity target)
+  if(NOT QSHARD_UNITY)
+    return()
+  endif()
+  get_target_property(sources ${target} SOURCES)
+  list(FILTER sources INCLUDE REGEX "[.]cpp$")
+  set(script ${PROJECT_SOURCE_DIR}/cmake/unity_groups.py)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${script} ${sources})
+  execute_process(COMMAND ${Python3_EXECUTABLE} ${script} 10 ${sources} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}
+    OUTPUT_VARIABLE lines COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "[^\n]+" lines "${lines}")
+  foreach(line ${lines})
+    string(REGEX MATCH "^([0-9]+) (.*)$" line "${line}")
+    set_source_files_properties(${CMAKE_MATCH_2} PROPERTIES UNITY_GROUP group_${CMAKE_MATCH_1})
+  endforeach()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+endfunction()
