@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "optimized/sharded/model_plan.h"
 #include "optimized/sharded/sharded_engine.h"
+#include "optimized/sharded/weight_cache.h"
 
 namespace qshard {
 namespace {
@@ -22,13 +23,20 @@ bool runs_on_device(const RunConfig& config) {
 
 std::unique_ptr<TrainingEngine> make_device_engine(const RunConfig& config, const HfCheckpoint& checkpoint,
                                                    const EngineOptions& options, const RunBounds& bounds,
-                                                   RankLink& link) {
+                                                   RankLink& link, std::string& note) {
   if (options.world_size != link.world_size()) {
     fail_input("{} is {}, but on GPUs each rank is a process and {} were started: start the ranks with --gpus {}",
                config.where("fsdp.world_size"), options.world_size, link.world_size(), options.world_size);
   }
-  const auto source = optimized::make_checkpoint_source(checkpoint);
-  return optimized::make_sharded_engine(checkpoint.config(), *source, options, bounds, link);
+  if (config.quantization_cache_dir.empty()) {
+    const auto source = optimized::make_checkpoint_source(checkpoint);
+    return optimized::make_sharded_engine(checkpoint.config(), *source, options, bounds, link);
+  }
+  optimized::WeightCache cache(checkpoint, options, config.quantization_cache_dir, config.quantization_cache_check,
+                               link);
+  auto engine = optimized::make_sharded_engine(checkpoint.config(), cache.source(), options, bounds, link);
+  note = cache.finish();
+  return engine;
 }
 
 std::optional<MemoryPlans> plan_device_memory(const ModelConfig& model, const HfCheckpoint* checkpoint,

@@ -35,11 +35,15 @@ void dequantize_head(HfCheckpoint& checkpoint, DType dtype) {
 }
 
 std::unique_ptr<TrainingEngine> make_engine(const RunConfig& config, HfCheckpoint& checkpoint,
-                                            const EngineOptions& options, const RunBounds& bounds, RankLink* link) {
+                                            const EngineOptions& options, const RunBounds& bounds, RankLink* link,
+                                            std::string& note) {
   dequantize_head(checkpoint, options.dtype);
-  if (link != nullptr && runs_on_device(config)) return make_device_engine(config, checkpoint, options, bounds, *link);
+  if (link != nullptr && runs_on_device(config)) {
+    return make_device_engine(config, checkpoint, options, bounds, *link, note);
+  }
   for (const auto& [key, is_given] : {std::pair("fsdp.fsdp_offload_params", options.offload),
-                                      std::pair("fsdp.transport", options.transport != Transport::automatic)}) {
+                                      std::pair("fsdp.transport", options.transport != Transport::automatic),
+                                      std::pair("quantization.cache_dir", !config.quantization_cache_dir.empty())}) {
     if (is_given && link != nullptr)
       fail_input("{}: it is for GPUs, and this run is on the CPU; leave it out", config.where(key));
   }
@@ -69,18 +73,20 @@ LoadedModel load_model(const RunConfig& config, const std::string& adapter, bool
   reference::start_worker_threads();
   HfCheckpoint checkpoint = HfCheckpoint::open(config.model_name_or_path);
   check_checkpoint(checkpoint);
+  std::string note;
   if (adapter.empty()) {
     const EngineOptions options = resolve_options(config, checkpoint.config(), std::nullopt);
-    auto engine = make_engine(config, checkpoint, options, bounds, link);
-    return {std::move(checkpoint), options, named_adapter_config(config), std::move(engine), {}};
+    auto engine = make_engine(config, checkpoint, options, bounds, link, note);
+    return {std::move(checkpoint), options, named_adapter_config(config), std::move(engine), {}, std::move(note)};
   }
   PeftAdapter saved = read_adapter(adapter, checkpoint.config());
   const EngineOptions options = resolve_options(config, checkpoint.config(), saved.config);
-  auto engine = make_engine(config, checkpoint, options, bounds, link);
+  auto engine = make_engine(config, checkpoint, options, bounds, link, note);
   if (load_adapter) engine->load_adapter(saved.tensors);
   saved.config.lora_dropout = options.lora.dropout;
   saved.config.base_model_name_or_path = base_model_name(config.model_name_or_path, saved.config);
-  return {std::move(checkpoint), options, std::move(saved.config), std::move(engine), std::move(saved.saved_along)};
+  return {std::move(checkpoint),        options,        std::move(saved.config), std::move(engine),
+          std::move(saved.saved_along), std::move(note)};
 }
 
 }  // namespace qshard

@@ -8,7 +8,7 @@ bool runs_on_device(const RunConfig& config) {
 }
 
 std::unique_ptr<TrainingEngine> make_device_engine(const RunConfig& config, const HfCheckpoint&, const EngineOptions&,
-                                                   const RunBounds&, RankLink&) {
+                                                   const RunBounds&, RankLink&, std::string&) {
   fail_input("{}: this build has no CUDA; install the CUDA toolkit and build again, or use device: cpu",
              config.where("device"));
 }

@@ -29,7 +29,7 @@ std::int64_t processes_to_start(const LaunchOptions& launch, const RunConfig& co
 /// Options that may differ from host to host: where things lie.
 bool is_place(std::string_view key) {
   return key == "model_name_or_path" || key == "adapter_name_or_path" || key == "training.output_dir" ||
-         key == "training.resume_from_checkpoint" || key.starts_with("dataset.");
+         key == "training.resume_from_checkpoint" || key == "quantization.cache_dir" || key.starts_with("dataset.");
 }
 
 void check_same_options(const RunConfig& config, RankLink& link) {

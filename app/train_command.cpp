@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "app/adapter_directory.h"
+#include "app/base_hash.h"
 #include "app/commands.h"
 #include "app/config_options.h"
 #include "app/example_prompt.h"
@@ -17,7 +18,6 @@
 #include "core/formats/checkpoint_check.h"
 #include "core/formats/hf_config.h"
 #include "core/model/module_table.h"
-#include "core/training/base_weights_hash.h"
 #include "core/training/training_run.h"
 
 namespace qshard {
@@ -66,6 +66,7 @@ void print_plan(const RunConfig& config, const LoadedModel& model, const Prepare
   std::string layout = describe(model.engine->layout());
   while (layout.ends_with('\n')) layout.pop_back();
   progress.print("Shards   " + layout);
+  if (!model.note.empty()) progress.print("Cache    " + model.note);
 }
 
 void print_summary(const RunConfig& config, const TrainingSummary& summary, const std::vector<std::int64_t>& peaks,
@@ -119,7 +120,7 @@ bool is_hash_needed(const RunConfig& config, const RankLink& link) {
 }
 
 /// What rank 0 has found; the others take its word.
-std::string shared_base_hash(std::optional<BaseWeightsHash>& found, RankLink& link, Progress& progress) {
+std::string shared_base_hash(std::optional<BaseHash>& found, RankLink& link, Progress& progress) {
   std::string hash;
   if (found) {
     progress.show("hashing the base weights");
@@ -152,8 +153,8 @@ int train(const RunConfig& config, const std::string& command, const std::string
 
   progress.show("loading the model");
   link.set_activity("the loading of the model");
-  std::optional<BaseWeightsHash> base_hash;
-  if (is_hash_needed(config, link)) base_hash.emplace(config.model_name_or_path);
+  std::optional<BaseHash> base_hash;
+  if (is_hash_needed(config, link)) base_hash.emplace(config);
   const LoadedModel model = load_model(config, config.adapter_name_or_path, true, &link,
                                        bounds_of_run(config, train_rows, eval_rows ? &*eval_rows : nullptr));
   check_trained_whole(config, model);

@@ -50,6 +50,8 @@ RESULTS = {
     "generate": ["bench/generate/main.cpp"],
     "sharded_step": ["bench/sharded_step/main.cpp"],
     "sharded_step_transports": ["bench/sharded_step/main.cpp"],
+    "sharded_step_no_p2p": ["bench/sharded_step/main.cpp"],
+    "sharded_step_idle": ["bench/sharded_step/main.cpp"],
     "sharded_step_budget": ["bench/sharded_step/main.cpp"],
     "shard_layout": ["bench/shard_layout/main.cpp", "bench/shard_layout/byte_pattern.cu"],
 }

@@ -89,6 +89,8 @@ struct RunConfig {
   Device device = Device::automatic;
   std::optional<DType> dtype;  // empty: the checkpoint's
   QuantizationOptions quantization;
+  std::string quantization_cache_dir;  // empty: no cache
+  bool quantization_cache_check = false;
   DType compute_dtype = DType::f32;
   LoraOptions lora;
   bool lora_use_rslora = false;

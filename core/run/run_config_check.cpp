@@ -34,6 +34,13 @@ void check_device(const RunConfig& config) {
   }
 }
 
+void check_cache(const RunConfig& config) {
+  if (config.quantization_cache_check && config.quantization_cache_dir.empty()) {
+    fail_input("{}: there is no cache to check; give quantization.cache_dir, or leave it out",
+               config.where("quantization.cache_check"));
+  }
+}
+
 void check_groups(const RunConfig& config) {
   const FsdpConfig& fsdp = config.fsdp;
   const bool hybrid = fsdp.fsdp_sharding_strategy == ShardingStrategy::hybrid_shard;
@@ -100,6 +107,7 @@ void check_run_config(const RunConfig& config) {
   if (config.training.output_dir.empty()) fail_input("{} is empty", config.where("training.output_dir"));
   check_precision(config);
   check_device(config);
+  check_cache(config);
   check_groups(config);
   check_lora(config);
   check_batch(config);

@@ -158,7 +158,15 @@ void add_model_options(std::vector<RunOption>& options) {
            "quantization.bnb_4bit_compute_dtype", [](auto& c) -> auto& { return c.compute_dtype; },
            {{"float32", DType::f32}, {"bfloat16", DType::bf16}, {"float16", DType::f16}},
            "Dtype of the matrix products; each operation's result is rounded to it."),
-       blocksize()});
+       blocksize(),
+       text(
+           "quantization.cache_dir", [](auto& c) -> auto& { return c.quantization_cache_dir; },
+           "Directory that keeps the quantized weights for the next start, on GPUs; \"\": nothing is kept. A quarter "
+           "of "
+           "the checkpoint's size."),
+       boolean(
+           "quantization.cache_check", [](auto& c) -> auto& { return c.quantization_cache_check; },
+           "Hash the checkpoint and the kept weights again, and quantize anew what differs from the first load.")});
 }
 
 void add_lora_options(std::vector<RunOption>& options) {

@@ -284,6 +284,15 @@ TEST_F(AttentionGpu, EveryHeadDimAndDtype) {
   }
 }
 
+// Small enough for tools that slow kernels down a hundred times; with rows that cuDNN takes.
+TEST_F(AttentionGpu, EveryKernelOnFewTokens) {
+  EXPECT_EQ(check_all({.lengths = {1, 0, 17, 65}, .heads = 4, .kv_heads = 2, .head_dim = 64, .dtype = DType::bf16}, 90),
+            2);
+  EXPECT_EQ(check_all({.lengths = {33}, .heads = 2, .kv_heads = 2, .head_dim = 128, .dtype = DType::f16}, 91), 2);
+  EXPECT_EQ(check_all({.lengths = {5, 70}, .heads = 2, .kv_heads = 1, .head_dim = 40, .dtype = DType::f32}, 92), 1);
+  EXPECT_GE(check_all({.lengths = {128, 128}, .heads = 4, .kv_heads = 2, .head_dim = 64, .dtype = DType::bf16}, 93), 2);
+}
+
 TEST_F(AttentionGpu, Windows) {
   std::uint64_t seed = 100;
   for (const DType dtype : {DType::bf16, DType::f32}) {

@@ -118,6 +118,7 @@ void WeightLoader::stage(const Item& item, const Memory& memory, cudaStream_t st
     stage_stored(item, memory, stream);
   } else {
     stage_quantized(item, memory, stream);
+    if (source_->wants_quantized()) give_back(item, memory, stream);
   }
 }
 
@@ -141,6 +142,32 @@ void WeightLoader::stage_quantized(const Item& item, const Memory& memory, cudaS
   QSHARD_CUDA_CHECK(cudaMemcpyAsync(constants, map, 256 * 4, cudaMemcpyDeviceToDevice, stream));
   quantize_nested(raw, written, elements, info.quant_type, info.blocksize, codes, map, nullptr, nested,
                   memory.workspace.as(), static_cast<std::size_t>(workspace_bytes_), stream);
+}
+
+void WeightLoader::give_back(const Item& item, const Memory& memory, cudaStream_t stream) const {
+  const auto* staging = memory.staging.as<std::byte>();
+  Weight4bit weight{.info = infos_->at(item.name), .codes = {}, .absmax = {}, .absmax_codes = {}, .nested_absmax = {}};
+  const auto download = [&](auto& values, std::int64_t count, std::int64_t offset) {
+    values.resize(static_cast<std::size_t>(count));
+    QSHARD_CUDA_CHECK(cudaMemcpyAsync(values.data(), staging + offset, values.size() * sizeof(values[0]),
+                                      cudaMemcpyDeviceToHost, stream));
+  };
+  const std::int64_t elements = element_count(weight.info.shape);
+  const std::int64_t blocks = block_count(elements, weight.info.blocksize);
+  download(weight.codes, packed_bytes(elements), item.parts[0].offset);
+  if (weight.info.nested) {
+    download(weight.absmax_codes, blocks, item.parts[1].offset);
+    download(weight.nested_absmax, block_count(blocks, kNestedBlocksize), item.parts[2].offset);
+    std::vector<float> constants;
+    download(constants, 257, item.constants);
+    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
+    std::copy_n(constants.begin(), 256, weight.info.nested_map.begin());
+    weight.info.offset = constants[256];
+  } else {
+    download(weight.absmax, blocks, item.parts[1].offset);
+    QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));
+  }
+  source_->quantized(item.name, weight);
 }
 
 void WeightLoader::stage_stored(const Item& item, const Memory& memory, cudaStream_t stream) const {

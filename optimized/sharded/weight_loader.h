@@ -56,6 +56,8 @@ class WeightLoader {
   void stage(const Item& item, const Memory& memory, cudaStream_t stream) const;
   void stage_quantized(const Item& item, const Memory& memory, cudaStream_t stream) const;
   void stage_stored(const Item& item, const Memory& memory, cudaStream_t stream) const;
+  /// Gives a weight that has just been quantized to the source, which wants it.
+  void give_back(const Item& item, const Memory& memory, cudaStream_t stream) const;
   /// What rank `from`, which has staged the item, gives to all ranks.
   void add_deliveries(const Item& item, std::size_t from, std::vector<Delivery>& deliveries) const;
 

@@ -22,6 +22,10 @@ class WeightSource {
   /// Such a weight.
   [[nodiscard]] virtual Weight4bit read_4bit(const std::string& name) const = 0;
 
+  /// Whether quantized() wants to be told of weights that write() gave and the loader quantized.
+  [[nodiscard]] virtual bool wants_quantized() const { return false; }
+  virtual void quantized(const std::string& /*name*/, const Weight4bit& /*weight*/) const {}
+
   /// The dtype that write() gives a tensor in, where the model wants `wanted`.
   [[nodiscard]] virtual DType written_dtype(const std::string& name, DType wanted) const = 0;
   /// Writes a tensor's elements to device memory, ordered with `stream`; the host may wait. With `exactly` they are
