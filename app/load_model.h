@@ -22,7 +22,7 @@ struct LoadedModel {
   AdapterConfig adapter_config;  // to be saved with the adapter
   std::unique_ptr<TrainingEngine> engine;
   std::vector<std::string> saved_along;  // tables that the adapter's file has though nothing says that it trained them
-  std::string note;  // about quantization.cache_dir, if there is something to tell
+  std::string note;                      // about quantization.cache_dir, if there is something to tell
 };
 
 /// Loads config.model_name_or_path; `adapter` names a PEFT directory whose rank, alpha and target modules then hold, or

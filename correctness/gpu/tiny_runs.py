@@ -1,12 +1,10 @@
 """Small training runs of the built qshard program on the golden model, for the commands beside this file."""
 import json
-import os
 import random
 import struct
-import subprocess
-import time
 from pathlib import Path
-from typing import NamedTuple
+
+from process_group import run
 
 GOLDEN_BASE = Path(__file__).resolve().parents[1] / "golden/llama/base"
 # Of a row of metrics.jsonl, what a clock or the number of ranks decides.
@@ -32,13 +30,6 @@ def write_dataset(path, rows, seed):
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-class Outcome(NamedTuple):
-    code: int
-    output: str
-    seconds: float
-    ended_at: float  # as time.time()
-
-
 class TinyRuns:
     """Runs in a folder of their own, all of the same data and settings."""
 
@@ -61,16 +52,7 @@ class TinyRuns:
     def run(self, output, ranks=2, rows_a_rank=2, limit=60, variables=None, **options):
         """Options are keys of the run configuration with __ for a point; a run that takes longer than limit is killed."""
         words = self.arguments(output, ranks, rows_a_rank, {key.replace("__", "."): value for key, value in options.items()})
-        begin = time.time()
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                   env={**os.environ, **(variables or {})}, start_new_session=True)
-        try:
-            text, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            text, _ = process.communicate()
-            return Outcome(-1, text, time.time() - begin, time.time())
-        return Outcome(process.returncode, text, time.time() - begin, time.time())
+        return run(words, variables or {}, limit)
 
     def metrics(self, output):
         lines = [json.loads(line) for line in (self.folder / output / "metrics.jsonl").read_text().splitlines()]
