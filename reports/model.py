@@ -123,7 +123,8 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class LayoutCost:
-    """One layout of `qshard plan --layouts`; same_as is the place of the first one that moves the same."""
+    """One layout of `qshard plan --layouts`; same_as is the place of the first one that moves the same. layer_gather_seconds:
+    of one decoder layer, 0 where it is not known."""
 
     storage: str
     unit: str
@@ -135,6 +136,7 @@ class LayoutCost:
     gather_seconds: float
     step_seconds: float
     same_as: int
+    layer_gather_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

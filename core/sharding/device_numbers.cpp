@@ -57,10 +57,6 @@ constexpr std::array<Link, 4> kLinks{{
 
 constexpr double kNetworkRate = 50e9;  // 400 Gbit/s for each GPU
 
-// Fitted to the recorded steps over NCCL, two H200: products that fill the GPU once wait for multiprocessors that NCCL
-// holds (shard_layout.json of reports/results: 57 % longer beside gathers). Elsewhere as for cuBLAS' products on H100.
-constexpr double kFusedNcclSlowdown = 1.4;
-
 template <typename Table>
 std::vector<std::string> names_of(const Table& table) {
   std::vector<std::string> names;
@@ -93,7 +89,6 @@ DeviceNumbers device_numbers(std::string_view gpu_name, std::string_view link_na
   numbers.host_rate = link.host_rate;
   numbers.link_shares_host = link.shares_host;
   numbers.fused_dequantization = gpu.fused_dequantization;
-  if (gpu.fused_dequantization) numbers.nccl_slowdown = kFusedNcclSlowdown;
   numbers.attention_forward = gpu.attention_forward;
   numbers.attention_backward = gpu.attention_backward;
   return numbers;

@@ -27,7 +27,7 @@ struct DeviceNumbers {
   double launch_time = 2.5e-6;  // host time of a kernel
   double message_time = 1e-5;   // of a message without bytes
   double nccl_rate = 41e9;      // received by NCCL, whose few channels keep its memory small; no more than peer_rate
-  double nccl_slowdown = 1.1;   // of arithmetic while NCCL's kernels run, which hold multiprocessors
+  double nccl_slowdown = 1.1;   // of arithmetic while NCCL's kernels run, as of cuBLAS' products on H100
   double slowest_rank = 1.03;   // what each rank's arithmetic costs once several wait for one another
 };
 

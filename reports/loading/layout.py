@@ -46,7 +46,8 @@ def _costs(document: dict, path: Path) -> list[LayoutCost]:
         same_as = member(row, "same_as", int, path, where)
         if not 0 <= same_as <= index:
             raise ReportError(path, f"'{where}.same_as' is no layout up to this one")
-        costs.append(LayoutCost(*words, *(_size(row, key, path, where) for key in sizes), same_as))
+        layer = _size(row, "layer_gather_seconds", path, where) if "layer_gather_seconds" in row else 0.0
+        costs.append(LayoutCost(*words, *(_size(row, key, path, where) for key in sizes), same_as, layer))
     return costs
 
 
