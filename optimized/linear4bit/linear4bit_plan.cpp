@@ -31,10 +31,11 @@ const Linear4bitKernel& find_kernel(std::string_view name, const Linear4bitProbl
 }
 
 Linear4bitProblem make_problem(const MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
-                               Linear4bitDirection direction) {
+                               Linear4bitDirection direction, int busy = 0) {
   Linear4bitProblem problem{shape, rows, direction, {}, plans.workspace_bytes()};
   check_problem(problem);
   problem.device = current_linear4bit_device();
+  problem.device.busy = busy;
   return problem;
 }
 
@@ -85,9 +86,9 @@ void check_adapter(const Linear4bitProblem& problem, const Linear4bitAdapter& ad
 }  // namespace
 
 Linear4bitPlan::Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
-                               Linear4bitDirection direction)
+                               Linear4bitDirection direction, int busy)
     : plans_(&plans),
-      problem_(make_problem(plans, shape, rows, direction)),
+      problem_(make_problem(plans, shape, rows, direction, busy)),
       kernel_(&choose_linear4bit_kernel(problem_, true)),
       unaligned_(&choose_linear4bit_kernel(problem_, false)) {}
 

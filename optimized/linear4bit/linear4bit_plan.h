@@ -34,7 +34,10 @@ class Linear4bitPlan {
  public:
   /// Throws Error(bad_input) for sizes below 1 or beyond 64-bit arithmetic, an unsupported block size, or a dtype that
   /// is not f32, f16 or bf16.
-  Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction);
+  /// busy: multiprocessors that work beside it holds, so that a kernel that fills the GPU once leaves them out; the
+  /// results have the same bits.
+  Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction,
+                 int busy = 0);
 
   /// The same by the kernel of this name, whether it pays or not. Throws Error(bad_input) where there is no such kernel
   /// or it does not support the problem.

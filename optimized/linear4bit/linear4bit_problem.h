@@ -30,6 +30,7 @@ struct Linear4bitDevice {
   int multiprocessors = 0;
   int shared_memory = 0;        // bytes that a thread block may ask for
   bool has_warpgroups = false;  // Hopper's matrix instructions and tensor memory accelerator
+  int busy = 0;                 // multiprocessors that work beside the product has to itself
 };
 
 /// Asks the current device. Throws as check_cuda().

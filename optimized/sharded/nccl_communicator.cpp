@@ -21,7 +21,6 @@ namespace qshard::optimized {
 namespace {
 
 constexpr auto kDeadline = std::chrono::seconds(60);
-constexpr int kMostChannels = 4;
 constexpr int kOldestVersion = 21800;  // the first whose communicators take the configuration below
 
 /// The functions of NCCL that are used here.
@@ -142,7 +141,7 @@ NcclCommunicator::NcclCommunicator(RankLink& link) : link_(&link) {
   std::memcpy(&id, sent.data(), sizeof id);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  config.maxCTAs = kMostChannels;
+  config.maxCTAs = kChannels;
   ncclComm_t made = nullptr;
   const ncclResult_t result = nccl().init(&made, link.world_size(), id, link.rank(), &config);
   communicator_ = made;

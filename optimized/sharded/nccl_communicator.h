@@ -16,6 +16,9 @@ namespace qshard::optimized {
 /// must enqueue the same sequence. NCCL tells nothing when a peer on this host is killed: the link's watchdog does.
 class NcclCommunicator {
  public:
+  /// At most, each a thread block that holds a multiprocessor while bytes move.
+  static constexpr int kChannels = 4;
+
   /// Collective. Makes the connections too, so that what the device has left afterwards is what it has left for good.
   /// Throws Error(bad_input), naming the ranks and what to do, where two ranks have one GPU or other versions of NCCL,
   /// or where there is no NCCL; Error(rank_failed) where NCCL fails or does not come back in time.

@@ -59,6 +59,7 @@ class ShardedEngine : public TrainingEngine {
         communicator_(make_communicator()),
         memory_plan_(fit_memory(plan_, places_, make_loader(source), link)),
         memory_(static_cast<std::size_t>(memory_plan_.arena_bytes)),
+        linear4bit_(busy_multiprocessors()),
         arena_(memory_.as<std::byte>(), memory_plan_.arena_bytes),
         shards_(places_, plan_.options.offload, arena_),
         exchange_room_(take_exchange_room(plan_, arena_)),
@@ -167,6 +168,9 @@ class ShardedEngine : public TrainingEngine {
   [[nodiscard]] WeightLoader make_loader(const WeightSource& source) const {
     return {plan_.layout, places_, plan_.infos, plan_.options.quantization, source};
   }
+
+  /// That NCCL's kernels hold while products run.
+  [[nodiscard]] int busy_multiprocessors() const { return communicator_ == nullptr ? 0 : NcclCommunicator::kChannels; }
 
   [[nodiscard]] std::unique_ptr<NcclCommunicator> make_communicator() const {
     if (plan_.options.transport != Transport::nccl || link_->world_size() == 1) return nullptr;

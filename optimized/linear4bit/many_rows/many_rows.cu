@@ -86,6 +86,12 @@ int cluster_count(const Linear4bitDevice& device) {
   return device.multiprocessors / kCluster;
 }
 
+/// Clusters that have a place at the same time: all tiles are dealt to them beforehand, and one that had to wait for
+/// another's end would double the product's time.
+int resident_clusters(const Linear4bitDevice& device) {
+  return std::max(1, (device.multiprocessors - device.busy) / kCluster);
+}
+
 template <typename T, bool kForward, bool kAdapter>
 void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const Linear4bitShape& shape = problem.shape;
@@ -120,8 +126,8 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const auto kernel = many_rows_kernel<T, kForward, kAdapter>;
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SharedMemory::kBytes));
   QSHARD_CUDA_CHECK(cudaMemsetAsync(counts, 0, count_bytes(shape), call.stream));
-  kernel<<<kCluster * cluster_count(problem.device), kThreads, SharedMemory::kBytes, call.stream>>>(task, weight, input,
-                                                                                                    output, maps);
+  kernel<<<kCluster * resident_clusters(problem.device), kThreads, SharedMemory::kBytes, call.stream>>>(
+      task, weight, input, output, maps);
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
