@@ -62,14 +62,16 @@ bool holds_weights(const fs::path& file) {
 void copy_files(const fs::path& from, const fs::path& to) {
   for (const auto& entry : fs::directory_iterator(from)) {
     const fs::path name = entry.path().filename();
-    if (!entry.is_regular_file() || holds_weights(name) || name == "config.json") continue;
+    const bool is_left_out = name == "config.json" || name == "adapter_config.json";
+    if (!entry.is_regular_file() || holds_weights(name) || is_left_out) continue;
     AtomicFile copy(to / name);
     copy.write(MappedFile::open(entry.path()).bytes());
     copy.commit();
   }
 }
 
-/// The tokenizer, its templates, generation_config.json, licences: what is neither weights nor config.json.
+/// The tokenizer, its templates, generation_config.json, licences: what is neither weights nor config.json. An
+/// adapter_config.json, too, stays behind: transformers would look for its adapter when it opens the new model.
 void copy_other_files(const fs::path& from, const fs::path& to) {
   copy_files(from, to);
   const fs::path templates = "additional_chat_templates";

@@ -87,7 +87,7 @@ TEST_F(QshardProgram, AConvertedDirectoryHasAnIndexAndEverythingButOtherWeights)
                                       "generation_config.json", "additional_chat_templates/tools.jinja"};
   for (const std::string& name : kept) write_file(model + "/" + name, "of " + name);
   const std::vector<std::string> other_weights{"pytorch_model.bin", "model.gguf", "original/consolidated.00.pth",
-                                               "consolidated.safetensors"};
+                                               "consolidated.safetensors", "adapter_config.json"};
   for (const std::string& name : other_weights) write_file(model + "/" + name, "weights");
 
   ASSERT_EQ(run({"quantize", "--model", model, "--output", path("q"), "--quant-storage", "bfloat16"}), 0) << output_;
