@@ -92,23 +92,23 @@ void read_metadata(const Json& value, std::string_view where, std::map<std::stri
   for (const auto& item : value.items()) metadata[item.key()] = fields.string(item.key());
 }
 
-// Sorts the names by place and checks that the tensors fill the data exactly.
+// Lists the names by place and checks that the tensors fill the data exactly.
 void order_names(SafetensorsHeader& header, std::string_view where, std::size_t data_begin, std::size_t file_size) {
-  for (const auto& [name, entry] : header.entries) header.names.push_back(name);
-  const auto place = [&](const std::string& name) {
-    const SafetensorsHeader::Entry& entry = header.entries.find(name)->second;
-    return std::pair(entry.begin, entry.end);
-  };
-  std::stable_sort(header.names.begin(), header.names.end(),
-                   [&](const std::string& a, const std::string& b) { return place(a) < place(b); });
+  std::vector<decltype(header.entries)::const_pointer> tensors;
+  tensors.reserve(header.entries.size());
+  for (const auto& tensor : header.entries) tensors.push_back(&tensor);
+  std::ranges::stable_sort(tensors, {},
+                           [](const auto* tensor) { return std::pair(tensor->second.begin, tensor->second.end); });
+  header.names.reserve(tensors.size());
   std::size_t expected = data_begin;
-  for (const std::string& name : header.names) {
-    const auto [begin, end] = place(name);
-    if (begin != expected) {
+  for (const auto* tensor : tensors) {
+    const auto& [name, entry] = *tensor;
+    if (entry.begin != expected) {
       fail_input("{}: tensor \"{}\" {} before it", where, name,
-                 begin < expected ? "overlaps the tensor" : "leaves a gap");
+                 entry.begin < expected ? "overlaps the tensor" : "leaves a gap");
     }
-    expected = end;
+    expected = entry.end;
+    header.names.push_back(name);
   }
   if (expected != file_size) {
     fail_input("{}: {} bytes follow the last tensor{}", where, file_size - expected,

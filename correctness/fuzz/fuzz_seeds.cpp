@@ -50,10 +50,9 @@ void write_model_directories(const fs::path& corpus) {
   }
   const fuzz::MemoryDirectory directory;
   fuzz::write_small_model(directory.path() / "model", false, false);
+  const SafetensorsFile model = SafetensorsFile::open(directory.path() / "model");
   Json map = Json::object();
-  for (const std::string& name : SafetensorsFile::open(directory.path() / "model").names()) {
-    map[name] = "model-00001-of-00002.safetensors";
-  }
+  for (const std::string& name : model.names()) map[name] = "model-00001-of-00002.safetensors";
   const std::string index = Json{{"weight_map", map}}.dump();
   write_file(corpus / "indexed", fuzz::join_sections({config.text, index, "", small_model(false, false)}));
 }

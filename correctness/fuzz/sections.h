@@ -43,7 +43,7 @@ inline std::vector<std::string> split_sections(std::string_view input, std::size
 /// A directory in memory for the files of one input, emptied for each and removed at the end of the program.
 class MemoryDirectory {
  public:
-  MemoryDirectory() : path_(fmt::format("/dev/shm/qshard-fuzz-{}", ::getpid())) { clear(); }
+  MemoryDirectory() : path_(fmt::format("/dev/shm/qshard-fuzz-{}-{}", ::getpid(), count_++)) { clear(); }
   MemoryDirectory(const MemoryDirectory&) = delete;
   MemoryDirectory& operator=(const MemoryDirectory&) = delete;
   ~MemoryDirectory() { std::filesystem::remove_all(path_); }
@@ -58,6 +58,7 @@ class MemoryDirectory {
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
  private:
+  static inline int count_ = 0;  // of this process, so that two at once are two
   std::filesystem::path path_;
 };
 
