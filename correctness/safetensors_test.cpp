@@ -114,6 +114,22 @@ TEST(Safetensors, AHugeHeaderLengthIsRefusedWithoutReadingIt) {
   }
 }
 
+// What is written can be read: 1,000 names of 100,000 bytes are more than the format takes.
+TEST(Safetensors, AHeaderBeyondTheFormatsLimitIsNeitherWrittenNorRead) {
+  const TemporaryDirectory directory;
+  const Tensor empty(DType::u8, {0});
+  std::vector<std::pair<std::string, TensorView>> tensors;
+  for (int i = 0; i < 1000; ++i) {
+    tensors.emplace_back(std::to_string(i) + std::string(100'000, 'n'), empty.view());
+  }
+  expect_bad_input({"beyond", "1000 tensors", "100000000"}, [&] { write_safetensors(directory / "beyond", tensors); });
+  EXPECT_FALSE(std::filesystem::exists(directory / "beyond"));
+
+  std::string file(8 + 100'000'001, ' ');
+  for (std::size_t i = 0; i < 8; ++i) file[i] = static_cast<char>(std::uint64_t{100'000'001} >> (8 * i) & 0xFFU);
+  expect_bad_input({"f.safetensors", "100000001", "format's 100000000"}, [&] { parse(file); });
+}
+
 TEST(Safetensors, HeadersThatAreNotObjectsOfTensorsAreRefused) {
   expect_refused("[]", 0, {"not a JSON object"});
   expect_refused("{", 0, {"not valid JSON"});

@@ -46,8 +46,8 @@ void ShardedOptimizer::zero_gradients() {
 }
 
 void ShardedOptimizer::add_gradients(std::size_t stage, const GradientOf& gradient_of) {
-  for (TrainableFlat& trainable : flats_) {
-    if (weights_->units()[trainable.unit].layout().stage != stage) continue;
+  const auto stage_of = [&](const TrainableFlat& flat) { return weights_->units()[flat.unit].layout().stage; };
+  for (TrainableFlat& trainable : std::ranges::equal_range(flats_, stage, {}, stage_of)) {
     const std::size_t elements = shard_elements(layout(trainable)) * shards_;
     std::vector<std::vector<float>> full(ranks_->size(), std::vector<float>(elements));
     for (std::size_t rank = 0; rank < full.size(); ++rank) {

@@ -86,16 +86,16 @@ void ShardedWeights::store(const SlotPlace& place, std::span<const std::byte> by
   units_[place.unit].store(place.flat, slot(place), bytes);
 }
 
+std::span<ShardedUnit> ShardedWeights::units_of(std::size_t stage) {
+  return std::ranges::equal_range(units_, stage, {}, [](const ShardedUnit& unit) { return unit.layout().stage; });
+}
+
 void ShardedWeights::gather(std::size_t stage) {
-  for (ShardedUnit& unit : units_) {
-    if (unit.layout().stage == stage) unit.gather();
-  }
+  for (ShardedUnit& unit : units_of(stage)) unit.gather();
 }
 
 void ShardedWeights::release(std::size_t stage) {
-  for (ShardedUnit& unit : units_) {
-    if (unit.layout().stage == stage) unit.release();
-  }
+  for (ShardedUnit& unit : units_of(stage)) unit.release();
 }
 
 TensorView ShardedWeights::gathered(std::size_t rank, std::size_t stage, ParameterRole role,

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/formats/hf_checkpoint.h"
@@ -35,6 +36,7 @@ class ShardedWeights {
   [[nodiscard]] EndWeights<float> ends(std::size_t rank) const;
 
  private:
+  [[nodiscard]] std::span<ShardedUnit> units_of(std::size_t stage);
   [[nodiscard]] const Slot& slot(const SlotPlace& place) const;
   // A gathered parameter as `rank` sees it; without bytes where the model has none or its unit is not gathered.
   [[nodiscard]] TensorView gathered(std::size_t rank, std::size_t stage, ParameterRole role,

@@ -51,7 +51,11 @@ std::size_t header_length(std::span<const std::byte> file, std::string_view wher
   }
   std::uint64_t length = 0;
   for (std::size_t i = kLengthBytes; i-- > 0;) length = length << 8 | std::to_integer<std::uint64_t>(file[i]);
-  if (length > kMaximumHeader || length > file.size() - kLengthBytes) {
+  if (length <= file.size() - kLengthBytes && length > kMaximumHeader) {
+    fail_input("{}: the header takes {} bytes, more than the format's {}; split the tensors over several files", where,
+               length, kMaximumHeader);
+  }
+  if (length > file.size() - kLengthBytes) {
     fail_input("{}: the header should take {} bytes, but {} follow; the file is cut off or not a safetensors file",
                where, length, file.size() - kLengthBytes);
   }
@@ -142,6 +146,10 @@ std::string header_text(const std::filesystem::path& path,
   }
   std::string text = fmt::format("{{{}}}", fmt::join(items, ","));
   text.append((kLengthBytes - text.size() % kLengthBytes) % kLengthBytes, ' ');
+  if (text.size() > kMaximumHeader) {
+    fail_input("{}: the header of {} tensors would take {} bytes, more than the format's {}; use several files",
+               path.string(), tensors.size(), text.size(), kMaximumHeader);
+  }
   return text;
 }
 
