@@ -27,9 +27,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr int kSignalBase = 128;
-// For the survivors of a failure to end by themselves, which takes them milliseconds, but on a busy machine many of
-// them.
-constexpr std::chrono::seconds kGrace{30};
+constexpr long kGrace = 30;  // seconds
+constexpr long kMostGrace = 86'400;
 
 std::vector<std::string> own_arguments() {
   std::ifstream file("/proc/self/cmdline");
@@ -41,6 +40,18 @@ std::vector<std::string> own_arguments() {
     begin = end + 1;
   }
   return arguments;
+}
+
+/// For the survivors of a failure to end by themselves, which takes them milliseconds, but on a busy machine many.
+std::chrono::seconds grace() {
+  const char* text = std::getenv("QSHARD_GRACE_SECONDS");
+  if (text == nullptr) return std::chrono::seconds(kGrace);
+  char* end = nullptr;
+  const long seconds = std::strtol(text, &end, 10);
+  if (end == text || *end != '\0' || seconds < 0 || seconds > kMostGrace) {
+    fail_input("QSHARD_GRACE_SECONDS: \"{}\" must be a whole number from 0 to {}", text, kMostGrace);
+  }
+  return std::chrono::seconds(seconds);
 }
 
 /// The processes of one job.
@@ -59,7 +70,7 @@ class Children {
       const int number = sigtimedwait(&signals_, &info, &pause);
       if (number > 0 && number != SIGCHLD) pass_on(number, info.si_code == SI_KERNEL);
       reap();
-      if (failed_ && steady_clock::now() > failed_at_ + kGrace) send(SIGKILL);
+      if (failed_ && steady_clock::now() > failed_at_ + grace_) send(SIGKILL);
     }
     return stopped_by_ != 0 && code_ != 0 ? kSignalBase + stopped_by_ : code_;
   }
@@ -132,6 +143,7 @@ class Children {
   }
 
   std::string job_;
+  std::chrono::seconds grace_ = grace();
   std::vector<pid_t> children_;  // index = rank; 0 once it has ended
   sigset_t signals_{};
   sigset_t before_{};

@@ -22,8 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-using testing::AnyOf;
-using testing::ContainsRegex;
 using testing::HasSubstr;
 using Variables = std::vector<std::pair<std::string, std::string>>;
 
@@ -201,6 +199,10 @@ TEST_F(Launch, BadInputEndsAllRanksWithItsCode) {
                        {{"RANK", "0"}, {"WORLD_SIZE", "1"}});
   EXPECT_EQ(twice.wait(), 2);
   EXPECT_THAT(twice.output(), HasSubstr("--ranks starts processes, but torchrun has started this one already"));
+  RunningProgram never(with(arguments("never", 3, kRanks), {"--ranks", "3"}), log("never"),
+                       {{"QSHARD_GRACE_SECONDS", "1 minute"}});
+  EXPECT_EQ(never.wait(), 2);
+  EXPECT_THAT(never.output(), HasSubstr("QSHARD_GRACE_SECONDS: \"1 minute\" must be a whole number"));
 }
 
 TEST_F(Launch, SigtermToTheLauncherEndsAllRanks) {
@@ -228,6 +230,9 @@ struct Kills {
   }
 };
 
+// On a busy machine survivors need seconds to end by themselves: the launcher waits for them as long as CTest does.
+const Variables kPatience{{"QSHARD_GRACE_SECONDS", "600"}};
+
 /// SIGKILL to a random rank of a run that is then resumed, until each kind of work was hit `wanted` times.
 class KilledRanks : public Launch {
  protected:
@@ -245,7 +250,7 @@ class KilledRanks : public Launch {
       const std::string output = "run" + std::to_string(runs);
       RunningProgram program(
           with(with(arguments(output, kSteps, kRanks), more), {"--training.resume_from_checkpoint", "true"}),
-          log(output), {}, launcher);
+          log(output), kPatience, launcher);
       wait_for_moment(program, directory_ / output, kills.save < wanted && attempt % 2 == 0, generator);
       const auto ranks = ranks_of(program.process());
       if (ranks.size() == kRanks && program.running()) {
@@ -256,7 +261,6 @@ class KilledRanks : public Launch {
         const int code = program.wait();
         const auto took = std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin);
         slowest = std::max(slowest, took);
-        EXPECT_LT(took, milliseconds(120'000));  // the launcher's patience is 30 s
         expect_failure_told(program.output(), victim, code, launcher.empty());
         expect_gone(ranks, begin);
         launcher.empty() ? kills.count(program.output()) : kills.count(work);
@@ -315,10 +319,7 @@ class KilledRanks : public Launch {
     EXPECT_NE(code, 0);
     for (int rank = 0; rank < kRanks; ++rank) {
       if (rank == victim || !own_launcher) continue;  // mpirun may end the others before they have seen it
-      const std::string survivor = "rank " + std::to_string(rank);
-      const auto by_itself = HasSubstr(survivor + ": " + name);
-      const auto by_the_launcher = ContainsRegex(survivor + " \\(process [0-9]+\\) was ended by signal 9");
-      EXPECT_THAT(output, AnyOf(by_itself, by_the_launcher));
+      EXPECT_THAT(output, HasSubstr("rank " + std::to_string(rank) + ": " + name)) << "has not ended by itself";
     }
   }
 
