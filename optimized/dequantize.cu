@@ -54,20 +54,25 @@ constexpr int kWarpElements = kChunks * 32 * kVector<T>;
 template <typename T>
 constexpr int kTileElements = kThreads / 32 * kWarpElements<T>;
 
-/// A whole warp's elements, all of them inside the weight. Lane l keeps codebook entry l % 16 in a register, and a
-/// shuffle is the table look-up: no table in memory and no bank conflicts. Each block's scale is decoded by one lane
-/// and shuffled to those that need it.
-template <typename T>
+/// A warp's elements, of which only those of whole runs inside the weight where not kWhole. Lane l keeps codebook entry
+/// l % 16 in a register, and a shuffle is the table look-up: no table in memory and no bank conflicts. Each block's
+/// scale is decoded by one lane and shuffled to those that need it.
+template <typename T, bool kWhole>
 __device__ __forceinline__ void rebuild_warp(const std::uint8_t* codes, const BlockScales& scales, float entry,
-                                             int block_shift, std::int64_t first, T* out) {
+                                             int block_shift, std::int64_t first, std::int64_t elements, T* out) {
   constexpr int kRun = kVector<T>;
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto inside = [&](int chunk) { return kWhole || first + (chunk * 32 + lane + 1) * kRun <= elements; };
   const std::uint8_t* lane_codes = codes + first / 2 + lane * (kRun / 2);
   std::uint32_t word[kChunks];
 #pragma unroll
-  for (int chunk = 0; chunk < kChunks; ++chunk) word[chunk] = load_codes<kRun>(lane_codes + chunk * 32 * kRun / 2);
+  for (int chunk = 0; chunk < kChunks; ++chunk) {
+    word[chunk] = inside(chunk) ? load_codes<kRun>(lane_codes + chunk * 32 * kRun / 2) : 0;
+  }
   const int blocks = max(1, kWarpElements<T> >> block_shift);
-  const float decoded = scales[(first >> block_shift) + min(lane, blocks - 1)];
+  std::int64_t block = (first >> block_shift) + min(lane, blocks - 1);
+  if constexpr (!kWhole) block = min(block, (elements - 1) >> block_shift);
+  const float decoded = scales[block];
   T* lane_out = out + first + lane * kRun;
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
@@ -78,30 +83,33 @@ __device__ __forceinline__ void rebuild_warp(const std::uint8_t* codes, const Bl
       values[e] =
           multiply_ftz(__shfl_sync(kAllLanes, entry, static_cast<int>(word[chunk] >> nibble_shift(e)), 16), scale);
     }
-    store(lane_out + chunk * 32 * kRun, values);
+    if (inside(chunk)) store(lane_out + chunk * 32 * kRun, values);
   }
 }
 
-/// The last thread block's elements, one by one.
+/// The elements behind the last whole run, fewer than one: a lane each.
 template <typename T>
-__device__ void rebuild_tail(const std::uint8_t* codes, const BlockScales& scales, const CodebookValues& codebook,
-                             int block_shift, std::int64_t first, std::int64_t elements, T* out) {
-  for (std::int64_t i = first + threadIdx.x; i < elements; i += kThreads) {
-    const int code = codes[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15;
-    store_one(out + i, multiply_ftz(codebook.value[code], scales[i >> block_shift]));
-  }
+__device__ __forceinline__ void rebuild_rest(const std::uint8_t* codes, const BlockScales& scales,
+                                             const CodebookValues& codebook, int block_shift, std::int64_t elements,
+                                             T* out) {
+  const std::int64_t i = elements / kVector<T> * kVector<T> + threadIdx.x % 32;
+  if (i >= elements) return;
+  const int code = codes[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15;
+  store_one(out + i, multiply_ftz(codebook.value[code], scales[i >> block_shift]));
 }
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     dequantize_kernel(const std::uint8_t* codes, BlockScales scales, const __grid_constant__ CodebookValues codebook,
                       int block_shift, std::int64_t elements, T* out) {
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kTileElements<T>;
-  if (first + kTileElements<T> <= elements) {
-    rebuild_warp(codes, scales, codebook.value[threadIdx.x % 16], block_shift,
-                 first + threadIdx.x / 32 * kWarpElements<T>, out);
-  } else {
-    rebuild_tail(codes, scales, codebook, block_shift, first, elements, out);
+  const std::int64_t first =
+      static_cast<std::int64_t>(blockIdx.x) * kTileElements<T> + threadIdx.x / 32 * kWarpElements<T>;
+  const float entry = codebook.value[threadIdx.x % 16];
+  if (first + kWarpElements<T> <= elements) {
+    rebuild_warp<T, true>(codes, scales, entry, block_shift, first, elements, out);
+  } else if (first < elements) {
+    rebuild_warp<T, false>(codes, scales, entry, block_shift, first, elements, out);
+    rebuild_rest(codes, scales, codebook, block_shift, elements, out);
   }
 }
 

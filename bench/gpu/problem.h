@@ -36,7 +36,7 @@ Traffic traffic_of(const qshard_problem& problem, bool dense);
 /// would be hundreds of thousands take minutes to make and to check. With fewer than would fill it the cache is warm.
 struct CopyCount {
   static constexpr std::size_t kColdFactor = 6;
-  static constexpr std::size_t kMostCopies = 1024;
+  static constexpr std::size_t kMostCopies = 512;
 
   std::size_t copies = 0;
   bool cold = false;

@@ -8,6 +8,7 @@
 #include "optimized/linear4bit/fused/fused.h"
 #include "optimized/linear4bit/many_rows/many_rows.h"
 #include "optimized/linear4bit/warpgroup/warpgroup.h"
+#include "optimized/linear4bit/wide/wide.h"
 
 namespace qshard::optimized {
 
@@ -31,6 +32,7 @@ constexpr std::array kKernels = {
     Linear4bitKernel{"warpgroup", warpgroup::supports, always, kNone, warpgroup::workspace_bytes, warpgroup::run,
                      nullptr},
     Linear4bitKernel{"fused", fused::supports, always, kIn, fused::workspace_bytes, fused::run, nullptr},
+    Linear4bitKernel{"wide", wide::supports, wide::pays, kIn, wide::workspace_bytes, wide::run, nullptr},
     Linear4bitKernel{"many_rows", many_rows::supports, many_rows::pays, kInAndOut, many_rows::workspace_bytes,
                      many_rows::run, many_rows::adds},
     Linear4bitKernel{"dequantize_first", always, always, kNone, dequantize_first::workspace_bytes,

@@ -39,10 +39,15 @@ Linear4bitProblem make_problem(const MatmulPlans& plans, const Linear4bitShape& 
   return problem;
 }
 
+/// Elements from row to row of the input's copy: a multiple of 16 bytes.
+std::int64_t copy_stride(const Linear4bitProblem& problem) {
+  return (problem.in_width() + 7) / 8 * 8;
+}
+
 /// The input's copy, for a kernel that needs an aligned one.
 std::size_t copy_bytes(const Linear4bitProblem& problem, const Linear4bitKernel& kernel) {
   if (kernel.alignment != Linear4bitAlignment::in) return 0;
-  return static_cast<std::size_t>(problem.rows * problem.in_width()) * size_of(problem.shape.dtype);
+  return static_cast<std::size_t>(problem.rows * copy_stride(problem)) * size_of(problem.shape.dtype);
 }
 
 std::size_t bytes_of(const Linear4bitProblem& problem, const Linear4bitKernel& kernel) {
@@ -53,10 +58,11 @@ void copy_input(const Linear4bitProblem& problem, const Linear4bitKernel& kernel
   void* const copy = static_cast<std::byte*>(call.workspace) + aligned_bytes(kernel.workspace_bytes(problem));
   const std::size_t element = size_of(problem.shape.dtype);
   const std::size_t width = problem.in_width() * element;
-  QSHARD_CUDA_CHECK(cudaMemcpy2DAsync(copy, width, call.in, call.in_stride * element, width, problem.rows,
+  const std::size_t pitch = copy_stride(problem) * element;
+  QSHARD_CUDA_CHECK(cudaMemcpy2DAsync(copy, pitch, call.in, call.in_stride * element, width, problem.rows,
                                       cudaMemcpyDeviceToDevice, call.stream));
   call.in = copy;
-  call.in_stride = problem.in_width();
+  call.in_stride = copy_stride(problem);
 }
 
 void check_weight_of(const Linear4bitShape& shape, const DeviceWeight4bit& weight) {

@@ -12,18 +12,23 @@ namespace qshard::optimized {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
+/// A descriptor's first field: 14 bits of an address in units of 16 bytes. What lies above them in the address is the
+/// thread block's place in its cluster.
+__device__ __forceinline__ std::uint64_t address_field(std::uint32_t address) {
+  return address >> 4 & 0x3FFFU;
+}
+
 /// Matrix b [columns, 16] in shared memory as the instruction takes it: pieces of 8 columns by 16 bytes, 128 bytes
 /// each; the two halves of the inner dimension are 128 bytes apart, groups of 8 columns 256. Addresses and sizes: an
 /// address further on by 16 n bytes is a descriptor greater by n.
 __device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address) {
-  return static_cast<std::uint64_t>(address >> 4) | std::uint64_t{128 >> 4} << 16 | std::uint64_t{256 >> 4} << 32;
+  return address_field(address) | std::uint64_t{128 >> 4} << 16 | std::uint64_t{256 >> 4} << 32;
 }
 
 /// Matrix b [columns, 64] as a copy with the 128-byte swizzle lays it out: rows of 128 bytes, aligned to 1024. The next
 /// 16 of the inner dimension are 32 bytes further on.
 __device__ __forceinline__ std::uint64_t swizzled_matrix_descriptor(std::uint32_t address) {
-  return static_cast<std::uint64_t>(address >> 4) | std::uint64_t{1} << 16 | std::uint64_t{1024 >> 4} << 32 |
-         std::uint64_t{1} << 62;
+  return address_field(address) | std::uint64_t{1} << 16 | std::uint64_t{1024 >> 4} << 32 | std::uint64_t{1} << 62;
 }
 
 __device__ __forceinline__ void wgmma_fence() {
@@ -35,6 +40,17 @@ template <int kCount>
 __device__ __forceinline__ void wgmma_fence(float (&d)[kCount]) {
 #pragma unroll
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
+  wgmma_fence();
+}
+
+/// The same for registers that hold the first operands of kCount instructions: all of them are written before, and none
+/// between the instructions, which would make the compiler split their group.
+template <int kCount>
+__device__ __forceinline__ void wgmma_fence(std::uint32_t (&a)[kCount][4]) {
+#pragma unroll
+  for (auto& operand : a) {
+    asm volatile("" : "+r"(operand[0]), "+r"(operand[1]), "+r"(operand[2]), "+r"(operand[3])::"memory");
+  }
   wgmma_fence();
 }
 
@@ -113,6 +129,68 @@ __device__ __forceinline__ void wgmma(float (&d)[32], const std::uint32_t (&a)[4
                          "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                          "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",
                          "%32, %33, %34, %35", "%36", "%37", QSHARD_SUMS_32(0))
+}
+
+template <typename T>
+__device__ __forceinline__ void wgmma(float (&d)[48], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
+  QSHARD_MULTIPLY_EITHER("96",
+                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47",
+                         "%48, %49, %50, %51", "%52", "%53", QSHARD_SUMS_32(0), QSHARD_SUMS_16(32))
+}
+
+template <typename T>
+__device__ __forceinline__ void wgmma(float (&d)[64], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
+  QSHARD_MULTIPLY_EITHER("128",
+                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63",
+                         "%64, %65, %66, %67", "%68", "%69", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32))
+}
+
+template <typename T>
+__device__ __forceinline__ void wgmma(float (&d)[80], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
+  QSHARD_MULTIPLY_EITHER("160",
+                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79",
+                         "%80, %81, %82, %83", "%84", "%85", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32), QSHARD_SUMS_16(64))
+}
+
+template <typename T>
+__device__ __forceinline__ void wgmma(float (&d)[96], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
+  QSHARD_MULTIPLY_EITHER("192",
+                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                         "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95",
+                         "%96, %97, %98, %99", "%100", "%101", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32),
+                         QSHARD_SUMS_32(64))
+}
+
+template <typename T>
+__device__ __forceinline__ void wgmma(float (&d)[112], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
+  QSHARD_MULTIPLY_EITHER("224",
+                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+                         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+                         "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+                         "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111",
+                         "%112, %113, %114, %115", "%116", "%117", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32),
+                         QSHARD_SUMS_32(64), QSHARD_SUMS_16(96))
+}
+
+template <typename T>
+__device__ __forceinline__ void wgmma(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
+  QSHARD_MULTIPLY_EITHER("256", QSHARD_NAMES_128, "%128, %129, %130, %131", "%132", "%133", QSHARD_SUMS_128(0))
 }
 
 #define QSHARD_MULTIPLY_SHARED(dtype, sums)                                                                    \

@@ -3,16 +3,18 @@
 #include <cstdint>
 
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+#include "optimized/ptx/shared_access.cuh"
 
 namespace qshard::optimized::warpgroup {
 
-/// The scales of a warp's 16 rows for the steps of a span, in shared memory: [step][g][chunk][rows g and g + 8], g the
-/// lane's group. Lane t of a quad reads those of the span's steps 2 t and 2 t + 1 ahead and decodes them.
-template <typename T>
+/// The scales of a warp's 16 rows for the steps of a span, in shared memory: [step][g][chunk][rows g and g + 8 of the
+/// matrix instruction], g the lane's group. Lane t of a quad reads those of the span's steps 2 t and 2 t + 1 ahead and
+/// decodes them. Row g + 8 of the instruction is the weight's row g ^ kOther.
+template <typename Task, int kOther>
 class SpanScales {
  public:
   /// own: where the lane's group g has its scales of a span's first step.
-  __device__ __forceinline__ SpanScales(const Task<T>& task, std::uint32_t map, std::uint32_t own)
+  __device__ __forceinline__ SpanScales(const Task& task, std::uint32_t map, std::uint32_t own)
       : task_(task), map_(map), own_(own), offset_(task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F) {}
 
   /// Requests the scales of the span that holds the step, where they are read ahead. row: g of the tile's rows.
@@ -67,17 +69,22 @@ class SpanScales {
     return value;
   }
 
+  /// Of the step's chunk: of rows g and g + 8.
+  __device__ __forceinline__ float2 get(int step, int chunk) const {
+    return load_shared_f32x2(own_ + (step & (kSpanSteps - 1)) * kStepBytes + chunk * sizeof(float2));
+  }
+
  private:
   static constexpr std::uint32_t kStepBytes = 8 * sizeof(float4);
-  static constexpr std::uint32_t kMapStride = SharedMemory<1>::kMapCopies * sizeof(float);
+  static constexpr std::uint32_t kMapStride = kMapCopies * sizeof(float);
 
-  /// Of row g + 8 * half, or of the last row past the end.
+  /// Of row g or, the other half, g + 8 of the instruction, or of the last row past the end.
   __device__ __forceinline__ std::int64_t block_of(int half, int k) const {
-    const int row = min(row_ + 8 * half, task_.out_features - 1);
+    const int row = min(row_ ^ kOther * half, task_.out_features - 1);
     return row * static_cast<std::int64_t>(task_.in_features >> task_.block_shift) + (k >> task_.block_shift);
   }
 
-  const Task<T>& task_;
+  const Task& task_;
   std::uint32_t map_;
   std::uint32_t own_;
   float offset_;

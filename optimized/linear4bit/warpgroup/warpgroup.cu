@@ -7,6 +7,7 @@
 #include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
 #include "optimized/device_math.cuh"
+#include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/linear4bit/warpgroup/packed_input.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup.h"
 #include "optimized/linear4bit/warpgroup/warpgroup_loader.cuh"
@@ -22,23 +23,6 @@ namespace {
 constexpr int kMultiplierRegisters = 160;  // of a thread
 constexpr int kLoaderRegisters = 32;
 
-/// The tables of shared memory, by the multiplying threads.
-template <typename T, int kColumnTiles>
-__device__ __forceinline__ void fill_tables(const Task<T>& task, const SharedMemory<kColumnTiles>& shared) {
-  using Shared = SharedMemory<kColumnTiles>;
-  const bool has_value = task.scales.absmax == nullptr && threadIdx.x < 256;
-  const float value = has_value ? __ldg(task.scales.nested_map + threadIdx.x) : 0.0F;
-  PairTable(shared.table).fill<T>(task.codebook, kMultipliers);
-  if (!has_value) return;
-#pragma unroll
-  for (int i = 0; i < Shared::kMapCopies; i += 4) {
-    asm volatile(
-        "st.shared.v4.f32 [%0], {%1, %1, %1, %1};" ::"r"(shared.map() + 4 * (threadIdx.x * Shared::kMapCopies + i)),
-        "f"(value)
-        : "memory");
-  }
-}
-
 template <typename T, int kColumnTiles>
 __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap& codes, unsigned char* smem) {
   trigger_programmatic_launch_completion();
@@ -48,7 +32,8 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   // A shuffle tells the compiler that all of a warp takes one way.
   if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) < kWarpgroups) {
     Multiplier<T, kColumnTiles> multiplier(task, shared, begin, end);  // asks for its first scales before all else
-    fill_tables(task, shared);
+    PairTable(shared.table).fill<T>(task.codebook, kMultipliers);
+    fill_map(task.scales, shared.map());
     __syncthreads();
     setmaxnreg_inc<kMultiplierRegisters>();
     multiplier.run();

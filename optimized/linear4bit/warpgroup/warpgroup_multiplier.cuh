@@ -32,7 +32,7 @@ class Multiplier {
         own_row_(static_cast<int>(threadIdx.x) / 32 * 16 + lane_ / 8 % 2 * 4 + lane_ / 16 * 2 + lane_ / 4 % 2),
         own_codes_(shared.stage(0) + own_row_ * (kStep / 2) + ((lane_ % 4 / 2) ^ (own_row_ / 2 % 4)) * 16 +
                    lane_ % 2 * 8),
-        scales_(task, shared.map() + 4 * (lane_ % Shared::kMapCopies),
+        scales_(task, shared.map() + 4 * (lane_ % kMapCopies),
                 shared.scales(static_cast<int>(threadIdx.x) / 32) + lane_ / 4 * sizeof(float4)) {
     scales_.load(at_.tile * kTileRows + own_row_, at_.step);
     asm("" : "+r"(lane_), "+r"(own_codes_));  // kept, not computed again
@@ -145,7 +145,7 @@ class Multiplier {
   PairTable table_;
   int own_row_;  // g of the tile's rows
   std::uint32_t own_codes_;
-  SpanScales<T> scales_;
+  SpanScales<Task<T>, 8> scales_;
   StageCounter<Shared::kStages> counter_;
   uint2 codes_[kChunks][2];
   std::uint32_t weights_[kChunks][kInstructions][4];

@@ -22,6 +22,8 @@ constexpr int kChunks = 2;  // of a step
 constexpr int kStep = kChunk * kChunks;
 constexpr int kInstructions = kChunk / 16;  // of a chunk, for a warpgroup's 64 rows
 constexpr int kSpanSteps = 8;               // that one load of scales is for: two steps a lane of a quad
+constexpr int kMapCopies = 8;               // of the nested map, so that lanes seldom wait for each other's bank
+constexpr std::uint32_t kMapBytes = 256 * kMapCopies * sizeof(float);
 
 /// Arguments of the kernel; y [rows, out_features].
 template <typename T>
@@ -51,8 +53,6 @@ struct SharedMemory {
   static constexpr std::uint32_t kStageBytes = kCodeBytes + kChunks * kChunkBytes;
   static constexpr int kStages = kColumnTiles == 8 ? 5 : 6;
   static constexpr std::uint32_t kScaleBytes = kSpanSteps * 8 * sizeof(float4);  // of a warp
-  static constexpr int kMapCopies = 8;  // so that lanes seldom wait for each other's bank
-  static constexpr std::uint32_t kMapBytes = 256 * kMapCopies * sizeof(float);
   static constexpr std::uint32_t kBytes =
       PairTable::kBytes + kStages * kStageBytes + kMultiplierWarps * kScaleBytes + kMapBytes + 16 * kStages;
 
