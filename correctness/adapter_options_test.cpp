@@ -4,6 +4,8 @@
 
 #include "core/base/atomic_file.h"
 #include "core/base/json.h"
+#include "core/formats/safetensors.h"
+#include "core/tensor/tensor.h"
 #include "correctness/run_program.h"
 #include "correctness/temporary_directory.h"
 
@@ -88,6 +90,28 @@ TEST_F(AdapterOptions, WhatSaysTheSameAsTheAdapterIsNoContradiction) {
                       {"--lora.modules_to_save", "[embed_tokens, lm_head]"})
                 .first,
             0);
+}
+
+TEST_F(AdapterOptions, TablesThatWereSavedAlongAreNotTrainedOn) {
+  const std::filesystem::path of = std::filesystem::path(QSHARD_GOLDEN_DIR) / "families/embedding_head_trained";
+  std::filesystem::copy(of / "adapter_final_fp32", directory_ / "adapter");
+  Json config = parse_json(read_file(directory_ / "adapter/adapter_config.json"), "adapter_config.json");
+  config["modules_to_save"] = {"lm_head"};
+  write_file(directory_ / "adapter/adapter_config.json", config.dump());
+  Tensor ids(DType::i32, {4});
+  Tensor offsets(DType::i64, {2});
+  offsets.as<std::int64_t>()[1] = 4;
+  write_safetensors(directory_ / "rows.safetensors",
+                    {{"input_ids", ids.view()}, {"labels", ids.view()}, {"offsets", offsets.view()}});
+  const std::string text =
+      "model_name_or_path: {}\nadapter_name_or_path: {}\ndevice: cpu\ndataset: {{path: {}}}\n"
+      "training: {{output_dir: {}, max_steps: 1}}\n";
+  write_file(directory_ / "run.yaml",
+             fmt::format(fmt::runtime(text), (of / "base").string(), (directory_ / "adapter").string(),
+                         (directory_ / "rows.safetensors").string(), (directory_ / "out").string()));
+  RunningProgram program({"train", directory_ / "run.yaml"}, directory_ / "log");
+  const int code = program.wait();
+  expect_refused({code, program.output()}, {"adapter_name_or_path", "has embed_tokens along", "./qshard merge"});
 }
 
 TEST_F(AdapterOptions, WhatWouldDoNothingIsRefused) {
