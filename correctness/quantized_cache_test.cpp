@@ -129,6 +129,8 @@ TEST_F(QuantizedCacheTest, WhatIsCutOrHalfWrittenIsNoCache) {
   EXPECT_FALSE(is_there()) << "a weight's file is cut";
   fs::remove(file);
   EXPECT_FALSE(is_there()) << "a weight's file is missing";
+  fs::copy_file(place_ / (kNames[0] + ".safetensors"), file);
+  EXPECT_FALSE(is_there()) << "another weight's file is in its place";
   write();
   ASSERT_TRUE(is_there());
   fs::resize_file(place_ / "cache.json", fs::file_size(place_ / "cache.json") / 2);

@@ -91,8 +91,6 @@ std::optional<std::string> kept_base_hash(const fs::path& place, std::string_vie
 }
 
 void keep_base_hash(const fs::path& place, std::string_view identity, std::string_view hash) {
-  std::error_code ignored;
-  if (!fs::is_regular_file(place / kManifest, ignored)) return;
   try {
     write_file(place / kBaseHash, python_json(Json{{"identity", identity}, {"hash", hash}}) + "\n");
   } catch (const Error&) {
@@ -111,7 +109,7 @@ std::optional<QuantizedCache> QuantizedCache::open(const fs::path& place, std::s
     for (const auto& [name, entry] : weights.value().items()) {
       const JsonObject fields(entry, weights.where(name));
       SafetensorsFile file = SafetensorsFile::open(place / fs::path(fields.string("file")).filename());
-      if (std::ssize(file.bytes()) != fields.integer("bytes") || !file.contains(name)) return std::nullopt;
+      if (!file.contains(name)) return std::nullopt;
       cache.weights_.emplace(name, Weight{std::move(file), fields.string("source_hash"), fields.string("hash")});
     }
     return cache;
@@ -143,8 +141,7 @@ void QuantizedCacheWriter::add(const std::string& name, const Weight4bit& weight
   const std::string file_name = name + ".safetensors";
   write_safetensors(directory_ / file_name, std::move(tensors));
   const SafetensorsFile file = SafetensorsFile::open(directory_ / file_name);
-  entries_[name] = {
-      {"file", file_name}, {"bytes", file.bytes().size()}, {"source_hash", hex(source.bytes)}, {"hash", hash_of(file)}};
+  entries_[name] = {{"file", file_name}, {"source_hash", hex(source.bytes)}, {"hash", hash_of(file)}};
 }
 
 void QuantizedCacheWriter::write_manifest(const fs::path& directory, std::string_view identity, const Json& entries) {
