@@ -12,6 +12,7 @@
 #include "optimized/linear4bit/warpgroup/warpgroup.h"
 #include "optimized/linear4bit/warpgroup/warpgroup_loader.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup_multiplier.cuh"
+#include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized::warpgroup {
@@ -22,6 +23,8 @@ namespace {
 
 constexpr int kMultiplierRegisters = 160;  // of a thread
 constexpr int kLoaderRegisters = 32;
+// Shared memory is ready. Two branches wait for each other, which __syncthreads() is not made for.
+constexpr int kReady = 1;
 
 template <typename T, int kColumnTiles>
 __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap& codes, unsigned char* smem) {
@@ -34,13 +37,13 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
     Multiplier<T, kColumnTiles> multiplier(task, shared, begin, end);  // asks for its first scales before all else
     PairTable(shared.table).fill<T>(task.codebook, kMultipliers);
     fill_map(task.scales, shared.map());
-    __syncthreads();
+    named_barrier_sync<kReady, kThreads>();
     setmaxnreg_inc<kMultiplierRegisters>();
     multiplier.run();
   } else {
     const Loader<T, kColumnTiles> loader(task, codes, shared, begin, end);
     if (threadIdx.x == kMultipliers) loader.start();
-    __syncthreads();
+    named_barrier_sync<kReady, kThreads>();
     setmaxnreg_dec<kLoaderRegisters>();
     if (threadIdx.x == kMultipliers) loader.run();
   }
