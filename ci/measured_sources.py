@@ -43,6 +43,7 @@ RESULTS = {
     "blocksizes": DEQUANTIZE + QUANTIZE,
     "dtypes": DEQUANTIZE + QUANTIZE,
     "linear4bit_models": LINEAR,
+    "linear4bit_middle": LINEAR,
     "reference": DEQUANTIZE + QUANTIZE + ["bench/providers/reference.cpp"],
     "step_kernels": ["bench/gpu/step_kernel.cpp"],
     "lora": ["bench/gpu/lora_kernels.cpp"],
@@ -53,6 +54,7 @@ RESULTS = {
     "sharded_step_no_p2p": ["bench/sharded_step/main.cpp"],
     "sharded_step_idle": ["bench/sharded_step/main.cpp"],
     "sharded_step_budget": ["bench/sharded_step/main.cpp"],
+    "sharded_step_four_gpus": ["bench/sharded_step/main.cpp"],
     "shard_layout": ["bench/shard_layout/main.cpp", "bench/shard_layout/byte_pattern.cu"],
 }
 INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)

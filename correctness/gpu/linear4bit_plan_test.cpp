@@ -54,8 +54,8 @@ TEST(Linear4bitChoice, WideRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 100), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 12288, .in_features = 4096}, 100), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 64, kGradient), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 160, kGradient), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 161, kGradient), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 192, kGradient), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 193, kGradient), "dequantize_first");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 100), "dequantize_first");
 }
 

@@ -155,12 +155,12 @@ bool supports(const Linear4bitProblem& problem) {
              kMostSteps / block_count(problem.in_width(), kStep);
 }
 
-// Measured on an H200 beside dequantizing first, and the same from 50 million elements on: forward 0.45 to 0.55 of its
-// time at 65 to 128 rows, 0.65 to 0.9 at 192 to 256; the gradient, whose scales differ within an instruction, 0.65 to
-// 0.85 at 65 to 160 rows and no less from 192 on. Small weights have too few steps for their fixed costs.
+// Measured on an H200 beside dequantizing first, of weights from 50 million elements on: forward 0.43 to 0.60 of its
+// time at 65 to 128 rows, 0.54 to 0.82 at 192 to 256; the gradient, whose scales differ within an instruction, 0.62 to
+// 0.90 at 65 to 192 rows. Small weights have too few steps for their fixed costs.
 bool pays(const Linear4bitProblem& problem) {
   constexpr std::int64_t kLeastElements = std::int64_t{48} << 20;
-  const std::int64_t most_rows = problem.forward() ? 256 : 160;
+  const std::int64_t most_rows = problem.forward() ? 256 : 192;
   return problem.rows > kMostFusedRows && problem.rows <= most_rows &&
          problem.shape.out_features * problem.shape.in_features >= kLeastElements;
 }
