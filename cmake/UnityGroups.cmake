@@ -3,7 +3,7 @@
 option(QSHARD_UNITY "Compile groups of files as one: for a build from nothing" OFF)
 if(QSHARD_UNITY)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
-  # Members of a class may have types of an unnamed namespace where the class is a file's own.
+  # A group includes its files: g++ then takes their classes with members of unnamed types for classes of a header, and warns.
   target_compile_options(qshard_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
 endif()
 

@@ -117,7 +117,7 @@ std::vector<RecordedStep> recorded_steps() {
     if (!folder.is_directory()) continue;
     for (const auto& file : std::filesystem::directory_iterator(folder)) {
       const std::string name = file.path().filename().string();
-      // Beside CUPTI's recording launches are slower, which 512 tokens do not hide.
+      // Steps of 512 tokens: what the host takes shows there, which the prediction does not know (10.3 % on two GPUs).
       if (!name.starts_with("sharded_step") || name == "sharded_step_idle.json") continue;
       const auto document = nlohmann::json::parse(read_file(file.path()));
       const std::string device = document.at("context").at("device");
