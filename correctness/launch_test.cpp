@@ -248,10 +248,11 @@ class KilledRanks : public Launch {
     const auto missing = [&] { return std::min({kills.step, kills.save, kills.evaluation}) < wanted; };
     for (int attempt = 0; missing() && attempt < 40 * wanted; ++attempt) {
       const std::string output = "run" + std::to_string(runs);
+      const fs::path before = newest(directory_ / output);
       RunningProgram program(
           with(with(arguments(output, kSteps, kRanks), more), {"--training.resume_from_checkpoint", "true"}),
           log(output), kPatience, launcher);
-      wait_for_moment(program, directory_ / output, kills.save < wanted && attempt % 2 == 0, generator);
+      wait_for_moment(program, directory_ / output, before, kills.save < wanted && attempt % 2 == 0, generator);
       const auto ranks = ranks_of(program.process());
       if (ranks.size() == kRanks && program.running()) {
         const int victim = static_cast<int>(generator() % kRanks);
@@ -285,8 +286,7 @@ class KilledRanks : public Launch {
               << " during evaluations; " << runs + 1 << " runs completed; slowest end " << slowest.count() << " ms\n";
   }
 
-  /// What a run does now, seen from outside: mpirun ends the survivors before each of them has said it. The start of a
-  /// resumed run counts as a step.
+  /// What a run does now, seen from outside: mpirun ends the survivors before each of them has said it.
   static std::string work_of(const fs::path& output) {
     if (is_saving(output)) return "ended during the save ";
     const std::string metrics = read_file(output / "metrics.jsonl");
@@ -294,8 +294,16 @@ class KilledRanks : public Launch {
     return metrics.find("eval_loss", last) == std::string::npos ? "ended during the evaluation " : "ended during step ";
   }
 
-  static void wait_for_moment(RunningProgram& program, const fs::path& output, bool in_save, std::mt19937& generator) {
-    while (program.running() && list_checkpoints(output).empty()) std::this_thread::sleep_for(milliseconds(5));
+  static fs::path newest(const fs::path& output) {
+    const std::vector<fs::path> checkpoints = list_checkpoints(output);
+    return checkpoints.empty() ? fs::path() : checkpoints.front();
+  }
+
+  /// Some time after this start has saved a checkpoint of its own: ranks that still connect cannot tell a rank that was
+  /// killed from one that is late, and wait for it.
+  static void wait_for_moment(RunningProgram& program, const fs::path& output, const fs::path& before, bool in_save,
+                              std::mt19937& generator) {
+    while (program.running() && newest(output) == before) std::this_thread::sleep_for(milliseconds(5));
     std::this_thread::sleep_for(milliseconds(generator() % 1500));
     while (in_save && program.running() && !is_saving(output))
       std::this_thread::sleep_for(std::chrono::microseconds(200));

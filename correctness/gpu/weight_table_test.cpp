@@ -136,7 +136,11 @@ TEST_P(WeightTableOf, PointsAtEveryParameter) {
 
 INSTANTIATE_TEST_SUITE_P(Families, WeightTableOf,
                          testing::Combine(testing::Values("qwen2", "qwen3", "llama_bias", "mistral_window"),
-                                          testing::Values(DType::bf16, DType::u8)));
+                                          testing::Values(DType::bf16, DType::u8)),
+                         [](const auto& of) {
+                           return std::string(std::get<0>(of.param)) +
+                                  (std::get<1>(of.param) == DType::bf16 ? "_bf16" : "_u8");
+                         });
 
 // The bytes in use at the peak, gaps included, are the allocation; keeping activations only adds to it; and a second
 // dry run gives the same plan.
