@@ -86,8 +86,14 @@ void ShardedWeights::store(const SlotPlace& place, std::span<const std::byte> by
   units_[place.unit].store(place.flat, slot(place), bytes);
 }
 
+// They lie side by side, for the units come in the order of the stages.
 std::span<ShardedUnit> ShardedWeights::units_of(std::size_t stage) {
-  return std::ranges::equal_range(units_, stage, {}, [](const ShardedUnit& unit) { return unit.layout().stage; });
+  const auto stage_of = [](const ShardedUnit& unit) { return unit.layout().stage; };
+  const auto begin = std::partition_point(units_.begin(), units_.end(),
+                                          [&](const ShardedUnit& unit) { return stage_of(unit) < stage; });
+  const auto end =
+      std::partition_point(begin, units_.end(), [&](const ShardedUnit& unit) { return stage_of(unit) == stage; });
+  return {units_.data() + (begin - units_.begin()), static_cast<std::size_t>(end - begin)};
 }
 
 void ShardedWeights::gather(std::size_t stage) {
