@@ -43,13 +43,23 @@ def write_rows(path, ids):
     safetensors.numpy.save_file({"input_ids": ids.ravel(), "labels": ids.ravel(), "offsets": offsets}, path)
 
 
+def arguments_of(description):
+    """What every script that also computes QShard's logits takes."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--qshard", required=True)
+    parser.add_argument("--logits", required=True)
+    parser.add_argument("--golden", required=True, type=pathlib.Path)
+    return parser.parse_args()
+
+
 def train(qshard, base, options, data, output):
+    """Three steps in float32, on a base of 4 bits unless the options say otherwise."""
     config = output.parent / "train.yaml"
     config.write_text("lora: {r: 8, lora_alpha: 16}\n")
     command = [qshard, "train", config, "--model_name_or_path", base, "--dataset.path", data, "--dataset.format", "prepared"]
     command += ["--training.output_dir", output, "--training.max_steps", "3", "--training.learning_rate", "5e-3"]
     command += ["--training.per_device_train_batch_size", "4", "--training.save_strategy", "no", "--device", "cpu"]
-    command += ["--dtype", "float32", "--quantization.load_in_4bit", "false", *options]
+    command += ["--dtype", "float32", *options]
     subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -83,11 +93,7 @@ def compare(arguments, kind, base, adapter, ids, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--qshard", required=True)
-    parser.add_argument("--logits", required=True)
-    parser.add_argument("--golden", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__)
     versions = {module.__name__: module.__version__ for module in (peft, torch, transformers)}
     print(json.dumps(versions))
     failed = False
@@ -99,7 +105,8 @@ def main():
             write_rows(folder / "data", ids)
             for start in ["true"] if kind == "lora_bias" else ["true", "gaussian"]:
                 output = folder / start
-                train(arguments.qshard, base, [*options, "--lora.init_lora_weights", start], folder / "data", output)
+                of_run = ["--quantization.load_in_4bit", "false", "--lora.init_lora_weights", start, *options]
+                train(arguments.qshard, base, of_run, folder / "data", output)
                 saved = json.loads((output / "adapter_config.json").read_text())
                 assert saved["base_model_name_or_path"] == str(base), saved["base_model_name_or_path"]
             cases = {"QShard's in PEFT": folder / "true", "PEFT's in QShard": arguments.golden / kind / "adapter_final_fp32"}

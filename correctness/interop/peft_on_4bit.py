@@ -9,7 +9,6 @@ bitsandbytes' layers, and QShard loads the one that PEFT trained. The logits may
 Ends with 1 where something is further apart.
 """
 
-import argparse
 import json
 import pathlib
 import subprocess
@@ -22,7 +21,7 @@ import peft
 import safetensors.numpy
 import torch
 import transformers
-from peft_adapters import KINDS, qshard_logits, write_rows
+from peft_adapters import KINDS, arguments_of, qshard_logits, train, write_rows
 
 BOUND = 2e-6
 
@@ -59,15 +58,6 @@ def run(*command):
     subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
 
 
-def train(qshard, base, options, data, output):
-    config = output.parent / "train.yaml"
-    config.write_text("lora: {r: 8, lora_alpha: 16}\n")
-    command = [qshard, "train", config, "--model_name_or_path", base, "--dataset.path", data, "--dataset.format", "prepared"]
-    command += ["--training.output_dir", output, "--training.max_steps", "3", "--training.learning_rate", "5e-3"]
-    command += ["--training.per_device_train_batch_size", "4", "--training.save_strategy", "no", "--device", "cpu"]
-    run(*command, "--dtype", "float32", *options)
-
-
 def peft_logits(base, adapter, ids):
     model = peft.PeftModel.from_pretrained(load(base), adapter).eval()
     assert any(isinstance(module, bitsandbytes.nn.Linear4bit) for module in model.modules())
@@ -76,11 +66,7 @@ def peft_logits(base, adapter, ids):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--qshard", required=True)
-    parser.add_argument("--logits", required=True)
-    parser.add_argument("--golden", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__)
     transformers.utils.logging.disable_progress_bar()
     print(json.dumps({module.__name__: module.__version__ for module in (bitsandbytes, peft, torch, transformers)}))
     failed = False

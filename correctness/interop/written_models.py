@@ -10,7 +10,6 @@ tokenizer's files, and nothing of an adapter. Then transformers opens it without
 logits in float32 may differ from QShard's by 2e-6 of the largest one. Ends with 1 where something is not so.
 """
 
-import argparse
 import json
 import pathlib
 import shutil
@@ -24,6 +23,7 @@ import safetensors
 import safetensors.numpy
 import torch
 import transformers
+from peft_adapters import arguments_of
 
 BOUND = 2e-6
 PARTS = {".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map", ".quant_state.bitsandbytes__nf4"}
@@ -95,11 +95,7 @@ def make_base(golden, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--qshard", required=True)
-    parser.add_argument("--logits", required=True)
-    parser.add_argument("--golden", required=True, type=pathlib.Path)
-    arguments = parser.parse_args()
+    arguments = arguments_of(__doc__)
     transformers.utils.logging.disable_progress_bar()
     print(json.dumps({module.__name__: module.__version__ for module in (bitsandbytes, torch, transformers)}))
     golden = arguments.golden.resolve() / "llama"
