@@ -6,6 +6,7 @@
 
 #include "core/training/adapter_state.h"
 #include "reference/collectives.h"
+#include "reference/stage_range.h"
 
 namespace qshard::reference {
 namespace {
@@ -47,10 +48,7 @@ void ShardedOptimizer::zero_gradients() {
 
 void ShardedOptimizer::add_gradients(std::size_t stage, const GradientOf& gradient_of) {
   const auto stage_of = [&](const TrainableFlat& flat) { return weights_->units()[flat.unit].layout().stage; };
-  const auto first = std::partition_point(flats_.begin(), flats_.end(),
-                                          [&](const TrainableFlat& flat) { return stage_of(flat) < stage; });
-  for (auto flat = first; flat != flats_.end() && stage_of(*flat) == stage; ++flat) {
-    TrainableFlat& trainable = *flat;
+  for (TrainableFlat& trainable : stage_range(flats_, stage, stage_of)) {
     const std::size_t elements = shard_elements(layout(trainable)) * shards_;
     std::vector<std::vector<float>> full(ranks_->size(), std::vector<float>(elements));
     for (std::size_t rank = 0; rank < full.size(); ++rank) {

@@ -1,11 +1,11 @@
 #include "reference/sharded_weights.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/formats/bnb_checkpoint.h"
 #include "reference/quantize.h"
+#include "reference/stage_range.h"
 
 namespace qshard::reference {
 namespace {
@@ -86,14 +86,8 @@ void ShardedWeights::store(const SlotPlace& place, std::span<const std::byte> by
   units_[place.unit].store(place.flat, slot(place), bytes);
 }
 
-// They lie side by side, for the units come in the order of the stages.
 std::span<ShardedUnit> ShardedWeights::units_of(std::size_t stage) {
-  const auto stage_of = [](const ShardedUnit& unit) { return unit.layout().stage; };
-  const auto begin = std::partition_point(units_.begin(), units_.end(),
-                                          [&](const ShardedUnit& unit) { return stage_of(unit) < stage; });
-  const auto end =
-      std::partition_point(begin, units_.end(), [&](const ShardedUnit& unit) { return stage_of(unit) == stage; });
-  return {units_.data() + (begin - units_.begin()), static_cast<std::size_t>(end - begin)};
+  return stage_range(units_, stage, [](const ShardedUnit& unit) { return unit.layout().stage; });
 }
 
 void ShardedWeights::gather(std::size_t stage) {
