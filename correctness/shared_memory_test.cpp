@@ -1,11 +1,15 @@
 // Host memory that the ranks of a host share.
 #include "core/launch/shared_memory.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <span>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "core/base/error.h"
@@ -63,6 +67,21 @@ TEST(SharedMemory, ProcessesSeeWhatAllHaveWritten) {
     int status = 0;
     ASSERT_EQ(::waitpid(process, &status, 0), process);
     EXPECT_EQ(status, 0);
+  }
+}
+
+// More than one thread's share, so that the pages come from all of them; the last page is not a whole one.
+TEST(SharedMemory, EveryPageIsThereFromTheStart) {
+  constexpr std::int64_t kLarge = (std::int64_t{130} << 20) + 100;
+  for (const std::string& error : run_ranks_as_threads(1, [](RankLink& link) {
+         const SharedMemory memory(kLarge, link);
+         const std::span<std::byte> part = memory.part(0);
+         std::vector<unsigned char> resident((part.size() + 4095) / 4096);
+         ASSERT_EQ(::mincore(part.data(), part.size(), resident.data()), 0);
+         EXPECT_EQ(std::ranges::count(resident, 1), std::ssize(resident));
+         EXPECT_THAT(part.last(4096), testing::Each(std::byte{0}));
+       })) {
+    EXPECT_EQ(error, "");
   }
 }
 

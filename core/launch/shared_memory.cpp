@@ -1,9 +1,12 @@
 #include "core/launch/shared_memory.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -67,14 +70,48 @@ std::uint64_t inode(int descriptor) {
   return status.st_ino;
 }
 
+[[noreturn]] void fail_to_get(std::int64_t bytes, int error) {
+  fail(ExitCode::out_of_resources, "{} MiB of shared host memory cannot be had: {}", bytes >> 20, std::strerror(error));
+}
+
 std::span<std::byte> map(int descriptor, std::int64_t bytes) {
   const auto size = static_cast<std::size_t>(bytes);
   void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
-  if (memory == MAP_FAILED) {
-    fail(ExitCode::out_of_resources, "{} MiB of shared host memory cannot be mapped: {}", bytes >> 20,
-         std::strerror(errno));
-  }
+  if (memory == MAP_FAILED) fail_to_get(bytes, errno);
   return {static_cast<std::byte*>(memory), size};
+}
+
+// Finding and clearing pages is the kernel's work, on the processor that asks; the ranks of a host share its
+// processors.
+int populating_threads(std::int64_t bytes, int local_ranks) {
+  constexpr std::int64_t kWorthAThread = std::int64_t{64} << 20;
+  const auto processors = static_cast<std::int64_t>(std::thread::hardware_concurrency()) / local_ranks;
+  return static_cast<int>(std::clamp<std::int64_t>(std::min(processors, bytes / kWorthAThread), 1, 16));
+}
+
+// Every page of a part has memory afterwards, and a place in this process. 0, or an error of the system.
+int populate(std::span<std::byte> part, int threads) {
+  constexpr std::size_t kLargePage = std::size_t{2} << 20;
+  ::madvise(part.data(), part.size(), MADV_HUGEPAGE);  // where the system gives large pages to those who ask
+  const std::size_t share = (part.size() / static_cast<std::size_t>(threads) / kLargePage + 1) * kLargePage;
+  std::atomic<int> failure = 0;
+  std::vector<std::jthread> running;
+  for (std::size_t begin = 0; begin < part.size(); begin += share) {
+    running.emplace_back([&failure, piece = part.subspan(begin, std::min(share, part.size() - begin))] {
+      if (::madvise(piece.data(), piece.size(), MADV_POPULATE_WRITE) != 0) failure = errno;
+    });
+  }
+  running.clear();
+  return failure;
+}
+
+std::span<std::byte> make_part(int descriptor, std::int64_t bytes, int threads) {
+  if (::ftruncate(descriptor, bytes) != 0) fail_to_get(bytes, errno);
+  const std::span<std::byte> part = map(descriptor, bytes);
+  int error = populate(part, threads);
+  if (error == EINVAL) error = ::posix_fallocate(descriptor, 0, bytes);  // Linux before 5.14
+  if (error != 0) fail_to_get(bytes, error);
+  return part;
 }
 
 // The peer keeps its descriptor open until every rank has opened it here.
@@ -107,20 +144,20 @@ SharedMemory::SharedMemory(std::int64_t bytes, RankLink& link) {
   check_available(bytes, link.local_world_size());
   link.barrier();  // all have looked before any takes
   const Descriptor mine(::memfd_create("qshard", MFD_CLOEXEC));
-  if (mine.get() < 0) fail(ExitCode::out_of_resources, "no shared host memory can be made: {}", std::strerror(errno));
-  if (const int error = ::posix_fallocate(mine.get(), 0, bytes); error != 0) {
-    fail(ExitCode::out_of_resources, "{} MiB of shared host memory cannot be had: {}", bytes >> 20,
-         std::strerror(error));
-  }
+  if (mine.get() < 0) fail_to_get(bytes, errno);
+  const int threads = populating_threads(bytes, link.local_world_size());
+  parts_.resize(world);
+  parts_[own] = make_part(mine.get(), bytes, threads);
   ByteWriter message;
   message.number(static_cast<std::int64_t>(::getpid()));
   message.number(static_cast<std::int32_t>(mine.get()));
   message.number(inode(mine.get()));
   message.number(bytes);
   const auto messages = link.all_gather(message.bytes());
-  parts_.resize(world);
   for (std::size_t rank = 0; rank < world; ++rank) {
-    parts_[rank] = rank == own ? map(mine.get(), bytes) : map_part_of(rank, messages[rank], bytes);
+    if (rank == own) continue;
+    parts_[rank] = map_part_of(rank, messages[rank], bytes);
+    populate(parts_[rank], threads);  // all at once, which is faster than page by page where they are first used
   }
   link.barrier();
 }
