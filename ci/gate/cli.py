@@ -35,7 +35,7 @@ COMMANDS = (
 )
 EPILOG = (
     "exit codes: 0 pass (UNSURE included unless --strict); 1 regression, wrong result, missing or errored benchmark; "
-    "2 bad usage or input; 3 memory or disk is full; 5 UNSURE under --strict"
+    "2 bad usage or input, times that are none; 3 memory or disk is full; 5 UNSURE under --strict"
 )
 
 

@@ -101,7 +101,7 @@ def _row(path: str | Path, name: str, group: list[dict[str, Any]], options: Read
         if message is not None:
             is_skip = bool(entry.get("skipped")) or SKIP_MESSAGE.match(message) is not None
             unit = min(units, default="ns")
-            return _row_without_times(name, unit, message, is_skip)
+            return Row(name, unit, benchmark=name, **{"skip" if is_skip else "error": message})
     unit = _unit_of(path, name, units, group)
     measured = [entry for entry in group if entry.get("run_type", "iteration") == "iteration"]
     if not measured:
@@ -114,7 +114,7 @@ def _row(path: str | Path, name: str, group: list[dict[str, Any]], options: Read
     for entry in used:
         impossible = _impossible(entry.get(metric), metric, unit)
         if impossible:
-            return _row_without_times(name, unit, impossible, is_skip=False)
+            return Row(name, unit, benchmark=name, invalid=impossible)
     times = tuple(float(entry[metric]) for entry in used)
     processor: tuple[float, ...] = ()
     if options.metric == "auto" and all(not _impossible(entry.get("cpu_time"), "cpu_time", unit) for entry in used):
@@ -157,10 +157,6 @@ def _impossible(value: Any, metric: str, unit: str) -> str:
     return ""
 
 
-def _row_without_times(name: str, unit: str, message: str, is_skip: bool) -> Row:
-    return Row(name, unit, benchmark=name, skip=message if is_skip else None, error=None if is_skip else message)
-
-
 def _counter_rows(row: Row, group: list[dict[str, Any]], options: ReadOptions) -> list[Row]:
     """A row for each counter that is asked for; none where the benchmark was not measured or lacks the counter."""
     used = [
@@ -175,9 +171,9 @@ def _counter_rows(row: Row, group: list[dict[str, Any]], options: ReadOptions) -
         if name in found or not row.times or not values or not fnmatch.fnmatchcase(row.name, rule.match):
             continue
         bad = next((value for value in values if not _is_positive(value)), None)
-        error = None if bad is None else f"{rule.name} is {one_line(bad, 40)}, not a positive number"
-        times = tuple(float(value) for value in values) if error is None else ()
-        found[name] = Row(name, rule.name, times, (), row.benchmark, rule.better, row.throttled, error)
+        invalid = None if bad is None else f"{rule.name} is {one_line(bad, 40)}, not a positive number"
+        times = tuple(float(value) for value in values) if invalid is None else ()
+        found[name] = Row(name, rule.name, times, (), row.benchmark, rule.better, row.throttled, invalid=invalid)
     return list(found.values())
 
 

@@ -7,16 +7,17 @@ import os
 import re
 import resource
 import shlex
-import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError, one_line
 from .google_benchmark import ReadOptions, read_process
+from .process_tree import process_tree
 from .samples import Process, Waits
 
 NO_MATCH = "Failed to match any benchmarks"  # what Google Benchmark says where a filter chooses nothing
@@ -98,23 +99,20 @@ class Launcher:
 
     def _wait(self, command: Command, words: list[str], messages, watch) -> tuple[int, Waits]:
         before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        try:
-            child = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=messages, start_new_session=True
-            )
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(command.option, f"cannot start '{words[0]}': {reason}", "check the path") from None
-        stop_watching = watch(child.pid) if watch else lambda: None
-        try:
-            status = child.wait(self.timeout)
+        with ExitStack() as stack:
+            try:
+                child = stack.enter_context(process_tree(words, stdout=subprocess.DEVNULL, stderr=messages))
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                raise InputError(command.option, f"cannot start '{words[0]}': {reason}", "check the path") from None
+            if watch:
+                stack.callback(watch(child.pid))
+            try:
+                status = child.wait(self.timeout)
+            except subprocess.TimeoutExpired:
+                what = f"'{words[0]}' did not finish in {self.timeout:g} s"
+                raise InputError(command.option, what, "give a narrower filter or --timeout SECONDS") from None
             return status, _waits(before, resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - begin)
-        except subprocess.TimeoutExpired:
-            what = f"'{words[0]}' did not finish in {self.timeout:g} s"
-            raise InputError(command.option, what, "give a narrower filter or --timeout SECONDS") from None
-        finally:
-            stop_watching()
-            _end_group(child)
 
     @staticmethod
     def _death(program: str, label: str, status: int, messages) -> str:
@@ -127,15 +125,6 @@ class Launcher:
 def exact_filter(names: Collection[str]) -> str:
     """The argument that chooses exactly the benchmarks `names`."""
     return "--benchmark_filter=^(" + "|".join(_escape(name) for name in sorted(names)) + ")$"
-
-
-def _end_group(child: subprocess.Popen) -> None:
-    """Ends `child` and every process of its group that it has left behind."""
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    child.wait()
 
 
 def _said(messages) -> str:

@@ -73,6 +73,9 @@ def _not_comparable(
         wrong = re.search(rule.wrong_result, error, re.IGNORECASE) is not None
         also = " (the base reports an error too)" if base_error is not None else ""
         return RowResult(name, Outcome.WRONG if wrong else Outcome.ERROR, error + also)
+    for side, rows in (("candidate", candidate), ("base", base)):
+        if invalid := _first(rows, "invalid"):
+            return RowResult(name, Outcome.INVALID, f"{invalid} ({side})")
     base_skip, skip = _first(base, "skip"), _first(candidate, "skip")
     if skip is not None:
         if base_skip is not None or not _present(base):

@@ -13,13 +13,15 @@ class Outcome(Enum):
     """PASS, FAIL, FASTER, UNSURE are verdicts on a measured change; the others say why there is none.
 
     MISSING: removed, or skipped by the candidate only. ERROR: the benchmark failed to run. WRONG: it computed a
-    wrong result. NEW: the base has not measured it. SKIPPED: both sides skip it, or its absence is allowed.
+    wrong result. INVALID: a side gave a number that is no measurement. NEW: the base has not measured it. SKIPPED: both
+    sides skip it, or its absence is allowed.
     """
 
     WRONG = "WRONG"
     ERROR = "ERROR"
     MISSING = "MISSING"
     FAIL = "FAIL"
+    INVALID = "INVALID"
     UNSURE = "UNSURE"
     FASTER = "FASTER"
     PASS = "PASS"
@@ -28,8 +30,17 @@ class Outcome(Enum):
 
     @property
     def fails(self) -> bool:
-        """Whether one such row makes the gate fail."""
-        return self in (Outcome.WRONG, Outcome.ERROR, Outcome.MISSING, Outcome.FAIL)
+        """Whether one such row ends the gate with another exit code than 0, whatever the options."""
+        return self in _FAILING
+
+
+_FAILING = {  # and the verdict on the whole run that such a row makes
+    Outcome.WRONG: Outcome.WRONG,
+    Outcome.ERROR: Outcome.FAIL,
+    Outcome.MISSING: Outcome.FAIL,
+    Outcome.FAIL: Outcome.FAIL,
+    Outcome.INVALID: Outcome.INVALID,
+}
 
 
 @dataclass(frozen=True)
@@ -89,11 +100,11 @@ class GateResult:
 
     @property
     def verdict(self) -> Outcome:
-        """WRONG, FAIL, UNSURE or PASS for the whole run; a run that compared nothing is UNSURE."""
-        if self.count(Outcome.WRONG):
-            return Outcome.WRONG
-        if any(row.outcome.fails for row in self.rows):
-            return Outcome.FAIL
+        """WRONG, FAIL, INVALID, UNSURE or PASS for the whole run; a run that compared nothing is UNSURE."""
+        failing = {_FAILING[row.outcome] for row in self.rows if row.outcome.fails}
+        for verdict in (Outcome.WRONG, Outcome.FAIL, Outcome.INVALID):
+            if verdict in failing:
+                return verdict
         if self.count(Outcome.UNSURE) or not self.compared:
             return Outcome.UNSURE
         return Outcome.PASS
@@ -102,5 +113,10 @@ class GateResult:
     def exit_code(self) -> ExitCode:
         """The verdict as exit status."""
         unsure = ExitCode.UNSURE if self.strict else ExitCode.PASS
-        codes = {Outcome.WRONG: ExitCode.REGRESSION, Outcome.FAIL: ExitCode.REGRESSION, Outcome.UNSURE: unsure}
+        codes = {
+            Outcome.WRONG: ExitCode.REGRESSION,
+            Outcome.FAIL: ExitCode.REGRESSION,
+            Outcome.INVALID: ExitCode.BAD_INPUT,
+            Outcome.UNSURE: unsure,
+        }
         return codes.get(self.verdict, ExitCode.PASS)

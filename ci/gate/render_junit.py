@@ -11,8 +11,8 @@ from .text import describe
 
 
 def render_junit(result: GateResult) -> str:
-    """FAIL and MISSING are failures, ERROR and WRONG errors, SKIPPED is skipped; UNSURE fails under strict only and is skipped
-    otherwise, since nothing was decided."""
+    """FAIL and MISSING are failures, ERROR, INVALID and WRONG errors, SKIPPED is skipped; UNSURE fails under strict only and is
+    skipped otherwise, since nothing was decided."""
     elements = [(_kind(row, result.strict), row) for row in result.rows]
     suite = ElementTree.Element("testsuite", name="gate", tests=str(len(elements)))
     for word, plural in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
@@ -26,7 +26,7 @@ def render_junit(result: GateResult) -> str:
 def _kind(row: RowResult, strict: bool) -> str | None:
     if row.outcome in (Outcome.FAIL, Outcome.MISSING):
         return "failure"
-    if row.outcome in (Outcome.ERROR, Outcome.WRONG):
+    if row.outcome in (Outcome.ERROR, Outcome.INVALID, Outcome.WRONG):
         return "error"
     if row.outcome is Outcome.UNSURE:
         return "failure" if strict else "skipped"

@@ -15,7 +15,8 @@ class Row:
     benchmark: the benchmark that the row belongs to; another name only for a counter's row.
     better: "down" for times, "up" for a counter that should grow.
     throttled: repetitions left out because the program marked them as throttled.
-    error, skip: the program's own message when it did not measure; then `times` is empty.
+    error, skip: the program's own message when it did not measure. invalid: why what it gave is no measurement. With any of
+    them `times` is empty.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Row:
     throttled: int = 0
     error: str | None = None
     skip: str | None = None
+    invalid: str | None = None
 
 
 @dataclass(frozen=True)

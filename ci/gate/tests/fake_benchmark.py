@@ -29,6 +29,7 @@ parser.add_argument("--benchmark_min_time", type=float)
 parser.add_argument("--processor", type=float, default=1.0, help="processor time over real time")
 parser.add_argument("--wait", action="store_true", help="give up the processor often")
 parser.add_argument("--fork", type=Path, help="leave a sleeping process behind and write its id here")
+parser.add_argument("--detach", action="store_true", help="with --fork: in a session of its own")
 parser.add_argument("--benchmark_filter", default="")
 options = parser.parse_args()
 if options.log:
@@ -41,7 +42,7 @@ if options.wait:
     for _ in range(200):
         time.sleep(0.0005)
 if options.fork:
-    options.fork.write_text(str(subprocess.Popen(["sleep", "60"]).pid))
+    options.fork.write_text(str(subprocess.Popen(["sleep", "60"], start_new_session=options.detach).pid))
 if options.hang:
     time.sleep(60)
 noise = random.Random(options.benchmark_out.stem)  # differs from process to process, the same in every run

@@ -236,9 +236,19 @@ def test_a_counter_with_a_direction_is_judged_and_its_fall_fails(compare):
     assert compare(side(100.0), side(80.0), "--counter", "items")[0] == 2
 
 
-def test_an_impossible_time_of_one_process_errs_its_row_alone(compare):
-    code, out, err = compare(rows(), lambda k: rows(**{"light": 5e-324} if k == 2 else {})(k))
-    assert code == 1 and "Traceback" not in err and "1 ERROR, 1 PASS" in out and "5e-324 ns" in out
+def test_an_impossible_time_of_one_process_is_bad_input_of_its_row_alone(compare):
+    def impossible(k):
+        return rows(**{"light": 5e-324} if k == 2 else {})(k)
+
+    for side, sides in (("candidate", (rows(), impossible)), ("base", (impossible, rows()))):
+        code, out, err = compare(*sides)
+        assert code == 2 and err == "" and "INVALID: 1 INVALID, 1 PASS" in out
+        assert "5e-324 ns, which is not a time" in out and f"({side})" in out
+
+
+def test_an_impossible_time_does_not_hide_a_regression(compare):
+    code, out, _ = compare(rows(), lambda k: rows(heavy=2000.0, **{"light": 5e-324} if k == 2 else {})(k))
+    assert code == 1 and "FAIL: 1 FAIL, 1 INVALID" in out
 
 
 def test_two_modes_are_said(compare):

@@ -53,7 +53,7 @@ def test_skips_errors_and_empty_measurements(write_result):
     ).rows
     assert rows["new skip"].skip == "no GPU" and rows["old skip"].skip == "skipped: no GPU"
     assert rows["error"].error == "out of memory" and rows["error"].skip is None
-    assert "nothing was measured" in rows["empty"].error
+    assert "nothing was measured" in rows["empty"].invalid and rows["empty"].error is None
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_skips_errors_and_empty_measurements(write_result):
         ("0", "nothing was measured"),
     ],
 )
-def test_one_impossible_time_errs_its_row_alone(tmp_path, value, said):
+def test_one_impossible_time_makes_its_row_alone_invalid(tmp_path, value, said):
     path = tmp_path / "x.json"
     entry = '{{"name": "{}", "real_time": {}, "cpu_time": 3, "time_unit": "ns"}}'
     path.write_text('{"benchmarks": [' + entry.format("a", value) + ", " + entry.format("b", 4) + "]}")
     rows = read_process(path, ReadOptions()).rows
-    assert said in rows["a"].error and rows["a"].times == () and rows["b"].times == (4.0,)
+    assert said in rows["a"].invalid and rows["a"].times == () and rows["b"].times == (4.0,)
 
 
 def test_counters_become_rows(write_result):
@@ -84,7 +84,7 @@ def test_counters_become_rows(write_result):
     rows = read_process(write_result("x", entries), ReadOptions(counters=rules)).rows
     assert list(rows) == ["a", "a [items]", "a [bytes]", "b", "b [bytes]"]
     assert rows["a [items]"].better == "up" and rows["a [items]"].times == (70.0,) and rows["a [items]"].benchmark == "a"
-    assert "not a positive number" in rows["b [bytes]"].error
+    assert "not a positive number" in rows["b [bytes]"].invalid
 
 
 def test_fitted_curves_are_no_benchmarks(write_result):

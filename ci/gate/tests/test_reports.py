@@ -32,6 +32,7 @@ def mixed():
         RowResult("e", Outcome.ERROR, "died"),
         RowResult("m", Outcome.MISSING, "removed"),
         measured(NASTY, Outcome.FAIL),
+        RowResult("i", Outcome.INVALID, "5e-324 ns"),
         measured("u", Outcome.UNSURE, 0.012),
         measured("f", Outcome.FASTER, -0.2),
         measured("p", Outcome.PASS, -0.001),
@@ -48,7 +49,7 @@ def test_terminal_shows_every_row_and_no_raw_control_characters(mixed):
     assert "\x1b" not in text and "\ud800" not in text and "note: a note" in text
     assert "100.0 us ± 0.3 %" in text and "+10.00 %" in text and "[+9.00, +11.00] %" in text and "~ -0.10 %" in text
     assert text.splitlines()[-1].startswith(
-        "WRONG: 1 WRONG, 1 ERROR, 1 MISSING, 1 FAIL, 1 UNSURE, 1 FASTER, 1 PASS, 1 NEW, 1 SKIPPED"
+        "WRONG: 1 WRONG, 1 ERROR, 1 MISSING, 1 FAIL, 1 INVALID, 1 UNSURE, 1 FASTER, 1 PASS, 1 NEW, 1 SKIPPED"
     )
 
 
@@ -68,7 +69,7 @@ def test_markdown_escapes_and_folds(mixed):
     assert "a&#124;b&lt;c&gt;&amp;" in text and "<details>" in text and "**FAIL**" in text
     assert text.index("<code>f</code>") < text.index("<details>") < text.index("<code>p</code>")  # FASTER is unfolded
     rows = [line for line in text.splitlines() if line.startswith("| <code>")]
-    assert len(rows) == 9 and all(line.replace("\\|", "").count("|") == 10 for line in rows)
+    assert len(rows) == 10 and all(line.replace("\\|", "").count("|") == 10 for line in rows)
 
 
 def test_markdown_stays_below_the_limit_of_a_comment_and_counts_the_rest():
@@ -81,18 +82,18 @@ def test_junit(mixed, strict, failures, skipped):
     mixed.strict = strict
     suite = ElementTree.fromstring(render_junit(mixed).encode())
     assert (
-        suite.attrib | {"tests": "9", "failures": str(failures), "errors": "2", "skipped": str(skipped)} == suite.attrib
+        suite.attrib | {"tests": "10", "failures": str(failures), "errors": "3", "skipped": str(skipped)} == suite.attrib
     )
-    assert len(suite.findall("testcase")) == 9 and len(suite.findall("testcase/failure")) == failures
+    assert len(suite.findall("testcase")) == 10 and len(suite.findall("testcase/failure")) == failures
     assert suite.find("testcase/failure[@type='MISSING']").get("message") == "MISSING: removed"
 
 
 def test_annotations_are_the_worst_ten_one_line_each(mixed):
     lines = render_annotations(mixed).splitlines()
     assert (
-        len(lines) == 5
+        len(lines) == 6
         and lines[0].startswith("::error title=WRONG w::")
-        and lines[4].startswith("::warning title=UNSURE u::")
+        and lines[5].startswith("::warning title=UNSURE u::")
     )
     assert "%25" in lines[3] and lines[3].count("::") == 2 and "%3A%3Aerror" in lines[3]
     many = render_annotations(result(*[measured(f"row {k}", Outcome.FAIL) for k in range(25)])).splitlines()
@@ -101,7 +102,7 @@ def test_annotations_are_the_worst_ten_one_line_each(mixed):
 
 def test_json_is_strict_json_and_complete(mixed):
     document = json.loads(render_json(mixed), parse_constant=pytest.fail)
-    assert document["verdict"] == "WRONG" and document["exit_code"] == 1 and len(document["rows"]) == 9
+    assert document["verdict"] == "WRONG" and document["exit_code"] == 1 and len(document["rows"]) == 10
     assert document["rows"][3]["estimate"]["change"] == 0.1 and document["rows"][3]["rounds"][0]["base"] == [100.0]
 
 

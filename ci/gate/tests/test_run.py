@@ -12,6 +12,7 @@ import pytest
 
 from gate.launcher import _escape
 from gate.rounds import random_orders
+from gate.tool import run_tool
 
 FAKE = shlex.join([sys.executable, str(Path(__file__).with_name("fake_benchmark.py"))])
 
@@ -208,19 +209,25 @@ def test_a_removed_benchmark_is_named_whatever_other_rows_do(run_gate):
     assert "MISSING  (removed)" in measured(out, "gone") and "NEW  (added)" in measured(out, "added")
 
 
-def test_processes_that_a_benchmark_leaves_behind_are_ended(run_gate, tmp_path):
+def still_runs(file):
+    """Whether the process whose id `file` holds is there."""
+    return Path("/proc", file.read_text().strip()).exists()
+
+
+@pytest.mark.parametrize("how", ["", "--detach"])
+def test_processes_that_a_benchmark_leaves_behind_are_ended(run_gate, tmp_path, how):
     command = f"{FAKE} --row a=100"
-    code, _, _ = run_gate(
-        "run", "--base", command, "--candidate", f"{command} --fork {tmp_path / 'id'}", "--rounds", "8", "--quiet"
-    )
-    left = Path("/proc") / (tmp_path / "id").read_text()
-    for _ in range(50):
-        if not left.exists() or " Z " in (left / "stat").read_text():
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail(f"{left} still runs")
-    assert code == 0
+    candidate = f"{command} --fork {tmp_path / 'id'} {how}"
+    code, _, _ = run_gate("run", "--base", command, "--candidate", candidate, "--rounds", "8", "--quiet")
+    assert code == 0 and not still_runs(tmp_path / "id")
+
+
+def test_processes_that_a_counted_program_leaves_behind_are_ended_and_not_waited_for(tmp_path):
+    script = f"setsid sleep 60 & echo $! > {tmp_path / 'id'}; echo said"
+    begin = time.monotonic()
+    done = run_tool(["sh", "-c", script], "--base", "it", os.environ)
+    assert time.monotonic() - begin < 30 and not still_runs(tmp_path / "id")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "said\n", "")
 
 
 RULES = """
