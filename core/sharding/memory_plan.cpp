@@ -21,24 +21,29 @@ std::string describe(const MemoryChoice& choice) {
 
 std::string line(const char* name, const MemoryPlan& plan, std::int64_t outside) {
   const std::string host = plan.host_bytes > 0 ? fmt::format(", {} of host memory", text_of(plan.host_bytes)) : "";
-  return fmt::format("  {:<14}{:>10}  {}{}\n", name, text_of(plan.arena_bytes + outside), describe(plan.choice), host);
+  return fmt::format("  {:<14}{:>10}  {}{}\n", name, text_of(plan.device_bytes() + outside), describe(plan.choice),
+                     host);
 }
 
 }  // namespace
 
 std::string describe(const MemoryPlans& plans, std::int64_t budget) {
-  std::string text = line("at least", plans.smallest, plans.outside_arena);
-  text += line("at most", plans.fastest, plans.outside_arena);
+  std::string text = line("at least", plans.smallest, plans.outside);
+  text += line("at most", plans.fastest, plans.outside);
   if (budget > 0) {
-    text += plans.within_budget ? line("this run", *plans.within_budget, plans.outside_arena)
+    text += plans.within_budget ? line("this run", *plans.within_budget, plans.outside)
                                 : fmt::format("  {} are too little: see what the smallest needs\n", text_of(budget));
   }
   const MemoryPlan& shown = plans.within_budget ? *plans.within_budget : plans.smallest;
   text +=
       fmt::format("  {} at its peak, in the {}:\n", plans.within_budget ? "this run" : "the smallest", shown.peak_in);
   for (const MemoryUse& use : shown.at_peak) text += fmt::format("    {:<26}{:>10}\n", use.name, text_of(use.bytes));
+  if (shown.table_bytes > 0) {
+    text += fmt::format("    {:<26}{:>10}  (of peers' and of pinned host memory)\n", "page tables",
+                        text_of(shown.table_bytes));
+  }
   return text + fmt::format("    {:<26}{:>10}  (measured on H100 and H200, driver 580)\n", "context and libraries",
-                            text_of(plans.outside_arena));
+                            text_of(plans.outside));
 }
 
 }  // namespace qshard

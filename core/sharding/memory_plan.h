@@ -26,7 +26,10 @@ struct MemoryPlan {
   std::vector<MemoryUse> at_peak;  // what is in use when the arena is fullest, largest first
   std::string peak_in;             // the part of the run in which that is
   std::int64_t host_bytes = 0;     // pinned host memory
+  std::int64_t table_bytes = 0;    // the GPU's page tables of what it addresses elsewhere: in peers, in host memory
   MemoryChoice choice;
+
+  [[nodiscard]] std::int64_t device_bytes() const { return arena_bytes + table_bytes; }
 };
 
 /// What a run may need: the plans with every saving and with none, and the one within a given budget.
@@ -34,7 +37,7 @@ struct MemoryPlans {
   MemoryPlan smallest;
   MemoryPlan fastest;
   std::optional<MemoryPlan> within_budget;  // where a budget is given and something fits
-  std::int64_t outside_arena = 0;           // context and libraries of a rank, as measured on some GPU
+  std::int64_t outside = 0;                 // context and libraries of a rank, as measured on some GPU
 };
 
 /// Lines of text for people: sizes, choices, and what the memory goes to at the peak.

@@ -179,7 +179,7 @@ TEST(MemoryPlanOf, Llama70bFitsTwoCardsOf24Gb) {
   const MemoryPlans plans =
       plan_run_memory(config, *make_random_source(0.02, 1), options, {{2048, 1, 2048}, {2048, 1, 2048}});
   ASSERT_TRUE(plans.within_budget.has_value());
-  EXPECT_LE(plans.within_budget->arena_bytes + plans.outside_arena, options.memory_budget);
+  EXPECT_LE(plans.within_budget->device_bytes() + plans.outside, options.memory_budget);
   EXPECT_TRUE(plans.within_budget->choice.inputs_on_host);
   EXPECT_EQ(plans.within_budget->host_bytes, std::int64_t{80} * 2048 * 8192 * 2);
   EXPECT_EQ(plans.within_budget->peak_in, "training step");
@@ -201,15 +201,15 @@ TEST(MemoryPlanOf, ARunSavesOnlyWhatItMust) {
   const RunBounds bounds{{4096, 4, 2048}, {64, 1, 64}};
   const MemoryPlans free = plan_run_memory(config, *source, options, bounds);
   EXPECT_FALSE(free.within_budget.has_value());
-  const std::int64_t most = free.fastest.arena_bytes + free.outside_arena;
-  const std::int64_t least = free.smallest.arena_bytes + free.outside_arena;
+  const std::int64_t most = free.fastest.device_bytes() + free.outside;
+  const std::int64_t least = free.smallest.device_bytes() + free.outside;
   bool offloaded = false;
   std::int64_t kept = config.num_hidden_layers;
   for (std::int64_t budget = most; budget >= least; budget -= (most - least) / 13) {
     options.memory_budget = budget;
     const auto plan = plan_run_memory(config, *source, options, bounds).within_budget;
     ASSERT_TRUE(plan.has_value()) << budget;
-    EXPECT_LE(plan->arena_bytes + free.outside_arena, budget);
+    EXPECT_LE(plan->device_bytes() + free.outside, budget);
     EXPECT_TRUE(budget < most || plan->choice.kept_layers == config.num_hidden_layers);
     EXPECT_TRUE(plan->choice.inputs_on_host != offloaded || plan->choice.kept_layers <= kept);
     EXPECT_GE(plan->choice.inputs_on_host, offloaded);
@@ -246,6 +246,9 @@ TEST(MemoryPlanOf, TransportsHoldWhatTheyNeed) {
     EXPECT_LE(host.arena_bytes, peer.arena_bytes);
     EXPECT_GE(host.host_bytes, resident(places));
     EXPECT_EQ(offload.host_bytes, host.host_bytes);
+    EXPECT_EQ(peer.table_bytes, (world_size - 1) * peer.arena_bytes / 4096 * 8);
+    EXPECT_EQ(host.table_bytes, world_size * host.host_bytes / 4096 * 8);
+    EXPECT_EQ(nccl.table_bytes, 0);
     if (world_size == 1) continue;
     EXPECT_GT(nccl.arena_bytes, peer.arena_bytes);
     EXPECT_LE(offload.arena_bytes, host.arena_bytes - places.bytes(ShardRange::frozen) + 4096);

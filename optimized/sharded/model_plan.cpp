@@ -17,16 +17,16 @@ namespace qshard::optimized {
 
 namespace {
 
-// What libraries take later: cuBLASLt's and cuDNN's kernels are loaded at their first use. 26 MiB were measured on H200
-// with driver 580 and cuDNN 9.19.
-constexpr std::int64_t kLibraryReserve = std::int64_t{64} << 20;
+// What libraries take later: cuBLASLt's and cuDNN's kernels are loaded at their first use. 19 to 26 MiB were measured
+// on H100 and H200 with driver 580 and cuDNN 9.19.
+constexpr std::int64_t kLibraryReserve = std::int64_t{28} << 20;
 
 // The context of a process with these kernels on H100 and H200, driver 580. Other drivers and GPUs differ.
 constexpr std::int64_t kContextBytes = std::int64_t{522} << 20;
 
-// NCCL 2.28.3 with 4 channels on two H100, driver 580, with NCCL's own sizes of buffers: at init and at the first
-// gather. With the smaller buffers of NcclCommunicator it was not measured.
-constexpr std::int64_t kNcclBytes = std::int64_t{460} << 20;
+// NCCL 2.28.3 with the channels and buffers of NcclCommunicator on two H200, driver 580: 498 MiB over NVLink, 466 with
+// NCCL_P2P_DISABLE=1.
+constexpr std::int64_t kNcclBytes = std::int64_t{482} << 20;
 
 void check_supported(const EngineOptions& options) {
   if (options.compute_dtype != options.dtype) {
@@ -83,8 +83,8 @@ std::int64_t least_of_ranks(std::int64_t value, RankLink& link) {
 std::string remedies(const Planner& planner, const MemoryPlan& memory) {
   std::vector<Remedy> found;
   const auto try_plan = [&](const ModelPlan& plan, const MemoryChoice& choice, std::string advice) {
-    const std::int64_t bytes = plan_memory(plan, *planner.places, *planner.loader, choice).arena_bytes;
-    if (bytes < memory.arena_bytes) found.push_back({std::move(advice), memory.arena_bytes - bytes});
+    const std::int64_t bytes = plan_memory(plan, *planner.places, *planner.loader, choice).device_bytes();
+    if (bytes < memory.device_bytes()) found.push_back({std::move(advice), memory.device_bytes() - bytes});
   };
   const ModelPlan& plan = *planner.plan;
   MemoryChoice recomputing = memory.choice;
@@ -117,7 +117,7 @@ MemoryPlan keep_layers(const Planner& planner, MemoryChoice choice, std::int64_t
   while (most - least > 1) {
     choice.kept_layers = least + (most - least) / 2;
     MemoryPlan tried = planner(choice);
-    if (tried.arena_bytes <= available) {
+    if (tried.device_bytes() <= available) {
       least = choice.kept_layers;
       best = std::move(tried);
     } else {
@@ -145,7 +145,7 @@ MemoryPlan choose_memory(const Planner& planner, std::int64_t available) {
   for (const MemoryChoice& choice :
        choices_of(options.activation_offloading, options.gradient_checkpointing == MemorySaving::never ? layers : 0)) {
     memory = planner(choice);
-    if (memory.arena_bytes > available) continue;
+    if (memory.device_bytes() > available) continue;
     if (options.gradient_checkpointing != MemorySaving::automatic) return memory;
     return keep_layers(planner, choice, layers, available);
   }
@@ -188,11 +188,11 @@ MemoryPlan fit_memory(const ModelPlan& plan, const ShardPlaces& places, const We
   if (plan.options.transport == Transport::nccl) available = least_of_ranks(available, link);
   const Planner planner{&plan, &places, &loader};
   MemoryPlan memory = choose_memory(planner, available);
-  if (memory.arena_bytes <= available) return memory;
+  if (memory.device_bytes() <= available) return memory;
   fail(ExitCode::out_of_resources,
        "the run needs {} of the GPU, but {} are left of its {}{} (in use before the run: {}; kept for libraries: {}).\n"
        "{}What would make it fit:{}",
-       text_of(memory.arena_bytes), text_of(std::max<std::int64_t>(0, available)),
+       text_of(memory.device_bytes()), text_of(std::max<std::int64_t>(0, available)),
        text_of(static_cast<std::int64_t>(total)),
        plan.options.memory_budget > 0
            ? fmt::format(" and training.memory_budget_gib of {}", text_of(plan.options.memory_budget))
@@ -204,18 +204,19 @@ MemoryPlans plan_run_memory(const ModelConfig& config, const WeightSource& sourc
                             const RunBounds& bounds) {
   ModelPlan plan = make_model_plan(config, source, options, bounds, options.world_size);
   if (plan.options.offload) plan.options.transport = Transport::host;
+  if (plan.options.transport == Transport::automatic) plan.options.transport = Transport::peer;
   const ShardPlaces places(plan.layout, plan.infos.size());
   const WeightLoader loader(plan.layout, places, plan.infos, options.quantization, source);
   const Planner planner{&plan, &places, &loader};
   MemoryPlans plans;
-  plans.outside_arena = kContextBytes + kLibraryReserve;
-  if (plan.options.transport == Transport::nccl && options.world_size > 1) plans.outside_arena += kNcclBytes;
+  plans.outside = kContextBytes + kLibraryReserve;
+  if (plan.options.transport == Transport::nccl && options.world_size > 1) plans.outside += kNcclBytes;
   plans.smallest = planner({.kept_layers = 0, .inputs_on_host = true, .early_head = false});
   plans.fastest = planner({.kept_layers = config.num_hidden_layers, .inputs_on_host = false, .early_head = true});
-  const std::int64_t available = options.memory_budget - plans.outside_arena;
+  const std::int64_t available = options.memory_budget - plans.outside;
   if (options.memory_budget == 0) return plans;
   MemoryPlan chosen = choose_memory(planner, available);
-  if (chosen.arena_bytes <= available) plans.within_budget = std::move(chosen);
+  if (chosen.device_bytes() <= available) plans.within_budget = std::move(chosen);
   return plans;
 }
 
