@@ -5,12 +5,15 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include <gtest/gtest.h>
 
 #include "core/base/atomic_file.h"
+#include "core/base/file.h"
 #include "correctness/expect_error.h"
 #include "correctness/golden_llama.h"
+#include "correctness/restamp_cache.h"
 #include "correctness/temporary_directory.h"
 #include "reference/quantize.h"
 
@@ -143,6 +146,8 @@ TEST_F(QuantizedCacheTest, HashesFindBytesThatNobodyElseSees) {
   write();
   const std::string before = identity();
   flip_byte(place_ / (kNames[0] + ".safetensors"), 5);
+  EXPECT_FALSE(is_there()) << "the file was written to";
+  test::restamp_cache(place_);
   const auto cache = QuantizedCache::open(place_, before);
   ASSERT_TRUE(cache);  // size and header are the same
   const HfCheckpoint from = checkpoint();
@@ -151,6 +156,30 @@ TEST_F(QuantizedCacheTest, HashesFindBytesThatNobodyElseSees) {
   Tensor changed(from.tensor(kNames[1]));
   changed.as<std::uint16_t>()[0] ^= 1;
   EXPECT_FALSE(cache->is_unchanged(kNames[1], changed.view()));
+}
+
+/// Nobody uses a cache.json of which a byte was changed, or what comes from it is what was written.
+TEST_F(QuantizedCacheTest, AChangedByteOfTheManifestChangesNoWeight) {
+  write();
+  const fs::path manifest = place_ / "cache.json";
+  const std::string good = read_file(manifest);
+  const std::string made_from = identity();
+  const HfCheckpoint from = checkpoint();
+  std::mt19937_64 random(std::random_device{}());
+  int used = 0;
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    std::string changed = good;
+    changed[i] ^= static_cast<char>(1 + random() % 255);
+    std::ofstream(manifest, std::ios::binary) << changed;
+    const auto cache = QuantizedCache::open(place_, made_from);
+    if (!cache) continue;
+    ++used;
+    for (const std::string& name : kNames) {
+      if (!cache->contains(name)) continue;
+      ASSERT_EQ(cache->read(name).codes, quantized(from, name).codes) << name << ", byte " << i << " of cache.json";
+    }
+  }
+  EXPECT_GT(used, 0);  // a digit of a hash, which only cache_check reads
 }
 
 TEST_F(QuantizedCacheTest, FilesThatHaveJustBeenChangedAreNotSettled) {
@@ -167,6 +196,14 @@ TEST_F(QuantizedCacheTest, KeepsTheHashOfTheBaseWeightsForItsIdentity) {
   keep_base_hash(place_, identity(), "0123456789abcdef");
   EXPECT_EQ(kept_base_hash(place_, identity()), "0123456789abcdef");
   EXPECT_FALSE(kept_base_hash(place_, "something else"));
+  const std::string kept = read_file(place_ / "base_weights_hash.json");
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    std::string changed = kept;
+    changed[i] ^= 1;  // another digit, where it is one
+    std::ofstream(place_ / "base_weights_hash.json", std::ios::binary) << changed;
+    const auto found = kept_base_hash(place_, identity());
+    EXPECT_TRUE(!found || *found == "0123456789abcdef") << "byte " << i;
+  }
   EXPECT_TRUE(is_there());
 }
 

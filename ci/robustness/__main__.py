@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from . import disks, flips, kills
-from .world import COMMANDS, World
+from .world import COMMANDS, WRITING, World
 
 PARTS = (
-    [f"kill-{name}" for name in COMMANDS] + [f"flip-{kind}" for kind in flips.KINDS] + [f"disk-{name}" for name in COMMANDS]
+    [f"kill-{name}" for name in COMMANDS] + [f"flip-{kind}" for kind in flips.KINDS] + [f"disk-{name}" for name in WRITING]
 )
 
 
@@ -23,7 +23,7 @@ def run_part(part: str, options: argparse.Namespace, seed: int) -> list[str]:
             return kills.run(world, name, options.kills)
         if what == "flip":
             return flips.run(world, name, options.flips, every_header_byte=not options.short)
-        return disks.run(world, name, options.step)
+        return disks.run(world, name, options.step, options.limits)
 
 
 def main() -> int:
@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000, help="kill -9 in all, over every command")
     parser.add_argument("--flips", type=int, default=1000, help="changed bytes of data; of headers, every byte")
     parser.add_argument("--step", type=int, default=1024, help="bytes by which the full disk is moved")
+    parser.add_argument("--limits", type=int, default=1000, help="sizes of files that each command is limited to")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--short", action="store_true", help="a part that takes about a minute")
     options = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> int:
     if unknown:
         parser.error(f"{unknown[0]} is no part; known: {' '.join(PARTS)}")
     if options.short:
-        options.kills, options.flips, options.step = 30, 20, 1 << 16
+        options.kills, options.flips, options.step, options.limits = 30, 20, 1 << 16, 10
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     failures = []

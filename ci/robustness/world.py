@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMMANDS = ("train", "quantize", "dequantize", "merge", "tokenize", "report")
-SLOW = ("tokenize", "report")  # seconds each, most of them imports
+WRITING = (*COMMANDS, "plan", "generate", "gate")  # these take too little time to be killed in
+SLOW = ("tokenize", "report", "generate", "gate")  # seconds each, most of them imports
+REPLACING = ("report", "plan", "gate")  # write over what an earlier run of theirs has left
 GOLDEN = Path("correctness/golden/llama").resolve()
 STEPS = 12
 CONFIG = """
@@ -35,6 +37,10 @@ class World:
         self.tokenizer = directory / "tokenizer"
         shutil.copytree("examples/adverbs/model", self.tokenizer)
         self._write_data()
+        self.times = [directory / f"times-{process}.json" for process in range(16)]
+        row = {"name": "row", "run_type": "iteration", "real_time": 5.0, "cpu_time": 5.0, "time_unit": "ns"}
+        for path in self.times:
+            path.write_text(json.dumps({"context": {}, "benchmarks": [row]}))
 
     def _write_data(self) -> None:
         ids, offsets = [], [0]
@@ -79,10 +85,31 @@ class World:
         results = str(Path("reports/tests/data/adapter_r16").resolve())
         return [self.python, "-m", "reports", results, "--output", str(output), "--small"]
 
+    def planning(self, output: Path) -> list[str]:
+        output.mkdir(exist_ok=True)
+        return [
+            self.program, "plan", str(self.directory / "run.yaml"), "--model_name_or_path", str(self.model),
+            "--json", str(output / "plan.json"),
+        ]  # fmt: skip
+
+    def generating(self, output: Path) -> list[str]:
+        output.mkdir(exist_ok=True)
+        answer = [self.program, "generate", "--model", str(self.tokenizer), "--prompt", "quickly", "--json"]
+        return ["sh", "-c", 'answers=$1; shift; exec "$@" > "$answers"', "sh", str(output / "answers.jsonl"), *answer]
+
+    def gating(self, output: Path) -> list[str]:
+        base, candidate = ([str(path) for path in self.times[side::2]] for side in range(2))
+        return [
+            self.python, "-m", "gate", "compare", "--base", *base, "--candidate", *candidate,
+            "--json", str(output / "result.json"), "--markdown", str(output / "table.md"),
+            "--junit", str(output / "junit.xml"),
+        ]  # fmt: skip
+
     def command(self, name: str) -> Callable[[Path], list[str]]:
-        """The words that run one of COMMANDS into a directory."""
+        """The words that run one of WRITING into a directory."""
         return {"train": self.training, "quantize": self.quantizing, "dequantize": self.dequantizing,
-                "merge": self.merging, "tokenize": self.tokenizing, "report": self.reporting}[name]  # fmt: skip
+                "merge": self.merging, "tokenize": self.tokenizing, "report": self.reporting,
+                "plan": self.planning, "generate": self.generating, "gate": self.gating}[name]  # fmt: skip
 
     def call(self, words: list[str], timeout: float = 600) -> subprocess.CompletedProcess:
         return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=timeout)
@@ -91,9 +118,9 @@ class World:
 def content(directory: Path) -> dict[str, bytes]:
     """What a finished command left, without what a clock decides."""
     found = {}
-    for path in sorted(directory.rglob("*")):
+    for path in files_of(directory):
         name = str(path.relative_to(directory))
-        if not path.is_file() or path.name == ".lock" or path.name.startswith("metrics-"):
+        if path.name == ".lock" or path.name.startswith("metrics-"):
             continue
         found[name] = _timeless(path) if path.name == "metrics.jsonl" else path.read_bytes()
     return found
@@ -103,6 +130,10 @@ def _timeless(path: Path) -> bytes:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows = [{key: value for key, value in row.items() if key not in TIMELESS} for row in rows if "context" not in row]
     return json.dumps(rows).encode()
+
+
+def files_of(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.rglob("*")) if path.is_file()]
 
 
 def leftovers(directory: Path) -> list[Path]:

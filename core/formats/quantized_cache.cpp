@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFormat = 1;  // raised where the files, or the bits that quantize() gives, change
+constexpr int kFormat = 2;  // raised where the files, or the bits that quantize() gives, change
 constexpr std::string_view kManifest = "cache.json";
 constexpr std::string_view kBaseHash = "base_weights_hash.json";
 
@@ -42,9 +42,20 @@ std::span<const std::byte> header_of(const SafetensorsFile& file) {
   return file.bytes().first(sizeof length + length);
 }
 
+/// Which file this is and when it was changed last: equal unless it was written to or another is in its place.
+Json stamp_of(const fs::path& path) {
+  const FileStamp stamp = file_stamp(path).value_or(FileStamp{});
+  return {{"inode", stamp.inode}, {"size", stamp.size}, {"modified", stamp.modified}, {"changed", stamp.changed}};
+}
+
 /// Of all that the file holds: header, codes, scales.
 std::string hash_of(const SafetensorsFile& file) {
   return hex(file.bytes());
+}
+
+/// Of a kept hash, so that a changed byte of it is seen.
+std::string check_of(std::string_view identity, std::string_view hash) {
+  return hex(fmt::format("{}\n{}", identity, hash));
 }
 
 }  // namespace
@@ -59,12 +70,8 @@ fs::path quantized_cache_place(const fs::path& root, const HfCheckpoint& checkpo
 std::string quantized_cache_identity(const HfCheckpoint& checkpoint, const QuantizationOptions& quantization) {
   Json files = Json::array();
   for (const SafetensorsFile& file : checkpoint.files()) {
-    const FileStamp stamp = file_stamp(file.path()).value_or(FileStamp{});
     files.push_back({{"name", file.path().filename().string()},
-                     {"inode", stamp.inode},
-                     {"size", stamp.size},
-                     {"modified", stamp.modified},
-                     {"changed", stamp.changed},
+                     {"stamp", stamp_of(file.path())},
                      {"header", hex(header_of(file))}});
   }
   return Json{{"format", kFormat}, {"quantization", to_json(quantization)}, {"files", std::move(files)}}.dump();
@@ -83,16 +90,18 @@ std::optional<std::string> kept_base_hash(const fs::path& place, std::string_vie
     const fs::path path = place / kBaseHash;
     const Json kept = parse_json(read_file(path), path.string());
     const JsonObject fields(kept, path.string());
-    if (fields.string("identity") != identity) return std::nullopt;
-    return fields.string("hash");
+    const std::string& hash = fields.string("hash");
+    const bool whole = fields.string("check") == check_of(identity, hash);
+    return whole && fields.string("identity") == identity ? std::optional(hash) : std::nullopt;
   } catch (const Error&) {
     return std::nullopt;
   }
 }
 
 void keep_base_hash(const fs::path& place, std::string_view identity, std::string_view hash) {
+  const Json kept{{"identity", identity}, {"hash", hash}, {"check", check_of(identity, hash)}};
   try {
-    write_file(place / kBaseHash, python_json(Json{{"identity", identity}, {"hash", hash}}) + "\n");
+    write_file(place / kBaseHash, python_json(kept) + "\n");
   } catch (const Error&) {
     return;  // the next run reads everything again
   }
@@ -109,7 +118,7 @@ std::optional<QuantizedCache> QuantizedCache::open(const fs::path& place, std::s
     for (const auto& [name, entry] : weights.value().items()) {
       const JsonObject fields(entry, weights.where(name));
       SafetensorsFile file = SafetensorsFile::open(place / fs::path(fields.string("file")).filename());
-      if (!file.contains(name)) return std::nullopt;
+      if (!file.contains(name) || stamp_of(file.path()) != fields.object("stamp").value()) return std::nullopt;
       cache.weights_.emplace(name, Weight{std::move(file), fields.string("source_hash"), fields.string("hash")});
     }
     return cache;
@@ -141,7 +150,10 @@ void QuantizedCacheWriter::add(const std::string& name, const Weight4bit& weight
   const std::string file_name = name + ".safetensors";
   write_safetensors(directory_ / file_name, std::move(tensors));
   const SafetensorsFile file = SafetensorsFile::open(directory_ / file_name);
-  entries_[name] = {{"file", file_name}, {"source_hash", hex(source.bytes)}, {"hash", hash_of(file)}};
+  entries_[name] = {{"file", file_name},
+                    {"stamp", stamp_of(file.path())},
+                    {"source_hash", hex(source.bytes)},
+                    {"hash", hash_of(file)}};
 }
 
 void QuantizedCacheWriter::write_manifest(const fs::path& directory, std::string_view identity, const Json& entries) {

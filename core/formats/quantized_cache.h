@@ -15,8 +15,9 @@
 namespace qshard {
 
 /// A directory of weights that a run quantized, so that the next run need not. Each weight is a file of its own in
-/// bitsandbytes' format (core/formats/bnb_checkpoint.h); cache.json names them, their hashes, and what they were made
-/// from. It depends neither on the number of ranks nor on quant_storage and dtype, which change no bit.
+/// bitsandbytes' format (core/formats/bnb_checkpoint.h); cache.json names them, when they were written, their hashes,
+/// and what they were made from. It depends neither on the number of ranks nor on quant_storage and dtype, which change
+/// no bit.
 
 /// Where in `root` the cache of this model and these options lies: one place for each, so that a cache of changed files
 /// takes the place of the old one.
@@ -40,8 +41,8 @@ void keep_base_hash(const std::filesystem::path& place, std::string_view identit
 
 class QuantizedCache {
  public:
-  /// Nothing where none is there, where it was made from something else, or where a file of it is missing, cut or not
-  /// what cache.json says.
+  /// Nothing where none is there, where it was made from something else, or where a file of it is missing or was
+  /// written to, or replaced, since.
   static std::optional<QuantizedCache> open(const std::filesystem::path& place, std::string_view identity);
 
   [[nodiscard]] bool contains(std::string_view name) const { return weights_.contains(name); }

@@ -1,6 +1,6 @@
 // The cache of quantized weights in a run: the first start writes it, the second reads it, and neither changes a bit;
-// what was changed behind the file system's back is found where hashes are asked for; and a cache that cannot be
-// written is none.
+// one that was changed is written anew; what was changed behind the file system's back is found where hashes are asked
+// for; and a cache that cannot be written is none.
 #include <fstream>
 
 #include <gmock/gmock.h>
@@ -8,6 +8,7 @@
 #include "core/launch/rank_link.h"
 #include "correctness/golden_training.h"
 #include "correctness/gpu/gpu_testing.h"
+#include "correctness/restamp_cache.h"
 #include "correctness/temporary_directory.h"
 #include "optimized/sharded/sharded_engine.h"
 #include "optimized/sharded/weight_cache.h"
@@ -51,6 +52,18 @@ class WeightCacheGpu : public GpuTest {
     }
   }
 
+  /// Of one cached weight; returns the cache's place.
+  fs::path change_a_byte() const {
+    const fs::path place = *fs::directory_iterator(directory_.path());
+    const fs::path file = place / "model.layers.1.mlp.up_proj.weight.safetensors";
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekg(-1000, std::ios::end);
+    const int byte = stream.get();
+    stream.seekp(-1000, std::ios::end);
+    stream.put(static_cast<char>(byte ^ 0x11));
+    return place;
+  }
+
   TemporaryDirectory directory_;
 };
 
@@ -68,16 +81,18 @@ TEST_F(WeightCacheGpu, SecondStartHasTheBitsOfTheFirst) {
   expect_same(without.run, first.run);
 }
 
+TEST_F(WeightCacheGpu, OneThatWasWrittenToIsMadeAnew) {
+  const Start first = start(directory_.path());
+  change_a_byte();
+  const Start second = start(directory_.path());
+  EXPECT_THAT(second.note, HasSubstr("wrote quantized weights to"));
+  expect_same(second.run, first.run);
+  EXPECT_THAT(start(directory_.path()).note, HasSubstr("quantized weights from"));
+}
+
 TEST_F(WeightCacheGpu, ChecksFindAChangedByte) {
   const Start first = start(directory_.path());
-  const fs::path place = *fs::directory_iterator(directory_.path());
-  const fs::path file = place / "model.layers.1.mlp.up_proj.weight.safetensors";
-  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
-  stream.seekg(-1000, std::ios::end);
-  const int byte = stream.get();
-  stream.seekp(-1000, std::ios::end);
-  stream.put(static_cast<char>(byte ^ 0x11));
-  stream.close();
+  restamp_cache(change_a_byte());
   const Start checked = start(directory_.path(), true);
   EXPECT_THAT(checked.note, HasSubstr("1 of the weights in"));
   expect_same(checked.run, first.run);
