@@ -53,8 +53,6 @@ TEST(StepTime, EveryRecordedStepWithinATenth) {
   const std::vector<RecordedStep> steps = recorded_steps();
   EXPECT_GE(steps.size(), 20U);
   for (const RecordedStep& step : steps) {
-    // Steps of 512 tokens: what the host takes shows there, which the prediction does not know (10.3 % on two GPUs).
-    if (step.file.ends_with("_idle.json")) continue;
     const double predicted = predict(step.of).seconds;
     print_error(step.of.gpu + " " + step.name, predicted, step.seconds);
     EXPECT_NEAR(predicted / step.seconds, 1, 0.10) << step.name;

@@ -14,6 +14,7 @@ namespace {
 constexpr double kElement = 2;      // bytes of an activation, an adapter's or a dense weight's element
 constexpr double kMaskBit = 0.125;  // bytes of a dropout mask for each element
 constexpr double kLossColumns = 2;  // times that cross-entropy reads or writes the logits
+constexpr double kTileRows = 256;   // of a product that dequantizes in its kernel; its first tile waits for the weight
 
 /// Times of kernels of each kind.
 class Kernels {
@@ -23,7 +24,7 @@ class Kernels {
     if (!quantization.load_in_4bit) return;
     const double blocks = 1.0 / quantization.blocksize;
     weight_bytes_ = 0.5 + (quantization.double_quant ? blocks * (1 + 4.0 / 256) : 4 * blocks);
-    if (!numbers.fused_dequantization) weight_bytes_ += kElement;
+    weight_bytes_ += kElement * (numbers.fused_dequantization ? std::min(1.0, kTileRows / tokens_) : 1);
   }
 
   [[nodiscard]] double elements(std::int64_t columns) const { return tokens_ * static_cast<double>(columns); }

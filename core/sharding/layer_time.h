@@ -30,13 +30,14 @@ struct LayerTimes {
 ///   time = max(operations / rate + bytes / memory_rate + kernel_time, launch_time),
 /// where bytes are those that must move at least and operations count where they take longer than that:
 /// - product [tokens, in] x [in, out]: 2 tokens in out operations at product_rate; the weight's stored bytes, and 2
-///   bytes a weight more where it is dequantized before (activations and the 16-bit weight hide behind the product);
+///   bytes a weight more where it is dequantized before (activations and the 16-bit weight hide behind the product),
+///   or 512 / tokens where the product's kernel does it, whose first tile of 256 rows waits for the weight;
 /// - attention over rows of n tokens, causal: 4 heads head_dim operations a pair of query and key, n^2 / 2 pairs a row
 ///   (fewer within a window), 2.5 times that in the backward pass, at the shares attention_forward and _backward;
 /// - adapters of rank r: 2 tokens r (in + out) operations forward, twice that backward, at the share adapter_products,
 ///   and the bytes of x, y, dy and dx that optimized/lora.h says its kernels read and write;
 /// - the others: bytes alone.
-/// Activations have 2 bytes. Batches of 1,024 tokens and more; for fewer, what dequantization costs is not all there.
+/// Activations have 2 bytes.
 LayerTimes layer_times(const ModelConfig& model, std::int64_t layer, const QuantizationOptions& quantization,
                        const LoraOptions& lora, const BatchBound& batch, const DeviceNumbers& numbers);
 
