@@ -1,18 +1,25 @@
 """`python -m reports RESULTS... --output DIR`: see --help."""
 
 import argparse
+import mmap
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
 
-from reports import page
-from reports.errors import OutOfSpace, ReportError
-from reports.figures import FIGURES
-from reports.loading import load
-from reports.output import FULL, fewer_colours, write
-from reports.render import render
+try:  # with too little address space the libraries cannot be loaded, and NumPy's OpenBLAS asks for it again without end
+    mmap.mmap(-1, 200 << 20).close()
+except OSError:
+    print("qshard report: error: not enough address space; raise the limit on it (ulimit -v)", file=sys.stderr)
+    sys.exit(3)
+
+from reports import page  # noqa: E402
+from reports.errors import OutOfSpace, ReportError  # noqa: E402
+from reports.figures import FIGURES  # noqa: E402
+from reports.loading import load  # noqa: E402
+from reports.output import FULL, fewer_colours, write  # noqa: E402
+from reports.render import render  # noqa: E402
 
 DESCRIPTION = """\
 Draws what result files hold: one self-contained page (report.html), the same in Markdown (report.md), and below

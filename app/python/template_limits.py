@@ -74,8 +74,10 @@ def _tell(status):
     number = os.WTERMSIG(status)
     if number == signal.SIGVTALRM:
         text, code = f"the chat template ran longer than {SECONDS_BEFORE_KILLING} seconds and was stopped", BAD_INPUT
-    elif number == signal.SIGKILL:
-        text, code = "tokenization was killed, most likely for lack of memory", OUT_OF_RESOURCES
+    elif number in (signal.SIGKILL, signal.SIGABRT):  # the tokenizers library aborts where it gets no memory
+        ended = "killed" if number == signal.SIGKILL else "aborted"
+        text = f"tokenization was {ended}, most likely for lack of memory: a long row takes about 200 bytes a character"
+        code = OUT_OF_RESOURCES
     elif number in (signal.SIGINT, signal.SIGTERM):
         return INTERRUPTED if number == signal.SIGINT else TERMINATED
     else:

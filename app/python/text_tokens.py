@@ -13,6 +13,7 @@ Wrong input ends with exit code 2 and one message that names file and line; a la
 import argparse
 import errno
 import json
+import mmap
 import os
 import pathlib
 import sys
@@ -34,6 +35,7 @@ from row_reader import read_rows  # noqa: E402
 from template_limits import BAD_INPUT, OUT_OF_RESOURCES, limited_memory, run_supervised  # noqa: E402
 
 ROWS_AT_ONCE = 1000
+ROOM = 160 << 20  # bytes of address space for the libraries; with too few, NumPy's OpenBLAS asks for them again without end
 
 
 class Text:
@@ -231,6 +233,7 @@ def parse_arguments(words=None):
 def work(arguments):
     """Exit code of a command; its answer goes to standard output."""
     try:
+        mmap.mmap(-1, ROOM).close()
         answer = arguments.run(arguments)
         if answer is not None:
             json.dump(answer, sys.stdout)
@@ -241,13 +244,19 @@ def work(arguments):
         print("out of memory while tokenizing; a chat template or a row asks for too much", file=sys.stderr)
         return OUT_OF_RESOURCES
     except OSError as error:
-        print(f"{error.filename or 'tokenization'}: {error.strerror or error}", file=sys.stderr)
+        advice = "; raise the limit on address space (ulimit -v)" if error.errno == errno.ENOMEM else ""
+        print(f"{error.filename or 'tokenization'}: {error.strerror or error}{advice}", file=sys.stderr)
         lacks = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
         return OUT_OF_RESOURCES if lacks else BAD_INPUT
     except ModuleNotFoundError as error:
         install = f"{sys.executable} -m pip install -r ci/requirements.txt"
         message = f"the Python package {error.name} is missing; install it with: {install}"
-    except Exception as error:  # the libraries raise anything
+    except BaseException as error:  # the libraries raise anything
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        if type(error).__name__ == "PanicException" and os.strerror(errno.EAGAIN) in str(error):
+            print("the tokenizers library can start no thread; raise the limits (ulimit -u, ulimit -v)", file=sys.stderr)
+            return OUT_OF_RESOURCES
         place = traceback.extract_tb(error.__traceback__)[-1]
         reason = " ".join(str(error).split())
         message = f"{arguments.tokenizer}: {type(error).__name__}: {reason} ({place.filename}:{place.lineno})"
@@ -257,5 +266,6 @@ def work(arguments):
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONIOENCODING", "utf-8")
+    os.environ["RUST_BACKTRACE"] = "0"  # the tokenizers library's own words are enough
     given = parse_arguments()
     sys.exit(run_supervised(lambda: work(given)))

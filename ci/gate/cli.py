@@ -91,8 +91,3 @@ def main(arguments: Sequence[str]) -> int:
         print("\ngate: interrupted; the results of finished processes are kept", file=sys.stderr)
         return ExitCode.INTERRUPTED
     return ExitCode.BAD_INPUT
-
-
-def entry() -> None:
-    """Entry point of the installed program."""
-    sys.exit(main(sys.argv[1:]))

@@ -77,6 +77,7 @@ void write_checkpoints(const fs::path& corpus) {
   write_file(corpus / "training_checkpoint_fuzz/small",
              fuzz::join_sections(
                  {"", text("trainer_state.json"), text("optimizer.safetensors"), text("adapter_model.safetensors")}));
+  write_file(corpus / "trainer_state_fuzz/small", text("trainer_state.json"));
   write_file(corpus / "peft_adapter_fuzz/small",
              fuzz::join_sections({text("adapter_config.json"), text("adapter_model.safetensors")}));
 }
@@ -95,9 +96,9 @@ void write_rows(const fs::path& path) {
 
 void write_seeds(const fs::path& golden, const fs::path& corpus) {
   const SafetensorsFile model = SafetensorsFile::open(golden / "llama/bnb4bit/model.safetensors");
-  for (const char* target :
-       {"safetensors_fuzz", "bnb_checkpoint_fuzz", "quant_state_fuzz", "safetensors_index_fuzz", "model_directory_fuzz",
-        "training_checkpoint_fuzz", "peft_adapter_fuzz", "metrics_fuzz", "prepared_dataset_fuzz"}) {
+  for (const char* target : {"safetensors_fuzz", "bnb_checkpoint_fuzz", "quant_state_fuzz", "safetensors_index_fuzz",
+                             "model_directory_fuzz", "training_checkpoint_fuzz", "trainer_state_fuzz",
+                             "peft_adapter_fuzz", "metrics_fuzz", "prepared_dataset_fuzz"}) {
     make_directories(corpus / target);
   }
   write_small_weight(model, corpus / "bnb_checkpoint_fuzz/weight");

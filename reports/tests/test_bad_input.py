@@ -3,6 +3,9 @@
 import json
 import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from reports.loading import load
 from reports.style import Palette, frame
 from reports.tests.conftest import DATA
 
+ROOT = Path(__file__).resolve().parents[2]
 FILES = ("gpu.json", "cpu.json", "gate.json", "layout.json", "adapter_r16/metrics.jsonl")
 
 
@@ -252,3 +256,10 @@ def test_layouts_that_cannot_be_compared(tmp_path, capsys, change):
     document["layouts"][2] |= change
     (tmp_path / "layout.json").write_text(json.dumps(document))
     assert_refused(tmp_path / "layout.json", tmp_path, capsys, "layouts[2]")
+
+
+@pytest.mark.parametrize("megabytes", [60, 90, 150])
+def test_too_little_address_space_is_exit_code_3_and_not_a_wait_or_a_traceback(megabytes):
+    words = ["prlimit", f"--as={megabytes << 20}", sys.executable, "-m", "reports", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and done.stdout == "" and done.stderr.count("\n") == 1 and "ulimit -v" in done.stderr

@@ -361,3 +361,28 @@ def test_requests_are_served_line_by_line(chat_model):
     assert encoded["ids"] == [[BOS, *b"[user]hi[assistant]"]] and encoded["stop_ids"] == [EOS]
     assert "the last message is the assistant's" in refused["error"]
     assert decoded == {"texts": ["so"]}
+
+
+def test_too_little_address_space_is_exit_code_3_and_not_a_wait():
+    result = run_alone("encode", before="import resource\nresource.setrlimit(resource.RLIMIT_AS, (110 << 20,) * 2)")
+    assert result.returncode == 3 and result.stderr.count("\n") == 1 and "ulimit -v" in result.stderr
+
+
+def test_a_row_that_memory_does_not_suffice_for_is_exit_code_3(tmp_path):
+    source = tmp_path / "data.jsonl"
+    source.write_text(json.dumps({"text": "word " * 1_000_000}))
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (400 << 20,) * 2)"
+    result = run_alone("prepare", "--input", source, "--cache", tmp_path / "cache", before=limit)
+    assert result.returncode == 3 and "memory" in result.stderr.splitlines()[-1], result.stderr
+    assert not list(tmp_path.glob("cache/*"))
+
+
+def test_a_library_that_can_start_no_thread_is_exit_code_3(capsys):
+    class PanicException(BaseException):
+        """As PyO3's: no Exception."""
+
+    def run(_):
+        raise PanicException("ThreadPoolBuildError: Resource temporarily unavailable")
+
+    assert text_tokens.work(types.SimpleNamespace(run=run, tokenizer="model")) == 3
+    assert "ulimit" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_pip_installs_it_and_leaves_nothing_in_the_checkout(tmp_path):
     left = [path for path in sorted(checkout.rglob("*")) if path not in before and "__pycache__" not in path.parts]
     assert left == []
     script = (tmp_path / "site" / "bin" / "qshard-gate").read_text()
-    assert "gate.cli" in script and (tmp_path / "site" / "gate" / "cli.py").exists()
+    assert "gate.__main__" in script and (tmp_path / "site" / "gate" / "cli.py").exists()
 
 
 def test_one_file_runs_everything(tmp_path):
@@ -66,3 +66,10 @@ def test_one_file_runs_everything(tmp_path):
     assert "probe/sha256" in found.stdout and found.returncode in (0, 1), found.stderr
     subprocess.run([PACKAGE.parent / "release", tmp_path], capture_output=True, check=True)
     assert (tmp_path / "gate.pyz").read_bytes() == first
+
+
+@pytest.mark.parametrize("megabytes", [40, 60, 90])
+def test_too_little_address_space_is_exit_code_3_and_not_a_wait_or_a_traceback(megabytes):
+    words = ["prlimit", f"--as={megabytes << 20}", sys.executable, "-m", "gate", "--help"]
+    done = subprocess.run(words, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3 and done.stdout == "" and done.stderr.count("\n") == 1 and "ulimit -v" in done.stderr
