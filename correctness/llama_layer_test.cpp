@@ -184,6 +184,59 @@ TEST(LlamaLayer, DoesNotDependOnTheNumberOfThreads) {
   }
 }
 
+// A layer of which some tokens are read gives them and their gradients as a layer of which all are read.
+TEST(LlamaLayer, ComputesOnlyTheTokensThatAreRead) {
+  for (const bool every_flag : {false, true}) {
+    const SmallLlama<double> model(DType::f32, 0, every_flag);
+    const LayerWeights<double>& weights = model.layers[1];
+    const Matrix<double> x = random_matrix<double>(model.batch.tokens(), 16, 5);
+    const std::vector<Eigen::Index> read{1, 2, x.rows() - 1};
+    LayerContext<double> context = model.layer_context(1);
+    LayerActivations<double> kept;
+    const Matrix<double> y = layer_forward(context, weights, x, &kept);
+    Matrix<double> dy = Matrix<double>::Zero(x.rows(), x.cols());
+    dy(read, Eigen::all) = random_matrix<double>(3, x.cols(), 6);
+    auto gradients = SmallLlama<double>::zero_gradients(weights);
+    const Matrix<double> dx = layer_backward(context, weights, x, kept, dy, gradients);
+
+    context.read = &read;
+    LayerActivations<double> some_kept;
+    const Matrix<double> some_y = layer_forward(context, weights, x, &some_kept);
+    EXPECT_EQ(some_kept.gate.rows(), 3);
+    Matrix<double> expected = Matrix<double>::Zero(y.rows(), y.cols());
+    expected(read, Eigen::all) = y(read, Eigen::all);
+    expect_near(expected, some_y, 1e-12, "y");
+    Matrix<double> some_dy = Matrix<double>::Constant(x.rows(), x.cols(), std::numeric_limits<double>::quiet_NaN());
+    some_dy(read, Eigen::all) = dy(read, Eigen::all);
+    auto some_gradients = SmallLlama<double>::zero_gradients(weights);
+    expect_near(dx, layer_backward(context, weights, x, some_kept, some_dy, some_gradients), 1e-12, "dx");
+    for (std::size_t i = 0; i < kProjections; ++i) {
+      expect_near(gradients[i].a, some_gradients[i].a, 1e-12, "A");
+      expect_near(gradients[i].b, some_gradients[i].b, 1e-12, "B");
+    }
+  }
+}
+
+TEST(LlamaLayer, WithoutAnInputGradientTheAdaptersGetTheSame) {
+  const SmallLlama<float> model(DType::f32, 0.2, true);
+  const Matrix<float> x = embed(model.ends, model.batch);
+  LayerContext<float> context = model.layer_context(0);
+  LayerActivations<float> kept;
+  layer_forward(context, model.layers[0], x, &kept);
+  const Matrix<float> dy = random_matrix<float>(x.rows(), x.cols(), 6);
+  std::array<LayerGradients<float>, 2> gradients;
+  for (const bool needed : {true, false}) {
+    context.needs_input_gradient = needed;
+    gradients[needed] = SmallLlama<float>::zero_gradients(model.layers[0]);
+    const Matrix<float> dx = layer_backward(context, model.layers[0], x, kept, dy, gradients[needed]);
+    EXPECT_EQ(dx.size(), needed ? x.size() : 0);
+  }
+  for (std::size_t i = 0; i < kProjections; ++i) {
+    expect_same_bits(gradients[1][i].a, gradients[0][i].a, "A");
+    expect_same_bits(gradients[1][i].b, gradients[0][i].b, "B");
+  }
+}
+
 TEST(LlamaLayer, EveryValueOfA16BitComputeDtypeIsRoundedToIt) {
   for (const DType compute : {DType::bf16, DType::f16}) {
     const SmallLlama<float> model(compute, 0.1, true), exact(DType::f32, 0.1, true);

@@ -20,20 +20,17 @@ struct Predictions {
 };
 
 Predictions find_predictions(const TokenBatch& batch, std::int64_t vocabulary) {
-  Predictions found;
-  for (std::int64_t row = 0; row < batch.rows(); ++row) {
-    for (std::int64_t next = batch.offsets[row] + 1; next < batch.offsets[row + 1]; ++next) {
-      const std::int32_t label = batch.labels[static_cast<std::size_t>(next)];
-      if (label == kIgnoredLabel) continue;
-      if (label < 0 || label >= vocabulary) {
-        fail_input(
-            "row {}, position {}: label {} is outside the vocabulary of {}; the data set was made for another "
-            "tokenizer, or its labels use another value than {} for what takes no part in the loss",
-            row, next - batch.offsets[row], label, vocabulary, kIgnoredLabel);
-      }
-      found.positions.push_back(next - 1);
-      found.labels.push_back(label);
+  Predictions found{predicting_positions(batch), {}};
+  for (const Eigen::Index position : found.positions) {
+    const std::int32_t label = batch.labels[static_cast<std::size_t>(position) + 1];
+    if (label < 0 || label >= vocabulary) {
+      const auto row = std::ranges::upper_bound(batch.offsets, position) - batch.offsets.begin() - 1;
+      fail_input(
+          "row {}, position {}: label {} is outside the vocabulary of {}; the data set was made for another "
+          "tokenizer, or its labels use another value than {} for what takes no part in the loss",
+          row, position + 1 - batch.offsets[static_cast<std::size_t>(row)], label, vocabulary, kIgnoredLabel);
     }
+    found.labels.push_back(label);
   }
   return found;
 }
@@ -71,6 +68,16 @@ void embed_backward(const TokenBatch& batch, const Matrix<T>& dx, Matrix<T>& gra
   for (std::int64_t token = 0; token < batch.tokens(); ++token) {
     gradient.row(batch.input_ids[static_cast<std::size_t>(token)]) += dx.row(token);
   }
+}
+
+std::vector<Eigen::Index> predicting_positions(const TokenBatch& batch) {
+  std::vector<Eigen::Index> positions;
+  for (std::int64_t row = 0; row < batch.rows(); ++row) {
+    for (std::int64_t next = batch.offsets[row] + 1; next < batch.offsets[row + 1]; ++next) {
+      if (batch.labels[static_cast<std::size_t>(next)] != kIgnoredLabel) positions.push_back(next - 1);
+    }
+  }
+  return positions;
 }
 
 template <typename T>

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "core/tensor/tensor.h"
 #include "reference/llama_layer.h"
 
@@ -21,6 +23,9 @@ Matrix<T> embed(const EndWeights<T>& weights, const TokenBatch& batch);
 /// Adds dx [tokens, hidden] to the rows of `gradient` [vocab, hidden] that the batch's tokens took, in their order.
 template <typename T>
 void embed_backward(const TokenBatch& batch, const Matrix<T>& dx, Matrix<T>& gradient);
+
+/// The positions whose output predicts a label that counts, ascending: all that output_loss() reads.
+std::vector<Eigen::Index> predicting_positions(const TokenBatch& batch);
 
 /// Logits of the given rows of x (after the last layer): head(final_norm(x)), [x.rows(), vocab].
 template <typename T>

@@ -22,6 +22,19 @@ void drop(const LayerContext<T>& context, Projection projection, Matrix<T>& valu
   dropout(place, context.lora_dropout, *context.batch, context.compute_dtype, values);
 }
 
+/// The rows of the tokens that are read, and the way back: 0 in all others.
+template <typename T>
+Matrix<T> read_rows(const LayerContext<T>& context, const Matrix<T>& all) {
+  return all(*context.read, Eigen::all);
+}
+
+template <typename T>
+Matrix<T> spread_rows(const LayerContext<T>& context, const Matrix<T>& rows) {
+  Matrix<T> all = Matrix<T>::Zero(context.batch->tokens(), rows.cols());
+  all(*context.read, Eigen::all) = rows;
+  return all;
+}
+
 /// y = W x + b + scaling * B A dropout(x), or what DoRA makes of it, for one of the seven linear layers.
 template <typename T>
 Matrix<T> project(const LayerContext<T>& context, const LayerWeights<T>& weights, Projection projection,
@@ -46,14 +59,18 @@ Matrix<T> project(const LayerContext<T>& context, const LayerWeights<T>& weights
   return y;
 }
 
-/// dx = dy W + mask(the adapter's gradient of its input); adds to the adapter's gradients.
+/// dx = dy W + mask(the adapter's gradient of its input), or empty where it is not needed; adds to the adapter's
+/// gradients.
 template <typename T>
 Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>& weights, Projection projection,
                            const Matrix<T>& x, const Matrix<T>& dy, LayerGradients<T>& gradients) {
   const auto index = static_cast<std::size_t>(projection);
   const LinearWeights<T>& linear = weights.projections[index];
   const DType compute = context.compute_dtype;
-  Matrix<T> dx = linear4bit_backward(linear, compute, dy);
+  const bool is_first = projection == Projection::q || projection == Projection::k || projection == Projection::v;
+  const bool needs_dx = context.needs_input_gradient || !is_first;
+  Matrix<T> dx;
+  if (needs_dx) dx = linear4bit_backward(linear, compute, dy);
   if (!linear.lora) return dx;
   const auto through_adapter = [&](const Matrix<T>& input) {
     const double scaling = context.scaling(projection);
@@ -61,15 +78,16 @@ Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>
                ? dora_backward(linear, scaling, compute, input, dy, gradients[index])
                : lora_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
   };
+  Matrix<T> branch;
   if (context.lora_dropout == 0) {
-    add_rounded(through_adapter(x), compute, dx);
+    branch = through_adapter(x);
   } else {
     Matrix<T> dropped = x;
     drop(context, projection, dropped);
-    Matrix<T> branch = through_adapter(dropped);
+    branch = through_adapter(dropped);
     drop(context, projection, branch);
-    add_rounded(branch, compute, dx);
   }
+  if (needs_dx) add_rounded(branch, compute, dx);
   return dx;
 }
 
@@ -114,14 +132,20 @@ Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& w
     kept.attention_output = attention_forward(*context.batch, shape, compute, kept.query, context.cache->key(),
                                               context.cache->value(), context.cache->offsets());
   }
+  if (context.read != nullptr) kept.attention_output = read_rows(context, kept.attention_output);
   kept.mlp_residual = project(context, weights, Projection::o, kept.attention_output);
-  add_rounded(x, compute, kept.mlp_residual);
+  if (context.read != nullptr) {
+    add_rounded(read_rows(context, x), compute, kept.mlp_residual);
+  } else {
+    add_rounded(x, compute, kept.mlp_residual);
+  }
 
   kept.mlp_input = rmsnorm_forward(kept.mlp_residual, weights.post_attention_norm, config.rms_norm_eps, compute);
   kept.gate = project(context, weights, Projection::gate, kept.mlp_input);
   kept.up = project(context, weights, Projection::up, kept.mlp_input);
   Matrix<T> y = project(context, weights, Projection::down, swiglu_forward(kept.gate, kept.up, compute));
   add_rounded(kept.mlp_residual, compute, y);
+  if (context.read != nullptr) return spread_rows(context, y);
   return y;
 }
 
@@ -134,15 +158,21 @@ Matrix<T> layer_backward(const LayerContext<T>& context, const LayerWeights<T>& 
     return project_backward(context, weights, projection, input, gradient, gradients);
   };
 
-  const Matrix<T> dhidden = through(Projection::down, swiglu_forward(activations.gate, activations.up, compute), dy);
+  const Matrix<T> some = context.read != nullptr ? read_rows(context, dy) : Matrix<T>();
+  const Matrix<T>& dread = context.read != nullptr ? some : dy;
+  const Matrix<T> dhidden = through(Projection::down, swiglu_forward(activations.gate, activations.up, compute), dread);
   const SwigluGradients<T> dswiglu = swiglu_backward(activations.gate, activations.up, compute, dhidden);
   Matrix<T> dmlp_input = through(Projection::up, activations.mlp_input, dswiglu.up);
   add_rounded(through(Projection::gate, activations.mlp_input, dswiglu.gate), compute, dmlp_input);
   Matrix<T> dresidual =
       rmsnorm_backward(activations.mlp_residual, weights.post_attention_norm, config.rms_norm_eps, compute, dmlp_input);
-  add_rounded(dy, compute, dresidual);
+  add_rounded(dread, compute, dresidual);
 
-  const Matrix<T> dattention = through(Projection::o, activations.attention_output, dresidual);
+  Matrix<T> dattention = through(Projection::o, activations.attention_output, dresidual);
+  if (context.read != nullptr) {
+    dattention = spread_rows(context, dattention);
+    dresidual = spread_rows(context, dresidual);
+  }
   AttentionGradients<T> dheads = attention_backward(*context.batch, attention_shape(config, context.layer), compute,
                                                     activations.query, activations.key, activations.value, dattention);
   rope_backward(*context.batch, *context.rope, compute, dheads.query);
@@ -154,8 +184,11 @@ Matrix<T> layer_backward(const LayerContext<T>& context, const LayerWeights<T>& 
         rmsnorm_backward(activations.key_projected, weights.key_norm, config.rms_norm_eps, compute, dheads.key);
   }
   Matrix<T> dattention_input = through(Projection::v, activations.attention_input, dheads.value);
-  add_rounded(through(Projection::k, activations.attention_input, dheads.key), compute, dattention_input);
-  add_rounded(through(Projection::q, activations.attention_input, dheads.query), compute, dattention_input);
+  const Matrix<T> dkey_input = through(Projection::k, activations.attention_input, dheads.key);
+  const Matrix<T> dquery_input = through(Projection::q, activations.attention_input, dheads.query);
+  if (!context.needs_input_gradient) return {};
+  add_rounded(dkey_input, compute, dattention_input);
+  add_rounded(dquery_input, compute, dattention_input);
   Matrix<T> dx = rmsnorm_backward(x, weights.input_norm, config.rms_norm_eps, compute, dattention_input);
   add_rounded(dresidual, compute, dx);
   return dx;

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "core/model/model_config.h"
 #include "core/model/module_table.h"
@@ -41,6 +42,9 @@ struct LayerContext {
   std::uint64_t step = 0;
   std::uint32_t layer = 0;
   KeyValueCache<T>* cache = nullptr;  // of this layer, where earlier tokens of the rows are not in the batch
+  // The tokens whose output is read, ascending; null: all. Only without dropout, whose masks count all tokens.
+  const std::vector<Eigen::Index>* read = nullptr;
+  bool needs_input_gradient = true;  // false: nothing below this layer is trained
 
   [[nodiscard]] double scaling(Projection projection) const {
     return module_scaling[static_cast<std::size_t>(projection)].value_or(lora_scaling);
@@ -48,6 +52,7 @@ struct LayerContext {
 };
 
 /// What the backward pass needs of a forward pass; without recomputation kept from it, with recomputation made again.
+/// From attention_output on it has the rows of the tokens that are read.
 template <typename T>
 struct LayerActivations {
   Matrix<T> attention_input;   // after input_norm                       [tokens, hidden]
@@ -67,13 +72,15 @@ struct LayerActivations {
 
 /// y = layer(x), x [tokens, hidden], with the window, the biases and the norms over heads that the model has; fills
 /// `activations` where given. With a cache the tokens are the next ones of its rows and are appended to it; then there
-/// is no backward pass. Deterministic on any number of threads.
+/// is no backward pass. Behind attention nothing is computed of tokens that are not read: their rows of y are 0.
+/// Deterministic on any number of threads.
 template <typename T>
 Matrix<T> layer_forward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
                         LayerActivations<T>* activations);
 
 /// Returns dx for the layer's input x, given dy and the activations of a forward pass over the same x, and adds the
 /// adapters' gradients to `gradients`. The gradient of x goes through the dequantized weights; frozen weights get none.
+/// The rows of dy of tokens that are not read are not looked at. dx is empty where it is not needed.
 template <typename T>
 Matrix<T> layer_backward(const LayerContext<T>& context, const LayerWeights<T>& weights, const Matrix<T>& x,
                          const LayerActivations<T>& activations, const Matrix<T>& dy, LayerGradients<T>& gradients);

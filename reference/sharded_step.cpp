@@ -9,6 +9,7 @@ namespace qshard::reference {
 // What one rank keeps between its forward and its backward pass.
 struct ShardedStep::RankPass {
   std::shared_ptr<const RopeTable<float>> rope;
+  std::vector<Eigen::Index> read;                       // the tokens of the last layer whose output the loss reads
   Matrix<float> x;                                      // the running activation; in the backward pass its gradient
   std::vector<Matrix<float>> inputs;                    // of each decoder layer
   std::vector<LayerActivations<float>> activations;     // of each decoder layer; empty with gradient checkpointing
@@ -76,6 +77,9 @@ LayerContext<float> ShardedStep::context(const RankPass& pass, const TokenBatch&
   context.dropout_seed = options_.seed;
   context.step = static_cast<std::uint64_t>(step);
   context.layer = static_cast<std::uint32_t>(layer);
+  if (layer == config_.num_hidden_layers - 1 && context.lora_dropout == 0 && !pass.read.empty())
+    context.read = &pass.read;
+  context.needs_input_gradient = layer > 0 || options_.lora.trains_embedding();
   if (pass.caches != nullptr && layer < config_.num_hidden_layers) {
     context.cache = &(*pass.caches)[static_cast<std::size_t>(layer)];
   }
@@ -115,6 +119,7 @@ void ShardedStep::embed_all(const std::vector<TokenBatch>& batches, std::vector<
   for (std::size_t rank = 0; rank < batches.size(); ++rank) {
     if (batches[rank].tokens() == 0) continue;
     passes[rank].rope = rope_for(longest_row(batches[rank], passes[rank].caches));
+    if (passes[rank].caches == nullptr) passes[rank].read = predicting_positions(batches[rank]);
     passes[rank].x = embed(weights_->ends(rank), batches[rank]);
     round_to(options_.compute_dtype, passes[rank].x);
     hold(rank, passes[rank].x.size());
@@ -197,7 +202,9 @@ void ShardedStep::backward_layer(std::int64_t layer, const std::vector<TokenBatc
       activations = std::move(pass.activations.back());
       pass.activations.pop_back();
     }
-    pass.x = layer_backward(here, weights, x, activations, pass.x, gradients[rank]);
+    Matrix<float> dx = layer_backward(here, weights, x, activations, pass.x, gradients[rank]);
+    drop(rank, pass.x.size() - dx.size());  // empty where nothing below is trained
+    pass.x = std::move(dx);
     (*ranks_)[rank].release(activations.bytes());
     drop(rank, x.size());
   }
