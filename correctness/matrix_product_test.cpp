@@ -1,11 +1,13 @@
 #include "reference/matrix_product.h"
 
+#include <limits>
+
 #include "correctness/matrix_testing.h"
 
 namespace qshard::reference {
 namespace {
 
-// 300 tokens are two whole pieces and a part of one.
+// 300 tokens are whole pieces and a part of one.
 constexpr Eigen::Index kTokens = 300;
 constexpr Eigen::Index kIn = 70;
 constexpr Eigen::Index kOut = 130;
@@ -47,6 +49,36 @@ TEST(MatrixProduct, EqualsPlainLoops) {
   }
 }
 
+// Rows of w beyond one block, columns beyond whole panels and tokens beyond whole tiles; no tokens, and nothing to sum.
+TEST(MatrixProduct, EqualsPlainLoopsOfEveryShape) {
+  std::uint64_t seed = 20;
+  for (const Eigen::Index tokens : {0, 1, 5, 6, 49}) {
+    for (const Eigen::Index in : {0, 1, 8, 255, 256, 521}) {
+      for (const Eigen::Index out : {1, 7, 8, 16, 33}) {
+        const Matrix<float> x = random_matrix<float>(tokens, in, ++seed);
+        const Matrix<float> w = random_matrix<float>(out, in, ++seed);
+        const Matrix<float> transposed = w.transpose();
+        const Matrix<double> expected = expected_product(x, w);
+        expect_near(expected, times_transposed(x, w, DType::f32), bound(in + 4), "x w^T");
+        expect_near(expected, times(x, transposed, DType::f32), bound(in + 4), "x w");
+        Matrix<float> sum = Matrix<float>::Constant(tokens, out, 2);
+        add_times(x, transposed, DType::f32, sum);
+        expect_near<double, float>((expected.array() + 2).matrix(), sum, bound(in + 4), "2 + x w");
+        const Matrix<double> x64 = x.cast<double>(), w64 = w.cast<double>();
+        expect_near(expected, times_transposed(x64, w64, DType::f32), 1e-11, "x w^T in double");
+      }
+    }
+  }
+}
+
+TEST(MatrixProduct, ANanStaysInItsRow) {
+  Matrix<float> x = random_matrix<float>(7, 20, 30);
+  x(6, 19) = std::numeric_limits<float>::quiet_NaN();
+  const Matrix<float> y = times_transposed(x, random_matrix<float>(9, 20, 31), DType::f32);
+  EXPECT_TRUE(y.row(6).array().isNaN().all());
+  EXPECT_FALSE(y.topRows(6).hasNaN());
+}
+
 TEST(MatrixProduct, RoundsToTheComputeDtype) {
   const Matrix<float> x = random_matrix<float>(kTokens, kIn, 4);
   const Matrix<float> w = random_matrix<float>(kOut, kIn, 5);
@@ -59,6 +91,11 @@ TEST(MatrixProduct, RoundsToTheComputeDtype) {
     Matrix<float> expected_sum = x + x;
     round_to(compute, expected_sum);
     expect_same_bits(expected_sum, sum, "x + x");
+    Matrix<float> with_product = random_matrix<float>(kTokens, kOut, 9);
+    Matrix<float> expected_with_product = with_product + expected;
+    round_to(compute, expected_with_product);
+    add_times<float>(x, w.transpose(), compute, with_product);
+    expect_same_bits(expected_with_product, with_product, "y + x w^T");
   }
 }
 

@@ -8,7 +8,7 @@
 namespace qshard::reference {
 namespace {
 
-constexpr std::int64_t kQueriesPerTile = 128;
+constexpr std::int64_t kQueriesPerTile = 64;
 
 /// Calls body(row, kv_head) for every row and key/value head of the batch: what one task works on alone.
 template <typename Body>

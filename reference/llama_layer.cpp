@@ -72,21 +72,23 @@ Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>
   Matrix<T> dx;
   if (needs_dx) dx = linear4bit_backward(linear, compute, dy);
   if (!linear.lora) return dx;
-  const auto through_adapter = [&](const Matrix<T>& input) {
-    const double scaling = context.scaling(projection);
-    return linear.lora->magnitude.size() > 0
-               ? dora_backward(linear, scaling, compute, input, dy, gradients[index])
-               : lora_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
-  };
-  Matrix<T> branch;
-  if (context.lora_dropout == 0) {
-    branch = through_adapter(x);
-  } else {
-    Matrix<T> dropped = x;
+  const double scaling = context.scaling(projection);
+  const bool drops = context.lora_dropout != 0;
+  Matrix<T> dropped;
+  if (drops) {
+    dropped = x;
     drop(context, projection, dropped);
-    branch = through_adapter(dropped);
-    drop(context, projection, branch);
   }
+  const Matrix<T>& input = drops ? dropped : x;
+  if (!drops && linear.lora->magnitude.size() == 0) {
+    const Matrix<T> inner = lora_inner_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
+    if (needs_dx) add_times(inner, linear.lora->a, compute, dx);
+    return dx;
+  }
+  Matrix<T> branch = linear.lora->magnitude.size() > 0
+                         ? dora_backward(linear, scaling, compute, input, dy, gradients[index])
+                         : lora_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
+  if (drops) drop(context, projection, branch);
   if (needs_dx) add_rounded(branch, compute, dx);
   return dx;
 }

@@ -31,4 +31,9 @@ template <typename T>
 Matrix<T> lora_backward(const Lora<T>& lora, double scaling, DType compute, const Matrix<T>& x, const Matrix<T>& dy,
                         Lora<T>& gradient);
 
+/// The same but for the last product: returns d B, [tokens, r].
+template <typename T>
+Matrix<T> lora_inner_backward(const Lora<T>& lora, double scaling, DType compute, const Matrix<T>& x,
+                              const Matrix<T>& dy, Lora<T>& gradient);
+
 }  // namespace qshard::reference
