@@ -297,6 +297,10 @@ TEST_F(TrainingRun, OtherSettingsAreRefusedAndAnotherScheduleIsNot) {
   settings_.fixed["lora.r"] = 16;
   EXPECT_THAT(message_of(resuming(), ExitCode::bad_input), HasSubstr("lora.r was 8 and is now 16"));
   settings_.fixed["lora.r"] = 8;
+  settings_.fixed["base_weights"] = "4567";
+  EXPECT_THAT(message_of(resuming(), ExitCode::bad_input),
+              HasSubstr("the hash of the weights in model_name_or_path was 0123 and is now 4567"));
+  settings_.fixed["base_weights"] = "0123";
   settings_.fixed["lora.use_dora"] = true;
   EXPECT_THAT(message_of(resuming(), ExitCode::bad_input), HasSubstr("lora.use_dora was not given and is now true"));
   EXPECT_TRUE(fs::exists(out("checkpoint-10")));

@@ -12,6 +12,7 @@
 namespace qshard {
 namespace {
 
+constexpr std::string_view kBaseWeights = "base_weights";
 constexpr std::array kAdjustable{"training.learning_rate", "training.lr_scheduler_type", "training.warmup_steps",
                                  "training.warmup_ratio",  "training.weight_decay",      "training.adam_beta1",
                                  "training.adam_beta2",    "training.adam_epsilon",      "training.max_grad_norm"};
@@ -43,7 +44,7 @@ void add_adapter(const AdapterConfig& adapter, Json& settings) {
 RunSettings run_settings(const RunConfig& config, const EngineOptions& options, const AdapterConfig& adapter,
                          std::string_view base_weights) {
   RunSettings settings;
-  settings.fixed["base_weights"] = base_weights;
+  settings.fixed[std::string(kBaseWeights)] = base_weights;
   settings.fixed["dtype"] = torch_name(options.dtype);
   settings.fixed["quantization.bnb_4bit_compute_dtype"] = torch_name(options.compute_dtype);
   settings.fixed["training.optim_moments_dtype"] = moment_kind(moment_dtype(options.optimizer.moments, options.dtype));
@@ -68,7 +69,9 @@ std::vector<std::string> differing_settings(const Json& saved, const Json& now) 
   for (const std::string& name : names) {
     const std::string before = text(saved, name);
     const std::string after = text(now, name);
-    if (before != after) lines.push_back(fmt::format("{} was {} and is now {}", name, before, after));
+    const std::string_view shown =
+        name == kBaseWeights ? "the hash of the weights in model_name_or_path" : std::string_view(name);
+    if (before != after) lines.push_back(fmt::format("{} was {} and is now {}", shown, before, after));
   }
   return lines;
 }
