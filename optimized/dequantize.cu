@@ -1,9 +1,10 @@
 #include <bit>
 
 #include "optimized/dequantize.h"
-#include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/device_math.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -102,6 +103,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     dequantize_kernel(const std::uint8_t* codes, BlockScales scales, const __grid_constant__ CodebookValues codebook,
                       int block_shift, std::int64_t elements, T* out) {
+  begin_early_kernel();
   const std::int64_t first =
       static_cast<std::int64_t>(blockIdx.x) * kTileElements<T> + threadIdx.x / 32 * kWarpElements<T>;
   const float entry = codebook.value[threadIdx.x % 16];
@@ -117,10 +119,8 @@ template <typename T>
 void launch(const DeviceWeight4bit& weight, void* out, cudaStream_t stream) {
   const auto tiles = static_cast<unsigned>(block_count(weight.elements, kTileElements<T>));
   const int block_shift = std::countr_zero(static_cast<unsigned>(weight.blocksize));
-  dequantize_kernel<T><<<tiles, kThreads, 0, stream>>>(weight.codes, BlockScales(weight),
-                                                       CodebookValues(weight.quant_type), block_shift, weight.elements,
-                                                       static_cast<T*>(out));
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(dequantize_kernel<T>, dim3(tiles), kThreads, 0, stream, weight.codes, BlockScales(weight),
+               CodebookValues(weight.quant_type), block_shift, weight.elements, static_cast<T*>(out));
 }
 
 }  // namespace

@@ -2,10 +2,11 @@
 #include <cfloat>
 
 #include "core/tensor/weight4bit.h"
-#include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/device_math.cuh"
 #include "optimized/double_quant.h"
 #include "optimized/dynamic_map_search.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/quantize_tiles.h"
 
 namespace qshard::optimized {
@@ -40,6 +41,7 @@ __device__ __forceinline__ float mean_of_sums(const float* sums, std::int64_t co
 }
 
 __global__ void __launch_bounds__(kThreads) sum_kernel(const float* absmax, std::int64_t blocks, float* sums) {
+  grid_dependency_synchronize();
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kSumTile + threadIdx.x;
   float sum = 0.0F;
   for (int i = 0; i < kSumTile; i += kThreads) {
@@ -91,6 +93,7 @@ __device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32
 __global__ void __launch_bounds__(kThreads)
     nest_kernel(const float* absmax, std::int64_t blocks, const float* sums, std::int64_t sum_count, const float* map,
                 const float* given_offset, NestedOutput output) {
+  grid_dependency_synchronize();
   __shared__ SearchTree tree;
   build_tree<kThreads>(tree, map);
   __syncthreads();
@@ -145,8 +148,8 @@ void launch_nest(const float* absmax, std::int64_t blocks, const float* sums, st
                  const float* nested_map, const float* given_offset, const NestedOutput& output, cudaStream_t stream) {
   const std::int64_t nested_blocks = block_count(blocks, kNestedBlocksize);
   const auto grid = static_cast<unsigned>(std::min<std::int64_t>(kLargestGrid, block_count(nested_blocks, kWarps)));
-  nest_kernel<<<grid, kThreads, 0, stream>>>(absmax, blocks, sums, sum_count, nested_map, given_offset, output);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(nest_kernel, dim3(grid), kThreads, 0, stream, absmax, blocks, sums, sum_count, nested_map, given_offset,
+               output);
 }
 
 }  // namespace
@@ -164,8 +167,7 @@ void nest_absmax(const float* absmax, std::int64_t blocks, const float* nested_m
   const Workspace parts(workspace, blocks);
   const std::int64_t sums = block_count(blocks, kSumTile);
   if (given_offset == nullptr) {
-    sum_kernel<<<static_cast<unsigned>(sums), kThreads, 0, stream>>>(absmax, blocks, parts.sums);
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(sum_kernel, dim3(static_cast<unsigned>(sums)), kThreads, 0, stream, absmax, blocks, parts.sums);
   }
   launch_nest(absmax, blocks, parts.sums, sums, nested_map, given_offset, output, stream);
 }

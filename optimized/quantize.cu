@@ -2,10 +2,11 @@
 #include <cfloat>
 #include <type_traits>
 
-#include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/device_math.cuh"
 #include "optimized/interval_table.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/quantize.h"
 #include "optimized/quantize_tiles.h"
 
@@ -204,6 +205,7 @@ template <typename T, bool kNf4>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(const T* weight, const __grid_constant__ IntervalTable intervals,
                     const __grid_constant__ Task task) {
+  grid_dependency_synchronize();
   if ((blockIdx.x + 1) * kQuantizeTile <= task.elements) {
     quantize_tile<true, kNf4>(weight, intervals, task);
   } else {
@@ -216,11 +218,12 @@ void launch(const void* weight, QuantType quant_type, const Task& task, cudaStre
   const auto tiles = static_cast<unsigned>((task.elements + kQuantizeTile - 1) / kQuantizeTile);
   const auto* elements = static_cast<const T*>(weight);
   if (quant_type == QuantType::nf4) {
-    quantize_kernel<T, true><<<tiles, kThreads, 0, stream>>>(elements, IntervalTable::make<true>(), task);
+    launch_early(quantize_kernel<T, true>, dim3(tiles), kThreads, 0, stream, elements, IntervalTable::make<true>(),
+                 task);
   } else {
-    quantize_kernel<T, false><<<tiles, kThreads, 0, stream>>>(elements, IntervalTable::make<false>(), task);
+    launch_early(quantize_kernel<T, false>, dim3(tiles), kThreads, 0, stream, elements, IntervalTable::make<false>(),
+                 task);
   }
-  QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace

@@ -31,9 +31,9 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-}  // namespace
-
-Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call) {
+/// time_calls() once; after: seconds for which other work went on.
+Timing time_once(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call,
+                 double& after) {
   const Event start;
   const Event stop;
   QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
@@ -50,17 +50,26 @@ Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const st
   QSHARD_CUDA_CHECK(cudaEventSynchronize(stop.event));
   const auto done = std::chrono::steady_clock::now();
   QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
-  const double after = seconds_since(done);
+  after = seconds_since(done);
   float milliseconds = 0;
   QSHARD_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start.event, stop.event));
   const double measured = static_cast<double>(milliseconds) * 1e-3;
-  if (after > std::max(200e-6, 0.1 * measured)) {
-    throw std::runtime_error("work went on after the stream was done: the calls use another stream");
-  }
   timing.seconds_per_call = measured / calls;
   // Work that is still running when its successor arrives keeps the stream busy as well as the hold does.
   timing.enqueue_limited = enqueue_seconds > 1e-9 * static_cast<double>(hold) && enqueue_seconds > 0.9 * measured;
   return timing;
+}
+
+}  // namespace
+
+Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call) {
+  constexpr int kTries = 3;  // the host may be held up between its two waits, but hardly ever so often
+  for (int i = 0; i < kTries; ++i) {
+    double after = 0;
+    const Timing timing = time_once(calls, stream, clocks, call, after);
+    if (after <= std::max(200e-6, 0.1 * calls * timing.seconds_per_call)) return timing;
+  }
+  throw std::runtime_error("work went on after the stream was done: the calls use another stream");
 }
 
 int calls_of_batch(double batch_seconds, double seconds_per_call, int copies) {

@@ -186,6 +186,10 @@ void check(const TestLayer& layer, const Layer& shape, const Call& call, optimiz
       << "written behind the workspace";
 }
 
+bool has_warpgroups() {
+  return optimized::current_linear4bit_device().has_warpgroups;
+}
+
 TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
   optimized::MatmulPlans plans;
   for (const DType dtype : {DType::bf16, DType::f16}) {
@@ -193,7 +197,10 @@ TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
     const TestLayer layer(shape, 31);
     for (std::int64_t rows = 1; rows <= 66; ++rows) {
       check(layer, shape, {.rows = rows}, plans);
-      if (rows <= optimized::kMostFusedRows) check(layer, shape, {.rows = rows, .kernel = "fused"}, plans);
+      if (rows <= optimized::kMostFusedRows) {
+        check(layer, shape, {.rows = rows, .kernel = "fused"}, plans);
+        if (has_warpgroups()) check(layer, shape, {.rows = rows, .kernel = "warpgroup"}, plans);
+      }
       if (HasFailure()) return;
     }
   }
@@ -223,9 +230,21 @@ TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
   }
 }
 
+class HopperLinear4bitGpu : public Linear4bitGpu {
+ protected:
+  void SetUp() override {
+    Linear4bitGpu::SetUp();
+    if (!IsSkipped() && !has_warpgroups()) GTEST_SKIP() << "not run: the kernel is for Hopper GPUs";
+  }
+};
+
+class WarpgroupLinear4bitGpu : public HopperLinear4bitGpu {};
+class ManyRowsLinear4bitGpu : public HopperLinear4bitGpu {};
+class WideLinear4bitGpu : public HopperLinear4bitGpu {};
+
 // 5 to 64 rows: tiles of weight rows that a thread block has whole, that two or that many share; steps and tiles that
 // end early; scales read ahead or one by one.
-TEST_F(Linear4bitGpu, TilesOfEveryCut) {
+TEST_F(WarpgroupLinear4bitGpu, TilesOfEveryCut) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 46;
   for (const auto& [out, in, nested] : {std::tuple{1, 64, true},
@@ -238,23 +257,11 @@ TEST_F(Linear4bitGpu, TilesOfEveryCut) {
     const Layer shape{.out_features = out, .in_features = in, .nested = nested};
     const TestLayer layer(shape, ++seed);
     for (const std::int64_t rows : {5, 8, 24, 40, 64}) {
-      check(layer, shape, {.rows = rows, .in_padding = 4, .out_padding = 1}, plans);
+      check(layer, shape, {.rows = rows, .in_padding = 4, .out_padding = 1, .kernel = "warpgroup"}, plans);
       if (HasFailure()) return;
     }
   }
 }
-
-class HopperLinear4bitGpu : public Linear4bitGpu {
- protected:
-  void SetUp() override {
-    Linear4bitGpu::SetUp();
-    if (!IsSkipped() && !optimized::current_linear4bit_device().has_warpgroups)
-      GTEST_SKIP() << "not run: the kernel is for Hopper GPUs";
-  }
-};
-
-class ManyRowsLinear4bitGpu : public HopperLinear4bitGpu {};
-class WideLinear4bitGpu : public HopperLinear4bitGpu {};
 
 // Every number of columns that the kernel is compiled for, just full and one less or more; one and several tiles of
 // columns; tiles of the weight that a cluster has whole, that two or that many share; steps and tiles that end early,

@@ -59,6 +59,12 @@ TEST(Linear4bitChoice, WideRunsWhereItPays) {
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 100), "dequantize_first");
 }
 
+// A small weight has too few steps for a second launch and shared tiles.
+TEST(Linear4bitChoice, WarpgroupRunsWhereItPays) {
+  EXPECT_EQ(chosen(kHopper, {.out_features = 1024, .in_features = 8192}, 33), "fused");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 3584, .in_features = 3584}, 33), "warpgroup");
+}
+
 TEST(Linear4bitChoice, GradientsAreNeverFused) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 1, kGradient), "dequantize_first");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 4096, .in_features = 4096}, 16, kGradient), "dequantize_first");

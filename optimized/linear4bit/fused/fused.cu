@@ -219,10 +219,14 @@ __global__ void __launch_bounds__(kThreads, kColumnTiles <= 2 ? 2 : 1)
       const int chunk_k = k + chunk * 4 * kRun;
       const bool inside = chunk_k < task.in_features;
       const T* x = x_run + chunk_k;
+      InputRun<kRun> next(x, inside && group_row < task.rows);
 #pragma unroll
       for (int column = 0; column < kColumnTiles; ++column) {
-        const InputRun<kRun> input(x, inside && column * kTileColumns + group_row < task.rows);
+        const InputRun<kRun> input = next;
         x += kTileColumns * task.x_stride;
+        if (column + 1 < kColumnTiles) {  // on its way while this one is multiplied
+          next = InputRun<kRun>(x, inside && (column + 1) * kTileColumns + group_row < task.rows);
+        }
 #pragma unroll
         for (int tile = 0; tile < kRowTiles; ++tile) {
           float block[4] = {};

@@ -11,6 +11,9 @@ namespace qshard::optimized::warpgroup {
 /// A Hopper GPU, blocks of 64 or more, out_features below 2^30.
 bool supports(const Linear4bitProblem& problem);
 
+/// Whether it is expected to be faster than the rows of the table after it.
+bool pays(const Linear4bitProblem& problem);
+
 /// x as it is laid out, partial sums and their counts.
 std::size_t workspace_bytes(const Linear4bitProblem& problem);
 
