@@ -19,7 +19,8 @@ void add_device_number_options(CLI::App& command, const std::shared_ptr<DeviceNu
   const auto add = [&](const char* name, auto& member, const std::string& doc) {
     return command.add_option(name, member, doc)->group(kGroup)->capture_default_str();
   };
-  add("--gpu", options->gpu, fmt::format("Preset: {}", fmt::join(gpu_names(), ", ")));
+  add("--gpu", options->gpu,
+      fmt::format("Preset, measured for h100 and h200, else from published numbers: {}", fmt::join(gpu_names(), ", ")));
   add("--link", options->link,
       fmt::format("What connects the ranks: {}; without it, what the GPU usually has", fmt::join(link_names(), ", ")));
   add("--product-rate", options->product_rate, "TFLOP/s of 16-bit products in a long step; 0: the preset's")

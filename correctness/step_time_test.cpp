@@ -211,6 +211,15 @@ TEST(StepTime, APipelineWinsWhereGathersAreNotHidden) {
   const double optimizer = step.parts.back().seconds;
   EXPECT_NEAR(pipeline_seconds(work, numbers) / ((step.seconds - optimizer) / 4 * 4.5 + optimizer), 1, 0.01);
   EXPECT_GT(pipeline_seconds(work, numbers), step.seconds);
+  // Over a link of a share of the rate, and a little more or less, it is just not faster, or is.
+  const double share = pipeline_link_share(work, numbers);
+  EXPECT_GT(share, 0.01);
+  EXPECT_LT(share, 0.5);
+  for (const double more : {0.97, 1.03}) {
+    DeviceNumbers other = numbers;
+    other.peer_rate *= share * more;
+    EXPECT_EQ(pipeline_seconds(work, other) < predict_step(work, other).seconds, more < 1) << share;
+  }
   numbers.peer_rate = 5e9;
   EXPECT_LT(pipeline_seconds(work, numbers), predict_step(work, numbers).seconds);
   EXPECT_EQ(pipeline_seconds(work_of({.ranks = 1}), numbers), 0);
@@ -225,6 +234,35 @@ TEST(StepTime, KnobsComeByTheirGain) {
   DeviceNumbers slow = device_numbers("h100", "");
   slow.peer_rate = slow.host_rate = 5e9;
   EXPECT_EQ(try_knobs(work_of({}), slow).front().change, "training.per_device_train_batch_size x 2");
+}
+
+// What the vendor says that a card can do at most: dense bf16 products with sums in float, memory, and its own link.
+TEST(StepTime, PresetsStayBelowWhatTheCardCanDo) {
+  struct Limits {
+    const char* gpu;
+    double products, memory, link;
+  };
+  for (const Limits& most : {
+           Limits{"rtx3090", 71e12, 936e9, 56.25e9},
+           Limits{"rtx4090", 165.2e12, 1008e9, 32e9},
+           Limits{"rtx5090", 209.5e12, 1792e9, 64e9},
+           Limits{"a6000", 154.8e12, 768e9, 56.25e9},
+           Limits{"l40s", 362e12, 864e9, 32e9},
+           Limits{"a100", 312e12, 2039e9, 300e9},
+           Limits{"h100", 989.4e12, 3350e9, 450e9},
+           Limits{"h200", 989.4e12, 4800e9, 450e9},
+       }) {
+    const bool has_nvlink = most.link != 32e9 && most.link != 64e9;
+    const DeviceNumbers numbers = device_numbers(most.gpu, has_nvlink ? "nvlink" : "");
+    EXPECT_LT(numbers.product_rate, 0.85 * most.products) << most.gpu;
+    EXPECT_GT(numbers.product_rate, 0.5 * most.products) << most.gpu;
+    EXPECT_LT(numbers.memory_rate, 0.93 * most.memory) << most.gpu;
+    EXPECT_GT(numbers.memory_rate, 0.85 * most.memory) << most.gpu;
+    EXPECT_LT(numbers.peer_rate, 0.95 * most.link) << most.gpu;
+    EXPECT_GT(numbers.peer_rate, 0.5 * most.link) << most.gpu;
+  }
+  EXPECT_LT(device_numbers("h100", "pcie4").host_rate, 32e9);
+  EXPECT_LT(device_numbers("h100", "pcie5").host_rate, 64e9);
 }
 
 TEST(StepTime, PresetsAreThereForEveryCardAndLink) {

@@ -151,8 +151,27 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Knob:
+    """A change of one option: the step's seconds with it, and what becomes of tokens a second and GPU (0.1: 10 % more)."""
+
+    change: str
+    seconds: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class MemoryMoment:
+    """Bytes of a rank from `at` seconds after the micro-batch began until the next moment."""
+
+    at: float
+    gathered: float
+    inputs: float
+
+
+@dataclass(frozen=True)
 class StepPlan:
-    """The step that `qshard plan` predicts: its seconds, those of each part, and the time line of its first micro-batch."""
+    """The step that `qshard plan` predicts: its seconds, those of each part, and the time line of its first micro-batch; with
+    the memory over that, the knobs and a pipeline's seconds where the plan has them (0: one GPU, or an older plan)."""
 
     seconds: float
     parts: dict[str, float]
@@ -160,6 +179,9 @@ class StepPlan:
     gpu: str
     link: str
     timeline: list[Span]
+    knobs: list[Knob] = field(default_factory=list)
+    memory: list[MemoryMoment] = field(default_factory=list)
+    pipeline_seconds: float = 0.0
 
 
 @dataclass

@@ -1,7 +1,9 @@
 #include "core/sharding/step_advice.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <limits>
 
 namespace qshard {
 
@@ -56,6 +58,25 @@ double pipeline_seconds(const StepWork& work, const DeviceNumbers& numbers) {
   const auto stages = static_cast<double>(work.ranks);
   const double optimizer = predict_step(work, numbers).parts.back().seconds;
   return arithmetic * (stages * static_cast<double>(work.micro_batches) + stages - 1) / stages + optimizer;
+}
+
+double pipeline_link_share(const StepWork& work, const DeviceNumbers& numbers) {
+  if (work.ranks == 1) return 0;
+  const double pipeline = pipeline_seconds(work, numbers);
+  const auto wins = [&](double share) {
+    DeviceNumbers scaled = numbers;
+    for (double* rate : {&scaled.peer_rate, &scaled.network_rate, &scaled.host_rate, &scaled.nccl_rate}) *rate *= share;
+    return pipeline < predict_step(work, scaled).seconds;
+  };
+  double slow = 1e-3;
+  double fast = 1e3;
+  if (!wins(slow)) return 0;
+  if (wins(fast)) return std::numeric_limits<double>::infinity();
+  while (fast / slow > 1.001) {
+    const double middle = std::sqrt(slow * fast);
+    (wins(middle) ? slow : fast) = middle;
+  }
+  return fast;
 }
 
 }  // namespace qshard

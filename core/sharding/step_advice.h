@@ -24,4 +24,9 @@ std::vector<StepKnob> try_knobs(const StepWork& work, const DeviceNumbers& numbe
 /// 0 for one rank.
 double pipeline_seconds(const StepWork& work, const DeviceNumbers& numbers);
 
+/// The link over which both take the same time, as a share of the rates that bytes are gathered with (from peers, other
+/// machines, host memory, by NCCL): over a slower one the pipeline is faster. 0 where it is not even at a thousandth of
+/// them, and for one rank; infinite where it is still faster at a thousand times them.
+double pipeline_link_share(const StepWork& work, const DeviceNumbers& numbers);
+
 }  // namespace qshard

@@ -1,5 +1,7 @@
 #include "core/sharding/step_time_report.h"
 
+#include <cmath>
+
 #include <fmt/format.h>
 
 namespace qshard {
@@ -26,8 +28,13 @@ std::string describe_gathers(const StepTime& step) {
 std::string describe_pipeline(const StepWork& work, const DeviceNumbers& numbers, double seconds) {
   const double pipeline = pipeline_seconds(work, numbers);
   if (pipeline == 0) return "";
-  return fmt::format("  a pipeline of layers over the same {} GPUs, without gathers but with a bubble: {:.3f} s, {}\n",
-                     work.ranks, pipeline, pipeline < seconds ? "faster" : "not faster");
+  const double share = pipeline_link_share(work, numbers);
+  const std::string when = share > 0 && std::isfinite(share)
+                               ? fmt::format("; it would be over a link of less than {:.2g} of this one's rate", share)
+                               : "";
+  return fmt::format(
+      "  a pipeline of layers over the same {} GPUs, without gathers but with a bubble: {:.3f} s, {}{}\n", work.ranks,
+      pipeline, pipeline < seconds ? "faster" : "not faster", when);
 }
 
 }  // namespace

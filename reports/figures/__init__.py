@@ -4,6 +4,7 @@ from reports.figures import (
     ceilings,
     changes,
     code_usage,
+    knobs,
     ladder,
     layouts,
     losses,
@@ -13,6 +14,7 @@ from reports.figures import (
     rows,
     samples,
     speedup,
+    step_memory,
     throughput,
     timeline,
 )
@@ -35,5 +37,7 @@ FIGURES: tuple[FigureKind, ...] = tuple(
         memory,
         layouts,
         timeline,
+        step_memory,
+        knobs,
     )
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from reports.errors import ReportError
 from reports.loading.json_file import as_text, member, number
-from reports.model import Context, LayoutCost, ShardLayout, Span, StepPlan
+from reports.model import Context, Knob, LayoutCost, MemoryMoment, ShardLayout, Span, StepPlan
 
 
 def load(document: dict, path: Path) -> ShardLayout:
@@ -59,10 +59,7 @@ def _step(document: dict, path: Path) -> StepPlan | None:
     if "timeline" not in step:
         return None
     spans = []
-    for index, row in enumerate(member(step, "timeline", list, path, "step")):
-        where = f"step.timeline[{index}]"
-        if not isinstance(row, dict):
-            raise ReportError(path, f"'{where}' is not an object")
+    for where, row in _rows(step, "timeline", path):
         lane, what = (member(row, key, str, path, where) for key in ("lane", "what"))
         begin, end = (_size(row, key, path, where) for key in ("begin", "end"))
         if end < begin:
@@ -73,7 +70,30 @@ def _step(document: dict, path: Path) -> StepPlan | None:
     gpu, link = (member(step, key, str, path, "step") for key in ("gpu", "link"))
     if not spans or not max(span.end for span in spans) or not sum(seconds.values()):
         raise ReportError(path, "'step' takes no time")
-    return StepPlan(_size(step, "seconds", path, "step"), seconds, _size(step, "hidden_share", path, "step"), gpu, link, spans)
+    pipeline = _size(step, "pipeline_seconds", path, "step") if "pipeline_seconds" in step else 0.0
+    return StepPlan(_size(step, "seconds", path, "step"), seconds, _size(step, "hidden_share", path, "step"), gpu, link, spans,
+                    _knobs(step, path), _memory(step, path), pipeline)  # fmt: skip
+
+
+def _rows(step: dict, key: str, path: Path) -> list[tuple[str, dict]]:
+    """The objects of a list, each with its place; none where an older plan lacks it."""
+    rows = []
+    for index, row in enumerate(member(step, key, list, path, "step") if key in step else []):
+        where = f"step.{key}[{index}]"
+        if not isinstance(row, dict):
+            raise ReportError(path, f"'{where}' is not an object")
+        rows.append((where, row))
+    return rows
+
+
+def _knobs(step: dict, path: Path) -> list[Knob]:
+    return [Knob(member(row, "change", str, path, where), _size(row, "seconds", path, where), number(row, "gain", path, where))
+            for where, row in _rows(step, "knobs", path)]  # fmt: skip
+
+
+def _memory(step: dict, path: Path) -> list[MemoryMoment]:
+    return [MemoryMoment(*(_size(row, key, path, where) for key in ("at", "gathered_bytes", "input_bytes")))
+            for where, row in _rows(step, "memory", path)]  # fmt: skip
 
 
 def _size(table: dict, key: str, path: Path, where: str) -> float:

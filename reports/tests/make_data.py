@@ -232,7 +232,10 @@ def step() -> dict:
         spans.append(_span("compute", "backward", layer, begin, backward))
         spans.append(_span("link", "gradient sum", layer, begin + backward, 0.2 * gather))
     parts = {"forward": 0.448, "recomputation": 0.3, "backward": 0.532, "waiting for gathers": 0.008, "optimizer": 0.0}
-    return {"gpu": "made-up", "link": "nvlink", "seconds": sum(parts.values()), "hidden_share": 0.9, "parts": parts, "timeline": spans}
+    memory = [{"at": 0.01 * moment, "gathered_bytes": 1 << 29, "input_bytes": moment << 25} for moment in range(10)]
+    knobs = [("fsdp.world_size x 2", 1.31, -0.017), ("training.gradient_checkpointing: false", 0.988, 0.304)]
+    return {"gpu": "made-up", "link": "nvlink", "seconds": sum(parts.values()), "hidden_share": 0.9, "parts": parts, "timeline": spans,
+            "pipeline_seconds": 1.61, "knobs": [dict(zip(("change", "seconds", "gain"), knob)) for knob in knobs], "memory": memory}  # fmt: skip
 
 
 def _span(lane: str, what: str, layer: int, begin: float, lasts: float) -> dict:

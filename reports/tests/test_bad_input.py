@@ -250,6 +250,17 @@ def test_time_lines_that_cannot_be_drawn(tmp_path, capsys, change):
     assert_refused(tmp_path / "layout.json", tmp_path, capsys, "step.timeline[1]")
 
 
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [("knobs", {"gain": "much"}), ("knobs", {"change": 3}), ("memory", {"at": -1}), ("memory", {"gathered_bytes": None})],
+)
+def test_knobs_and_memory_that_cannot_be_drawn(tmp_path, capsys, key, change):
+    document = json.loads((DATA / "layout.json").read_text())
+    document["step"][key][1] |= change
+    (tmp_path / "layout.json").write_text(json.dumps(document))
+    assert_refused(tmp_path / "layout.json", tmp_path, capsys, f"step.{key}[1]")
+
+
 @pytest.mark.parametrize("change", [{"same_as": 5}, {"same_as": -1}, {"messages": -1}, {"storage": 4}, {"held_bytes": None}])
 def test_layouts_that_cannot_be_compared(tmp_path, capsys, change):
     document = json.loads((DATA / "layout.json").read_text())

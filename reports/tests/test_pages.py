@@ -80,9 +80,11 @@ def test_figures_without_data_are_listed(tmp_path, capsys):
     assert "## Memory by rank" in page and "- Roofline: needs benchmark results" in page
     assert sorted(file.name for file in (tmp_path / "figures").glob("*.svg")) == [
         "code_usage.svg",
+        "knobs.svg",
         "layouts.svg",
         "memory.svg",
         "quantization_error.svg",
+        "step_memory.svg",
         "timeline.svg",
     ]
 

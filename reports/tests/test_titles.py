@@ -126,6 +126,19 @@ def test_timeline_names_the_largest_part_of_the_step(report):
         assert f"take {units.seconds(total)}, {units.percent(parts[largest] / total)} of it {largest}" in title
 
 
+def test_memory_over_a_step_says_what_stays_and_what_passes(report):
+    for title, rows in pictures(report, "step_memory"):
+        passing = max(int(row["input_bytes"]) + int(row["gathered_bytes"]) for row in rows)
+        assert f"{units.binary_bytes(int(rows[0]['held_bytes']))} stay" in title
+        assert f"at most {units.binary_bytes(passing)} come and go" in title
+
+
+def test_knobs_name_the_one_that_buys_most(report):
+    for title, rows in pictures(report, "knobs"):
+        best = max((row for row in rows if "pipeline" not in row["change"]), key=lambda row: float(row["gain"]))
+        assert f"{best['change']} buys most, {units.signed_percent(float(best['gain']))}" in title
+
+
 def test_a_loss_curve_ends_where_its_title_says(report):
     for title, rows in pictures(report, "losses"):
         name = title.split()[0]
