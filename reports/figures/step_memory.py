@@ -2,14 +2,14 @@
 
 from reports import units
 from reports.figures.drawing import Drawing, FigureKind
-from reports.model import ShardLayout
+from reports.model import MemoryMoment, ShardLayout
 from reports.style import CATEGORIES, Palette, new_figure
 
 PASSING = ("gather_buffer", "activations")  # parts of a layout that come and go within a step
 
 
 def draw(plan: ShardLayout, _: Palette) -> Drawing | None:
-    moments = sorted(plan.step.memory, key=lambda moment: moment.at)
+    moments = _without_dips(sorted(plan.step.memory, key=lambda moment: moment.at))
     held = sum(size for part, size in plan.bytes_by_rank[0].items() if part not in PASSING)
     times = [1e3 * moment.at for moment in moments]
     inputs = [moment.inputs / units.GIB for moment in moments]
@@ -39,6 +39,18 @@ def draw(plan: ShardLayout, _: Palette) -> Drawing | None:
     )
     lines = [(moment.at, int(held), int(moment.inputs), int(moment.gathered)) for moment in moments]
     return Drawing(figure, title, reading, ("at", "held_bytes", "input_bytes", "gathered_bytes"), lines, [plan.context])
+
+
+def _without_dips(moments: list[MemoryMoment]) -> list[MemoryMoment]:
+    """Without those too short to be seen in which a unit has left and the next has not yet come."""
+    shortest = 1e-3 * moments[-1].at
+    dips = {
+        index
+        for index in range(1, len(moments) - 1)
+        if moments[index + 1].at - moments[index].at < shortest
+        and moments[index].gathered < min(moments[index - 1].gathered, moments[index + 1].gathered)
+    }
+    return [moment for index, moment in enumerate(moments) if index not in dips]
 
 
 FIGURE = FigureKind(
