@@ -1,6 +1,8 @@
 #include "core/base/processor.h"
 
+#include <algorithm>
 #include <fstream>
+#include <thread>
 
 namespace qshard {
 
@@ -10,6 +12,10 @@ std::string processor_name() {
     if (line.starts_with("model name")) return line.substr(line.find(": ") + 2);
   }
   return "unknown processor";
+}
+
+int processor_share(int processes) {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / processes, 1, 16);
 }
 
 }  // namespace qshard

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "core/base/file.h"
 #include "core/base/file_stamp.h"
+#include "core/base/read_ahead.h"
 #include "core/base/xxh64.h"
 #include "core/formats/bnb_checkpoint.h"
 
@@ -133,6 +134,10 @@ Weight4bitInfo QuantizedCache::info(std::string_view name) const {
 
 Weight4bit QuantizedCache::read(std::string_view name) const {
   return read_weight4bit(weights_.find(name)->second.file, name);
+}
+
+void QuantizedCache::read_ahead(std::string_view name) const {
+  qshard::read_ahead(weights_.find(name)->second.file.bytes());
 }
 
 bool QuantizedCache::is_unchanged(std::string_view name, const TensorView& source) const {

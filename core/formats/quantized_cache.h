@@ -49,6 +49,8 @@ class QuantizedCache {
   /// Of a weight that is contained. storage is u8, dtype that of the tensor it was made from.
   [[nodiscard]] Weight4bitInfo info(std::string_view name) const;
   [[nodiscard]] Weight4bit read(std::string_view name) const;
+  /// Brings what read() of a weight that is contained needs into memory. Threads may do so beside each other.
+  void read_ahead(std::string_view name) const;
   /// Whether both the weight and `source`, the tensor it was made from, have the bytes of the first load. Reads both.
   [[nodiscard]] bool is_unchanged(std::string_view name, const TensorView& source) const;
 

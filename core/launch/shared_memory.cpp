@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/base/error.h"
+#include "core/base/processor.h"
 #include "core/launch/byte_message.h"
 
 namespace qshard {
@@ -85,8 +86,7 @@ std::span<std::byte> map(int descriptor, std::int64_t bytes) {
 // processors.
 int populating_threads(std::int64_t bytes, int local_ranks) {
   constexpr std::int64_t kWorthAThread = std::int64_t{64} << 20;
-  const auto processors = static_cast<std::int64_t>(std::thread::hardware_concurrency()) / local_ranks;
-  return static_cast<int>(std::clamp<std::int64_t>(std::min(processors, bytes / kWorthAThread), 1, 16));
+  return static_cast<int>(std::clamp<std::int64_t>(bytes / kWorthAThread, 1, processor_share(local_ranks)));
 }
 
 // Every page of a part has memory afterwards, and a place in this process. 0, or an error of the system.

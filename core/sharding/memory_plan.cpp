@@ -39,8 +39,7 @@ std::string describe(const MemoryPlans& plans, std::int64_t budget) {
       fmt::format("  {} at its peak, in the {}:\n", plans.within_budget ? "this run" : "the smallest", shown.peak_in);
   for (const MemoryUse& use : shown.at_peak) text += fmt::format("    {:<26}{:>10}\n", use.name, text_of(use.bytes));
   if (shown.table_bytes > 0) {
-    text += fmt::format("    {:<26}{:>10}  (of peers' and of pinned host memory)\n", "page tables",
-                        text_of(shown.table_bytes));
+    text += fmt::format("    {:<26}{:>10}  (of pinned host memory)\n", "page tables", text_of(shown.table_bytes));
   }
   return text + fmt::format("    {:<26}{:>10}  (measured on H100 and H200, driver 580)\n", "context and libraries",
                             text_of(plans.outside));

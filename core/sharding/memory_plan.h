@@ -26,10 +26,16 @@ struct MemoryPlan {
   std::vector<MemoryUse> at_peak;  // what is in use when the arena is fullest, largest first
   std::string peak_in;             // the part of the run in which that is
   std::int64_t host_bytes = 0;     // pinned host memory
-  std::int64_t table_bytes = 0;    // the GPU's page tables of what it addresses elsewhere: in peers, in host memory
+  std::int64_t table_bytes = 0;    // the GPU's page tables of host memory that it addresses
   MemoryChoice choice;
 
-  [[nodiscard]] std::int64_t device_bytes() const { return arena_bytes + table_bytes; }
+  /// Of the arena's allocation: whole pages of 2 MiB. Of an allocation that ends within one, peers address everything
+  /// in pages of 4 KiB, and the tables of these take 2 MiB of each peer's memory a GiB.
+  [[nodiscard]] std::int64_t allocation_bytes() const {
+    constexpr std::int64_t kPage = std::int64_t{2} << 20;
+    return (arena_bytes + kPage - 1) / kPage * kPage;
+  }
+  [[nodiscard]] std::int64_t device_bytes() const { return allocation_bytes() + table_bytes; }
 };
 
 /// What a run may need: the plans with every saving and with none, and the one within a given budget.

@@ -1,10 +1,14 @@
 #include "optimized/sharded/adapter_tensors.h"
 
+#include <algorithm>
 #include <cstring>
+#include <deque>
+#include <future>
 #include <utility>
 
 #include <cuda_runtime_api.h>
 
+#include "core/base/processor.h"
 #include "core/formats/peft_adapter.h"
 #include "core/model/lora_init.h"
 #include "core/training/adapter_state.h"
@@ -19,6 +23,13 @@ namespace {
 
 std::vector<ShardPiece> parameter_pieces(const Flat& flat, const Slot& slot) {
   return cut_into_pieces(slot.offset, slot.parameter.bytes(), flat.shard_bytes);
+}
+
+Tensor initial_values(LoraStart start, std::uint64_t seed, const Parameter& of) {
+  const bool is_a = of.name.ends_with("lora_A.weight");
+  const auto elements = static_cast<std::size_t>(element_count(of.shape));
+  return from_floats(is_a ? lora_a_values(start, seed, of.name, of.shape) : std::vector<float>(elements, 0.0F),
+                     of.dtype, of.shape);
 }
 
 }  // namespace
@@ -58,11 +69,15 @@ Tensor AdapterTensors::read_pieces(DType dtype, const Shape& shape, const std::v
   return whole;
 }
 
+bool AdapterTensors::is_own(const ShardPiece& piece) const {
+  const auto rank = static_cast<std::size_t>(link_->rank());
+  return first_of_group(plan_->layout, rank) + piece.shard == rank;
+}
+
 void AdapterTensors::write_pieces(std::span<const std::byte> values, const std::vector<ShardPiece>& pieces,
                                   std::byte* own) {
-  const auto rank = static_cast<std::size_t>(link_->rank());
   for (const ShardPiece& piece : pieces) {
-    if (first_of_group(plan_->layout, rank) + piece.shard != rank) continue;
+    if (!is_own(piece)) continue;
     QSHARD_CUDA_CHECK(cudaMemcpy(own + piece.in_shard, values.data() + piece.in_parameter,
                                  static_cast<std::size_t>(piece.size), cudaMemcpyHostToDevice));
   }
@@ -75,14 +90,28 @@ void AdapterTensors::write_parameter(std::size_t unit, std::size_t flat, const S
                own_parameters(unit, flat));
 }
 
+// Values are made on several threads, a tensor each, and only where this rank holds some of them.
 void AdapterTensors::initialize(std::uint64_t seed) {
+  struct Making {
+    std::vector<ShardPiece> pieces;
+    std::byte* own;
+    std::future<Tensor> values;
+  };
+  std::deque<Making> making;
+  const auto write_first = [&] {
+    Making& first = making.front();
+    write_pieces(first.values.get().bytes(), first.pieces, first.own);
+    making.pop_front();
+  };
+  const auto threads = static_cast<std::size_t>(processor_share(link_->local_world_size()));
   for_each_slot([&](std::size_t unit, std::size_t flat, const Slot& slot) {
-    const bool is_a = slot.parameter.name.ends_with("lora_A.weight");
-    const auto elements = static_cast<std::size_t>(element_count(slot.parameter.shape));
-    write_parameter(unit, flat, slot,
-                    is_a ? lora_a_values(plan_->options.lora.start, seed, slot.parameter.name, slot.parameter.shape)
-                         : std::vector<float>(elements, 0.0F));
+    std::vector<ShardPiece> pieces = parameter_pieces(plan_->layout.units[unit].flats[flat], slot);
+    if (std::ranges::none_of(pieces, [this](const ShardPiece& piece) { return is_own(piece); })) return;
+    if (making.size() == threads) write_first();
+    making.push_back({std::move(pieces), own_parameters(unit, flat),
+                      std::async(std::launch::async, initial_values, plan_->options.lora.start, seed, slot.parameter)});
   });
+  while (!making.empty()) write_first();
   finish_writing();
 }
 

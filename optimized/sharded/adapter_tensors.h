@@ -34,6 +34,8 @@ class AdapterTensors {
   /// Of a slot's values, `own` being this rank's shard of the flat; every rank's is as large.
   [[nodiscard]] Tensor read_pieces(DType dtype, const Shape& shape, const std::vector<ShardPiece>& pieces,
                                    const std::byte* own) const;
+  /// Whether the piece is one of this rank's shard.
+  [[nodiscard]] bool is_own(const ShardPiece& piece) const;
   void write_pieces(std::span<const std::byte> values, const std::vector<ShardPiece>& pieces, std::byte* own);
   void write_parameter(std::size_t unit, std::size_t flat, const Slot& slot, std::span<const float> values);
   void finish_writing();

@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/base/read_ahead.h"
 #include "core/formats/bnb_checkpoint.h"
 #include "optimized/device/cuda_check.h"
 #include "optimized/sharded/weight_source.h"
@@ -18,6 +19,10 @@ class CheckpointSource : public WeightSource {
 
   [[nodiscard]] Weight4bit read_4bit(const std::string& name) const override {
     return read_weight4bit(*checkpoint_, name);
+  }
+
+  void read_ahead(const std::string& name) const override {
+    if (checkpoint_->contains(name)) qshard::read_ahead(checkpoint_->tensor(name).bytes);
   }
 
   [[nodiscard]] DType written_dtype(const std::string& name, DType) const override {

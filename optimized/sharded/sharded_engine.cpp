@@ -58,7 +58,7 @@ class ShardedEngine : public TrainingEngine {
         places_(plan_.layout, plan_.infos.size()),
         communicator_(make_communicator()),
         memory_plan_(fit_memory(plan_, places_, make_loader(source), link)),
-        memory_(static_cast<std::size_t>(memory_plan_.arena_bytes)),
+        memory_(static_cast<std::size_t>(memory_plan_.allocation_bytes())),
         linear4bit_(busy_multiprocessors()),
         arena_(memory_.as<std::byte>(), memory_plan_.arena_bytes),
         shards_(places_, plan_.options.offload, arena_),

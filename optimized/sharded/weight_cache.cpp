@@ -43,6 +43,14 @@ class WeightCache::Source : public WeightSource {
     return weight;
   }
 
+  void read_ahead(const std::string& name) const override {
+    if (is_cached(name)) {
+      cache_->read_ahead(name);
+    } else {
+      inner_->read_ahead(name);
+    }
+  }
+
   [[nodiscard]] bool wants_quantized() const override { return writer_.has_value() && failure_.empty(); }
 
   void quantized(const std::string& name, const Weight4bit& weight) const override {

@@ -1,7 +1,10 @@
 #include "optimized/sharded/weight_loader.h"
 
 #include <algorithm>
+#include <deque>
+#include <future>
 #include <iterator>
+#include <utility>
 
 #include "core/tensor/codebook.h"
 #include "optimized/device/cuda_check.h"
@@ -16,6 +19,30 @@ namespace {
 std::int64_t aligned(std::int64_t bytes) {
   return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
 }
+
+/// A rank's tensors in the order of its turns: the next ones are read from the disk while it works on one.
+class TurnsAhead {
+ public:
+  TurnsAhead(const WeightSource& source, std::vector<std::string> names) : source_(&source), names_(std::move(names)) {}
+
+  /// Waits for the tensor of the next turn.
+  void next() {
+    while (reading_.size() < kAhead && started_ < names_.size()) {
+      reading_.push_back(
+          std::async(std::launch::async, [this, turn = started_++] { source_->read_ahead(names_[turn]); }));
+    }
+    reading_.front().get();
+    reading_.pop_front();
+  }
+
+ private:
+  static constexpr std::size_t kAhead = 4;
+
+  const WeightSource* source_;
+  std::vector<std::string> names_;
+  std::size_t started_ = 0;
+  std::deque<std::future<void>> reading_;
+};
 
 void upload(const void* from, std::size_t bytes, std::byte* to, cudaStream_t stream) {
   QSHARD_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream));
@@ -99,8 +126,14 @@ void WeightLoader::load(Exchange& exchange, std::size_t rank, Arena& arena, cuda
   const Memory memory = take_memory(arena);
   upload(dynamic_map().data(), 256 * 4, memory.map.as<std::byte>(), stream);
   const auto ranks = static_cast<std::size_t>(layout_->world_size);
+  std::vector<std::string> names;
+  for (std::size_t item = rank; item < items_.size(); item += ranks) names.push_back(items_[item].name);
+  TurnsAhead turns(*source_, std::move(names));
   for (std::size_t first = 0; first < items_.size(); first += ranks) {
-    if (first + rank < items_.size()) stage(items_[first + rank], memory, stream);
+    if (first + rank < items_.size()) {
+      turns.next();
+      stage(items_[first + rank], memory, stream);
+    }
     std::vector<Delivery> deliveries;
     for (std::size_t from = 0; from < ranks && first + from < items_.size(); ++from) {
       add_deliveries(items_[first + from], from, deliveries);

@@ -22,6 +22,9 @@ class WeightSource {
   /// Such a weight.
   [[nodiscard]] virtual Weight4bit read_4bit(const std::string& name) const = 0;
 
+  /// Brings what read_4bit() or write() of a tensor will read into memory. Threads may do so beside each other.
+  virtual void read_ahead(const std::string& /*name*/) const {}
+
   /// Whether quantized() wants to be told of weights that write() gave and the loader quantized.
   [[nodiscard]] virtual bool wants_quantized() const { return false; }
   virtual void quantized(const std::string& /*name*/, const Weight4bit& /*weight*/) const {}
