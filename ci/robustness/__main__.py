@@ -40,11 +40,12 @@ def main() -> int:
     if unknown:
         parser.error(f"{unknown[0]} is no part; known: {' '.join(PARTS)}")
     if options.short:
-        options.kills, options.flips, options.step, options.limits = 30, 20, 1 << 16, 10
+        options.kills, options.flips, options.step, options.limits = 30, 20, 1 << 16, 3
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     failures = []
-    for part in options.parts or PARTS:
+    unless_short = [part for part in PARTS if not (options.short and part == "disk-generate")]
+    for part in options.parts or unless_short:
         failures += run_part(part, options, seed)
     for failure in failures:
         print(f"FAILED: {failure}")
