@@ -34,8 +34,8 @@ TEST(Linear4bitChoice, GoesByRowsOnHopper) {
   EXPECT_EQ(chosen(kHopper, shape, 5), "warpgroup");
   EXPECT_EQ(chosen(kHopper, shape, 64), "warpgroup");
   EXPECT_EQ(chosen(kHopper, shape, 65), "wide");
-  EXPECT_EQ(chosen(kHopper, shape, 256), "wide");
-  EXPECT_EQ(chosen(kHopper, shape, 257), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, shape, 512), "wide");
+  EXPECT_EQ(chosen(kHopper, shape, 513), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, shape, 2048), "many_rows");
   EXPECT_EQ(chosen(kHopper, shape, 100'000), "many_rows");
 }
@@ -51,8 +51,15 @@ TEST(Linear4bitChoice, ManyRowsRunsWhereItPays) {
 
 // Small weights have too few steps for its fixed costs; the gradient gains less.
 TEST(Linear4bitChoice, WideRunsWhereItPays) {
-  EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 100), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 12288, .in_features = 4096}, 100), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 3584, .in_features = 3584}, 100), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 192), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 193), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 256), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 257), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 448), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 512), "many_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 100, kGradient), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 100, kGradient), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 64, kGradient), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 192, kGradient), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 193, kGradient), "dequantize_first");
@@ -130,7 +137,7 @@ TEST(Linear4bitChoice, WorkspacesAreWhatTheKernelsNeed) {
   EXPECT_EQ(bytes(1), 0U);
   EXPECT_LT(bytes(64), weight / 4);
   EXPECT_LT(bytes(200), weight / 4) << "sums of shared tiles alone";
-  EXPECT_EQ(bytes(300), weight + (4 << 20));
+  EXPECT_EQ(bytes(600), weight + (4 << 20));
   EXPECT_EQ(bytes(4096), weight + (32 + 28672 / 256 * 8192 / 256) * sizeof(unsigned));
 }
 

@@ -155,14 +155,25 @@ bool supports(const Linear4bitProblem& problem) {
              kMostSteps / block_count(problem.in_width(), kStep);
 }
 
-// Measured on an H200 beside dequantizing first, of weights from 50 million elements on: forward 0.43 to 0.60 of its
-// time at 65 to 128 rows, 0.54 to 0.82 at 192 to 256; the gradient, whose scales differ within an instruction, 0.62 to
-// 0.90 at 65 to 192 rows. Small weights have too few steps for their fixed costs.
+// Measured on an H200 beside the rows of the table after it. Forward, of weights from 48 Mi elements on: 0.43 to 0.60
+// of their time at 65 to 128 rows, 0.54 to 0.82 at 192 to 256, 0.63 to 0.97 at 257 to 512; from 640 rows on many_rows
+// and dequantizing first are often faster. Near 512 rows it must gain more than an adapter's update takes, which
+// many_rows does along with the product. The gradient, whose scales differ within an instruction: 0.62 to 0.96 at 65 to
+// 192 rows. Smaller weights have fewer steps for its fixed costs, which grow with the columns of a tile.
 bool pays(const Linear4bitProblem& problem) {
-  constexpr std::int64_t kLeastElements = std::int64_t{48} << 20;
-  const std::int64_t most_rows = problem.forward() ? 256 : 192;
-  return problem.rows > kMostFusedRows && problem.rows <= most_rows &&
-         problem.shape.out_features * problem.shape.in_features >= kLeastElements;
+  constexpr std::int64_t kMi = std::int64_t{1} << 20;
+  const std::int64_t elements = problem.shape.out_features * problem.shape.in_features;
+  std::int64_t most_rows = 0;
+  if (problem.forward()) {
+    most_rows = elements >= 128 * kMi  ? 512
+                : elements >= 48 * kMi ? 448
+                : elements >= 32 * kMi ? 256
+                : elements >= 16 * kMi ? 192
+                                       : 0;
+  } else {
+    most_rows = elements >= 24 * kMi ? 192 : 0;
+  }
+  return problem.rows > kMostFusedRows && problem.rows <= most_rows;
 }
 
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
