@@ -1,6 +1,8 @@
 #include "optimized/linear4bit/few_rows/few_rows_cut.h"
 
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -72,6 +74,25 @@ TEST(FewRowsCut, KeepsTheRowsOfTheLargestLayerInOneBatch) {
   EXPECT_EQ(thread_blocks, 132);
   EXPECT_EQ(tiles.row_tiles, 14);
   EXPECT_LE(tiles.row_tiles * few_rows::kTileRows * 4, few_rows::kPartials) << "one row of x, four groups apart";
+}
+
+std::vector<int> shares_of(const std::vector<std::int64_t>& out_features, int blocks) {
+  std::int64_t rest = std::reduce(out_features.begin(), out_features.end());
+  std::vector<int> shares;
+  for (std::size_t i = 0; i < out_features.size(); ++i) {
+    const auto others = static_cast<int>(out_features.size() - i) - 1;
+    shares.push_back(few_rows::share_of_blocks(blocks, out_features[i], rest, others));
+    blocks -= shares.back();
+    rest -= out_features[i];
+  }
+  return shares;
+}
+
+TEST(FewRowsCut, ProductsOfOneLaunchShareTheThreadBlocksByTheirRows) {
+  EXPECT_EQ(shares_of({4096, 1024, 1024}, 132), (std::vector{88, 22, 22}));
+  EXPECT_EQ(shares_of({14336, 14336}, 132), (std::vector{66, 66}));
+  EXPECT_EQ(shares_of({1, 8192, 1}, 132), (std::vector{1, 130, 1})) << "each has one at least";
+  EXPECT_EQ(shares_of({8192, 1, 1}, 3), (std::vector{1, 1, 1}));
 }
 
 TEST(FewRowsCut, StagesScalesOnlyWhereACopyCanFetchThem) {

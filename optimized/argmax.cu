@@ -16,9 +16,8 @@ namespace {
 constexpr int kThreads = 1024;
 
 /// A value and where it is, as one number that is larger for larger values, and for the first of equal ones. All ones
-/// stand for a value that is not finite.
+/// stand for a value that is not finite; the value itself must be.
 __device__ __forceinline__ unsigned long long make_candidate(float value, std::int64_t index) {
-  if (!isfinite(value)) return ~0ULL;
   const float positive_zero = value + 0.0F;  // -0 equals 0
   const std::uint32_t bits = __float_as_uint(positive_zero);
   const std::uint32_t ordered = (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
@@ -36,14 +35,22 @@ template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads) argmax_kernel(std::int64_t count, const T* values, std::int32_t* out) {
   begin_early_kernel();
   const T* row = values + blockIdx.x * count;
-  unsigned long long best = 0;
+  float largest = -INFINITY;
+  std::int64_t place = -1;
+  bool finite = true;
 #pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < count / kCount; i += kThreads) {
     float own[kCount];
     to_floats(vector_at<kCount>(row, i), own);
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) best = Largest{}(best, make_candidate(own[e], i * kCount + e));
+    for (int e = 0; e < kCount; ++e) {
+      finite = finite && isfinite(own[e]);
+      if (!(own[e] > largest)) continue;  // of equal values the first
+      largest = own[e];
+      place = i * kCount + e;
+    }
   }
+  unsigned long long best = !finite ? ~0ULL : place < 0 ? 0ULL : make_candidate(largest, place);
   best = team_reduce<kThreads>(best, Largest{});
   if (threadIdx.x != 0) return;
   out[blockIdx.x] =

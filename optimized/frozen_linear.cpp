@@ -1,6 +1,7 @@
 #include "optimized/frozen_linear.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/base/error.h"
 
@@ -72,6 +73,24 @@ void multiply(const StepResources& resources, const FrozenWeight& weight, std::i
          resources.stream);
 }
 
+/// Returns whether it was done.
+bool multiply_together(const StepResources& resources, std::span<const FrozenWeight* const> weights, std::int64_t rows,
+                       ConstRows x, std::span<const MutableRows> ys) {
+  const Arena::Piece workspace = take_workspace(resources, *weights[0]);
+  if (resources.dry_run() || !std::ranges::all_of(weights, &FrozenWeight::in_4bit)) return false;
+  std::vector<Linear4bitPlan> plans;  // copies: a further plan may take the place of an earlier one
+  for (const FrozenWeight* weight : weights) {
+    plans.push_back(
+        resources.linear4bit->find(*resources.matmul, shape_of(*weight), rows, Linear4bitDirection::forward));
+  }
+  std::vector<Linear4bitProduct> products;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    products.push_back({&plans[i], &weights[i]->quantized, ys[i].data, ys[i].stride});
+  }
+  return Linear4bitPlan::run_together(products, x.data, x.stride, workspace.as(), product_workspace_bytes(*weights[0]),
+                                      resources.stream);
+}
+
 }  // namespace
 
 const Linear4bitPlan& Linear4bitPlans::find(MatmulPlans& matmul, const Linear4bitShape& shape, std::int64_t rows,
@@ -87,6 +106,12 @@ const Linear4bitPlan& Linear4bitPlans::find(MatmulPlans& matmul, const Linear4bi
 void frozen_linear(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows, ConstRows x,
                    MutableRows y) {
   multiply(resources, weight, rows, Linear4bitDirection::forward, x, y);
+}
+
+void frozen_linears(const StepResources& resources, std::span<const FrozenWeight* const> weights, std::int64_t rows,
+                    ConstRows x, std::span<const MutableRows> ys) {
+  if (multiply_together(resources, weights, rows, x, ys)) return;
+  for (std::size_t i = 0; i < weights.size(); ++i) frozen_linear(resources, *weights[i], rows, x, ys[i]);
 }
 
 void frozen_linear_input_gradient(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "core/tensor/dtype.h"
 #include "optimized/device_weight4bit.h"
@@ -33,6 +34,10 @@ struct MutableRows {
 /// y = x W^T over `rows` rows, x [rows, in], y [rows, out]; workspace comes from the arena for the length of the call.
 void frozen_linear(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows, ConstRows x,
                    MutableRows y);
+
+/// The same for weights that share the input x: one launch where the plans' kernel takes several products.
+void frozen_linears(const StepResources& resources, std::span<const FrozenWeight* const> weights, std::int64_t rows,
+                    ConstRows x, std::span<const MutableRows> ys);
 
 /// The gradient of the input: dx = dy W.
 void frozen_linear_input_gradient(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows,

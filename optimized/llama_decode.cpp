@@ -63,9 +63,15 @@ class DecodePass {
   /// ys = W x + b + scaling B A x of the projections that share the input x.
   void project(std::span<const Projection> roles, const void* x, std::span<void* const> ys,
                std::int64_t y_stride) const {
+    std::vector<const FrozenWeight*> weights;
+    std::vector<MutableRows> outputs;
+    for (std::size_t i = 0; i < roles.size(); ++i) {
+      weights.push_back(&linear(roles[i]).weight);
+      outputs.push_back({ys[i], y_stride});
+    }
+    frozen_linears(resources_, weights, rows_, {x, weights[0]->in}, outputs);
     for (std::size_t i = 0; i < roles.size(); ++i) {
       const LinearPointers& of = linear(roles[i]);
-      frozen_linear(resources_, of.weight, rows_, {x, of.weight.in}, {ys[i], y_stride});
       if (of.bias == nullptr) continue;
       resources_.launch([&] { add_bias({rows_, of.weight.out, y_stride, dtype_}, of.bias, ys[i], resources_.stream); });
     }
@@ -113,8 +119,6 @@ class DecodePass {
         norm_heads(config_.num_attention_heads, stride, weights_.query_norm, at(qkv, 0));
         norm_heads(config_.num_key_value_heads, stride, weights_.key_norm, at(qkv, query_));
       }
-      rotate_and_store(context_.cache, config_.num_attention_heads, context_.positions, context_.cos, context_.sin,
-                       qkv.as(), stride, cache_.keys, cache_.values, resources_.stream);
     });
     const AttentionDecodeShape shape{rows_,
                                      config_.num_attention_heads,
@@ -129,6 +133,12 @@ class DecodePass {
     const Arena::Piece workspace =
         resources_.arena->take(static_cast<std::int64_t>(attention_decode_workspace_bytes(shape)), "workspace");
     resources_.launch([&] {
+      if (rotate_and_attend(shape, context_.cos, context_.sin, qkv.as(), cache_.keys, cache_.values, context_.lengths,
+                            attention.as(), workspace.as(), resources_.stream)) {
+        return;
+      }
+      rotate_and_store(context_.cache, config_.num_attention_heads, context_.positions, context_.cos, context_.sin,
+                       qkv.as(), stride, cache_.keys, cache_.values, resources_.stream);
       attention_decode(shape, qkv.as(), cache_.keys, cache_.values, context_.lengths, attention.as(), workspace.as(),
                        resources_.stream);
     });

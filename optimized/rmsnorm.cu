@@ -4,6 +4,7 @@
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
+#include "optimized/ptx/prefetch.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/rmsnorm.h"
 #include "optimized/team_reduce.cuh"
@@ -70,18 +71,29 @@ template <typename T, int kCount, int kTeam, bool kAdds>
 __global__ void __launch_bounds__(kThreads, 3)
     forward_kernel(const NormTask task, const T* addend_rows, const T* weight,
                    std::conditional_t<kAdds, T, const T>* x_rows, T* y_rows) {
-  begin_early_kernel();
+  trigger_programmatic_launch_completion();
   const std::int64_t row = row_of_team<kTeam>();
   if (row >= task.rows) return;
   auto* x = x_rows + task.x_offset(row);
+  if constexpr (kAdds && kCount > 1) {
+    // A token's norm waits for memory alone.
+    const int own = static_cast<int>(threadIdx.x) % kTeam;
+    for (int i = own; i < static_cast<int>(task.size / kCount); i += kTeam) {
+      prefetch_to_l2(&vector_at<kCount>(weight, i));
+      prefetch_to_l2(&vector_at<kCount>(x, i));
+    }
+  }
+  grid_dependency_synchronize();
   T* y = y_rows + task.y_offset(row);
   const int vectors = static_cast<int>(task.size / kCount);
   ElementVector<T, kCount> held[kHeld];
+  ElementVector<T, kCount> held_weight[kHeld];  // on its way while squares are added
   float values[kCount];
 
   float squares = 0.0F;
   for_own_vectors<kTeam>(vectors, [&](int k, int i) {
     ElementVector<T, kCount> vector = vector_at<kCount>(x, i);
+    if (k < kHeld) held_weight[k] = vector_at<kCount>(weight, i);
     if constexpr (kAdds) {
       float added[kCount];
       to_floats(vector, values);
@@ -102,7 +114,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   for_own_vectors<kTeam>(vectors, [&](int k, int i) {
     to_floats(k < kHeld ? held[k] : vector_at<kCount>(x, i), values);
     float factors[kCount];
-    to_floats(vector_at<kCount>(weight, i), factors);
+    to_floats(k < kHeld ? held_weight[k] : vector_at<kCount>(weight, i), factors);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) values[e] *= r;
     round_to<T>(values);

@@ -13,6 +13,7 @@
 
 #include "bench/gpu/ceilings.h"
 #include "bench/model_shape.h"
+#include "bench/sharded_step/gpu_activity.h"
 #include "core/base/error.h"
 #include "core/launch/rank_info.h"
 #include "core/launch/rank_link.h"
@@ -33,6 +34,7 @@ struct Options {
   int r = 64;
   std::string graph = "on";
   int repetitions = 5;
+  bool kernels = false;
 };
 
 EngineOptions engine_options(const Options& options) {
@@ -87,6 +89,24 @@ double median(std::vector<Times> times, double (*of)(const Times&)) {
   return of(times[times.size() / 2]);
 }
 
+/// Microseconds of a token by kernel.
+nlohmann::json kernel_times(Decoder& decoder, const std::vector<std::vector<std::int32_t>>& prompts) {
+  constexpr int kTokens = 20;
+  std::vector<std::int32_t> next = decoder.start_greedily(prompts);
+  for (int t = 0; t < 3; ++t) next = decoder.next_greedily(next);  // from the second one on a graph
+  const GpuActivity activity;
+  TimeSpan window{activity.now()};
+  for (int t = 0; t < kTokens; ++t) next = decoder.next_greedily(next);
+  window.end = activity.now();
+  nlohmann::json times;
+  for (const NamedTime& time : times_by_name(window, activity.busy())) {
+    times.push_back({{"name", time.name},
+                     {"launches", static_cast<double>(time.count) / kTokens},
+                     {"microseconds", time.seconds * 1e6 / kTokens}});
+  }
+  return times;
+}
+
 void measure(const Options& options, RankLink& link) {
   const ModelConfig config = model_shape(options.model, options.layers);
   const DecoderBound bound{options.rows, options.prompt + options.tokens, options.graph == "on"};
@@ -117,7 +137,7 @@ void measure(const Options& options, RankLink& link) {
   std::size_t total = 0;
   QSHARD_CUDA_CHECK(cudaMemGetInfo(&free, &total));
   const auto new_tokens = static_cast<double>(options.rows * options.tokens);
-  const nlohmann::json line = {
+  nlohmann::json line = {
       {"provider", "qshard"},
       {"model", options.model},
       {"layers", config.num_hidden_layers},
@@ -138,6 +158,7 @@ void measure(const Options& options, RankLink& link) {
       {"arena_bytes", engine->peak_bytes_by_rank().front()},
       {"peak_bytes", total - free},
   };
+  if (options.kernels) line["kernels"] = kernel_times(*decoder, prompts);
   fmt::print("{}\n", line.dump());
 }
 
@@ -158,6 +179,7 @@ int main(int argc, char** argv) {
   app.add_option("--lora-r", options.r, "Rank of the adapters")->check(CLI::PositiveNumber);
   app.add_option("--graph", options.graph, "on, or off: without CUDA graphs")->check(CLI::IsMember({"on", "off"}));
   app.add_option("--repetitions", options.repetitions, "Measured runs")->check(CLI::PositiveNumber);
+  app.add_flag("--kernels", options.kernels, "Print microseconds of a token by kernel, too, from CUPTI's records");
   CLI11_PARSE(app, argc, argv);
   try {
     RankLink link = RankLink::connect(RankInfo{}, {.version = "generate"});

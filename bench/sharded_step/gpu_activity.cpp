@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 
+#include <cxxabi.h>
 #include <dlfcn.h>
 
 #include "core/base/error.h"
@@ -13,6 +15,48 @@
 #endif
 
 namespace qshard::bench {
+
+namespace {
+
+/// "void a::b<int>(c)" and "a::b(c)" become "a::b"; what is not mangled stays.
+std::string short_name(const std::string& mangled) {
+  int status = 0;
+  const std::unique_ptr<char, void (*)(void*)> readable(abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status),
+                                                        std::free);
+  if (readable == nullptr) return mangled;
+  std::string text = readable.get();
+  const std::string_view anonymous = "(anonymous namespace)::";
+  for (std::size_t at = text.find(anonymous); at != std::string::npos; at = text.find(anonymous)) {
+    text.erase(at, anonymous.size());
+  }
+  text.resize(std::min(text.size(), text.find_first_of("<(")));
+  return text.substr(text.rfind(' ') + 1);
+}
+
+}  // namespace
+
+std::vector<NamedTime> times_by_name(const TimeSpan& window, std::vector<TimeSpan> busy) {
+  std::ranges::sort(busy, {}, &TimeSpan::end);
+  std::vector<NamedTime> times;
+  const auto count = [&](const std::string& name, std::uint64_t nanoseconds) {
+    auto found = std::ranges::find(times, name, &NamedTime::name);
+    if (found == times.end()) found = times.insert(found, {name, 0, 0.0});
+    ++found->count;
+    found->seconds += static_cast<double>(nanoseconds) * 1e-9;
+  };
+  std::uint64_t reached = window.begin;
+  for (const TimeSpan& span : busy) {
+    if (span.end <= reached || span.begin >= window.end) continue;
+    if (span.begin > reached) {
+      count("idle", span.begin - reached);
+      reached = span.begin;
+    }
+    count(short_name(span.name), span.end - reached);
+    reached = span.end;
+  }
+  std::ranges::sort(times, std::ranges::greater{}, &NamedTime::seconds);
+  return times;
+}
 
 double idle_fraction(TimeSpan window, std::vector<TimeSpan> busy) {
   std::ranges::sort(busy, {}, &TimeSpan::begin);
@@ -38,7 +82,7 @@ constexpr CUpti_ActivityKind kKinds[] = {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, 
 template <typename Function>
 Function* load(void* library, const char* name) {
   auto* function = reinterpret_cast<Function*>(dlsym(library, name));
-  if (function == nullptr) fail_input("--idle: libcupti has no {}", name);
+  if (function == nullptr) fail_input("CUPTI: libcupti has no {}", name);
   return function;
 }
 
@@ -57,7 +101,7 @@ struct Cupti {
       library = dlopen(name, RTLD_NOW);
       if (library != nullptr) break;
     }
-    if (library == nullptr) fail_input("--idle: {}; put the folder of libcupti on LD_LIBRARY_PATH", dlerror());
+    if (library == nullptr) fail_input("CUPTI: {}; put the folder of libcupti on LD_LIBRARY_PATH", dlerror());
     register_callbacks = load<decltype(cuptiActivityRegisterCallbacks)>(library, "cuptiActivityRegisterCallbacks");
     enable = load<decltype(cuptiActivityEnable)>(library, "cuptiActivityEnable");
     disable = load<decltype(cuptiActivityDisable)>(library, "cuptiActivityDisable");
@@ -73,7 +117,7 @@ const Cupti& cupti() {
 }
 
 void check(CUptiResult result, const char* what) {
-  if (result != CUPTI_SUCCESS) fail_input("--idle: CUPTI refuses {} (error {})", what, static_cast<int>(result));
+  if (result != CUPTI_SUCCESS) fail_input("CUPTI: CUPTI refuses {} (error {})", what, static_cast<int>(result));
 }
 
 std::mutex mutex;  // of what CUPTI's thread adds
@@ -94,22 +138,22 @@ void CUPTIAPI take_buffer(CUcontext /*context*/, std::uint32_t /*stream*/, std::
       case CUPTI_ACTIVITY_KIND_KERNEL:
       case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
         const auto* kernel = reinterpret_cast<const CUpti_ActivityKernel10*>(record);
-        spans.push_back({kernel->start, kernel->end});
+        spans.push_back({kernel->start, kernel->end, kernel->name});
         break;
       }
       case CUPTI_ACTIVITY_KIND_MEMCPY: {
         const auto* copy = reinterpret_cast<const CUpti_ActivityMemcpy6*>(record);
-        spans.push_back({copy->start, copy->end});
+        spans.push_back({copy->start, copy->end, "copy"});
         break;
       }
       case CUPTI_ACTIVITY_KIND_MEMCPY2: {
         const auto* copy = reinterpret_cast<const CUpti_ActivityMemcpyPtoP4*>(record);
-        spans.push_back({copy->start, copy->end});
+        spans.push_back({copy->start, copy->end, "copy"});
         break;
       }
       case CUPTI_ACTIVITY_KIND_MEMSET: {
         const auto* set = reinterpret_cast<const CUpti_ActivityMemset4*>(record);
-        spans.push_back({set->start, set->end});
+        spans.push_back({set->start, set->end, "memset"});
         break;
       }
       default:
@@ -145,7 +189,7 @@ std::vector<TimeSpan> GpuActivity::busy() const {
 #else
 
 GpuActivity::GpuActivity() {
-  fail_input("--idle: this program was built without CUPTI's headers; install them with the CUDA toolkit");
+  fail_input("this program was built without CUPTI's headers; install them with the CUDA toolkit");
 }
 GpuActivity::~GpuActivity() = default;
 std::uint64_t GpuActivity::now() const {

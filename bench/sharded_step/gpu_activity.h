@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace qshard::bench {
@@ -9,10 +10,22 @@ namespace qshard::bench {
 struct TimeSpan {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
+  std::string name = {};  // of what the GPU did: a kernel's mangled name, or a word
 };
 
 /// The part of `window` in which none of `busy` lies, 0 to 1.
 double idle_fraction(TimeSpan window, std::vector<TimeSpan> busy);
+
+struct NamedTime {
+  std::string name;
+  std::int64_t count = 0;
+  double seconds = 0;
+};
+
+/// The window's time by what ended it: each span counts from the end of those before it, or from its own begin where
+/// the GPU did nothing in between ("idle"). The most time first. A kernel that begins early and waits for others thus
+/// counts only what it takes longer than they do. Kernels without template arguments and parameters.
+std::vector<NamedTime> times_by_name(const TimeSpan& window, std::vector<TimeSpan> busy);
 
 /// Records when this process's GPU works: kernels, copies and memsets, from CUPTI's activity records. Its library is
 /// opened at run time. One object at a time.

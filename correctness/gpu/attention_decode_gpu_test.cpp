@@ -8,7 +8,9 @@
 #include "core/tensor/float16.h"
 #include "correctness/expect_error.h"
 #include "correctness/gpu/gpu_testing.h"
+#include "correctness/gpu/literal_kernels.h"
 #include "optimized/attention/attention_decode.h"
+#include "optimized/key_value_cache.h"
 
 namespace qshard::test {
 namespace {
@@ -164,7 +166,7 @@ TEST_F(AttentionDecodeGpu, EqualsItsDefinition) {
   std::uint64_t seed = 1;
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
     for (const auto& [heads, kv_heads, head_dim] :
-         {std::tuple{16, 2, 128}, {4, 4, 64}, {12, 1, 96}, {3, 3, 33}, {8, 2, 256}}) {
+         {std::tuple{16, 2, 128}, {12, 3, 128}, {4, 4, 64}, {12, 1, 96}, {3, 3, 33}, {8, 2, 256}}) {
       for (const std::int64_t window : {0, 1, 100}) {
         for (const std::int64_t capacity : {1000, 5000}) {
           SCOPED_TRACE(fmt::format("{}, {}/{} heads of {}, window {}, capacity {}", torch_name(dtype), heads, kv_heads,
@@ -184,6 +186,58 @@ TEST_F(AttentionDecodeGpu, PointersThatAreNotAligned) {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     Cache cache(shape_of(2, 8, 2, 128, 300, dtype), {300, 77}, 50);
     cache.check(cache.run(2));
+  }
+}
+
+// Output and caches to the bit; where the new token begins a part, ends one, and is alone.
+TEST_F(AttentionDecodeGpu, RotatesAndStoresLikeTheKernelOfItsOwn) {
+  const std::vector<std::int32_t> lengths{1, 64, 65, 200, 300};
+  const DeviceBuffer device_lengths(lengths);
+  const DeviceBuffer positions(std::vector<std::int32_t>{0, 63, 64, 199, 299});
+  std::uint64_t seed = 900;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    for (const auto& [heads, kv_heads, head_dim] :
+         {std::tuple{8, 2, 128}, {16, 1, 128}, {3, 3, 64}, {5, 1, 64}, {12, 4, 96}}) {
+      SCOPED_TRACE(fmt::format("{}, {}/{} heads of {}", torch_name(dtype), heads, kv_heads, head_dim));
+      const optimized::KeyValueCacheShape cache{5, 300, kv_heads, head_dim, dtype};
+      AttentionDecodeShape shape = shape_of(5, heads, kv_heads, head_dim, cache.capacity, dtype);
+      shape.q_stride = (heads + 2 * kv_heads) * head_dim + 8;
+      const auto random = [&](std::int64_t elements, float deviation) {
+        DeviceBuffer values(bytes_of(elements, dtype));
+        fill_normal(dtype, elements, ++seed, deviation, values.as<void>());
+        return values;
+      };
+      std::vector<float> angles(cache.capacity * head_dim / 2);
+      for (std::size_t i = 0; i < angles.size(); ++i) angles[i] = std::cos(static_cast<float>(i));
+      const DeviceBuffer cos(angles);
+      for (float& angle : angles) angle = std::sqrt(1 - angle * angle);
+      const DeviceBuffer sin(angles);
+      const std::int64_t elements = cache.rows * cache.capacity * cache.token_elements();
+      const DeviceBuffer qkv = random(shape.rows * shape.q_stride, 1.0F);
+      const DeviceBuffer keys = random(elements, 1.0F);
+      const DeviceBuffer values = random(elements, 1.0F);
+      DeviceBuffer own_qkv(qkv.bytes());
+      DeviceBuffer own_keys(keys.bytes());
+      DeviceBuffer own_values(values.bytes());
+      own_qkv.copy_from(qkv);
+      own_keys.copy_from(keys);
+      own_values.copy_from(values);
+      const DeviceBuffer o(bytes_of(shape.rows * shape.o_stride, dtype));
+      const DeviceBuffer own_o(o.bytes());
+      const DeviceBuffer workspace(optimized::attention_decode_workspace_bytes(shape));
+      const bool done = optimized::rotate_and_attend(
+          shape, cos.as<float>(), sin.as<float>(), own_qkv.as<void>(), own_keys.as<void>(), own_values.as<void>(),
+          device_lengths.as<std::int32_t>(), own_o.as<void>(), workspace.as<void>(), nullptr);
+      EXPECT_EQ(done, head_dim != 96);
+      if (!done) continue;
+      optimized::rotate_and_store(cache, heads, positions.as<std::int32_t>(), cos.as<float>(), sin.as<float>(),
+                                  qkv.as<void>(), shape.q_stride, keys.as<void>(), values.as<void>(), nullptr);
+      optimized::attention_decode(shape, qkv.as<void>(), keys.as<void>(), values.as<void>(),
+                                  device_lengths.as<std::int32_t>(), o.as<void>(), workspace.as<void>(), nullptr);
+      EXPECT_EQ(differing(o.download<std::byte>(), own_o.download<std::byte>()), 0U) << "output";
+      EXPECT_EQ(differing(keys.download<std::byte>(), own_keys.download<std::byte>()), 0U) << "keys";
+      EXPECT_EQ(differing(values.download<std::byte>(), own_values.download<std::byte>()), 0U) << "values";
+    }
   }
 }
 

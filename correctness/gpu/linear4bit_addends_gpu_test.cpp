@@ -222,6 +222,12 @@ TEST_F(Linear4bitAddendsGpu, GradientOfEveryRank) {
   }
 }
 
+// So small that compute-sanitizer's tools come to an end.
+TEST_F(Linear4bitAddendsGpu, OneTile) {
+  check({.out = 72, .in = 128, .rows = 65, .rank = 8}, 2500);
+  check({.out = 72, .in = 128, .rows = 65, .rank = 5, .forward = false, .masked = true, .add_to_out = true}, 2510);
+}
+
 TEST_F(Linear4bitAddendsGpu, MoreTilesThanClusters) {
   check({.out = 20000, .in = 128, .rows = 520, .rank = 64}, 3000);
   check({.out = 20000, .in = 64, .rows = 300, .rank = 72, .dtype = DType::f16}, 3010);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <random>
 
 #include "core/tensor/float16.h"
@@ -242,6 +243,93 @@ class WarpgroupLinear4bitGpu : public HopperLinear4bitGpu {};
 class ManyRowsLinear4bitGpu : public HopperLinear4bitGpu {};
 class WideLinear4bitGpu : public HopperLinear4bitGpu {};
 
+// Several weights of one input: equal and unequal shares of the thread blocks, weights of a single tile, scales copied
+// along or not. What lies between the rows of one output is another's.
+TEST_F(HopperLinear4bitGpu, ProductsOfOneInput) {
+  optimized::MatmulPlans plans;
+  constexpr std::int64_t kElement = sizeof(bfloat16);
+  std::uint64_t seed = 60;
+  for (const auto& [in, outs, nested] : {std::tuple{4096, std::vector{4096, 1024, 1024}, true},
+                                         {4096, std::vector{1536, 1536}, true},
+                                         {256, std::vector{8, 2000, 72}, false},
+                                         {8192, std::vector{16, 1000}, true}}) {
+    std::vector<Layer> shapes;
+    std::vector<TestLayer> layers;
+    for (const int out : outs) {
+      shapes.push_back({.out_features = out, .in_features = in, .nested = nested});
+      layers.emplace_back(shapes.back(), ++seed);
+    }
+    const std::int64_t stride = std::reduce(outs.begin(), outs.end()) + 8;
+    for (const std::int64_t rows : {1, 2, 3, 4, 5, 16, 40}) {
+      SCOPED_TRACE(fmt::format("in {} outs {} rows {}", in, fmt::join(outs, " "), rows));
+      const DeviceBuffer x(rows * in * kElement);
+      fill_normal(DType::bf16, rows * in, ++seed, 1.0F, x.as<void>());
+      std::vector<optimized::Linear4bitPlan> product_plans;
+      for (const Layer& shape : shapes) product_plans.push_back(plan_of(plans, shape, {.rows = rows}));
+      const std::string_view first_kernel = product_plans[0].kernel_name();
+      const bool takes_several =
+          (first_kernel == "few_rows_tma" || first_kernel == "warpgroup") &&
+          std::ranges::all_of(product_plans, [&](const auto& plan) { return plan.kernel_name() == first_kernel; });
+      EXPECT_TRUE(takes_several || rows > 4);
+      std::size_t available = 0;
+      for (const optimized::Linear4bitPlan& plan : product_plans) available += plan.workspace_bytes();
+      const DeviceBuffer workspace(available + 1);
+      std::vector<std::byte> first;
+      for (int repeat = 0; repeat < 2; ++repeat) {
+        const DeviceBuffer y(rows * stride * kElement);
+        std::vector<optimized::Linear4bitProduct> products;
+        std::vector<optimized::DeviceWeight4bit> weights;
+        for (const TestLayer& layer : layers) weights.push_back(layer.weight());
+        std::size_t begin = 0;
+        for (std::size_t i = 0; i < layers.size(); ++i) {
+          products.push_back({&product_plans[i], &weights[i], y.as<void>(begin * kElement), stride});
+          begin += outs[i];
+        }
+        const bool done = optimized::Linear4bitPlan::run_together(products, x.as<void>(), in, workspace.as<void>(),
+                                                                  available, nullptr);
+        ASSERT_EQ(done, takes_several) << first_kernel;
+        if (!done) break;
+        QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+        const auto bytes = y.download<std::byte>();
+        if (repeat == 1) {
+          EXPECT_EQ(differing(first, bytes), 0U) << "a second run gave other bits";
+          continue;
+        }
+        first = bytes;
+        std::int64_t column = 0;
+        for (std::size_t i = 0; i < layers.size(); ++i) {
+          std::vector<std::byte> own(bytes.size(), std::byte{DeviceBuffer::kPoison});
+          for (std::int64_t row = 0; row < rows; ++row) {
+            const std::int64_t at = row * stride * kElement;
+            std::copy_n(bytes.begin() + at + column * kElement, outs[i] * kElement, own.begin() + at);
+          }
+          layers[i].expect_product(product_plans[i], x, in, own, stride);
+          column += outs[i];
+        }
+        for (std::int64_t row = 0; row < rows; ++row) {
+          for (std::int64_t at = (row + 1) * stride - 8; at < (row + 1) * stride; ++at) {
+            EXPECT_EQ(bytes[at * kElement], std::byte{DeviceBuffer::kPoison}) << "written behind the rows";
+          }
+        }
+        if (HasFailure()) return;
+      }
+      const optimized::Linear4bitPlan other = plan_of(plans, shapes[1], {.rows = rows + 1});
+      const std::vector<optimized::DeviceWeight4bit> weights{layers[0].weight(), layers[1].weight()};
+      const std::vector<optimized::Linear4bitProduct> unlike{{&product_plans[0], weights.data(), x.as<void>(), stride},
+                                                             {&other, &weights[1], x.as<void>(), stride}};
+      EXPECT_FALSE(
+          optimized::Linear4bitPlan::run_together(unlike, x.as<void>(), in, workspace.as<void>(), available, nullptr))
+          << "other rows";
+      const std::vector<optimized::Linear4bitProduct> alike{{&product_plans[0], weights.data(), x.as<void>(), stride},
+                                                            {&product_plans[1], &weights[1], x.as<void>(), stride}};
+      if (rows < 5 || !takes_several) continue;
+      EXPECT_FALSE(
+          optimized::Linear4bitPlan::run_together(alike, x.as<void>(), in, workspace.as<void>(), 4096, nullptr))
+          << "too little workspace";
+    }
+  }
+}
+
 // 5 to 64 rows: tiles of weight rows that a thread block has whole, that two or that many share; steps and tiles that
 // end early; scales read ahead or one by one.
 TEST_F(WarpgroupLinear4bitGpu, TilesOfEveryCut) {
@@ -471,6 +559,36 @@ TEST_F(Linear4bitGpu, EveryKernelThatSupportsTheProblem) {
   }
   EXPECT_GE(forced, 40);
 }
+
+// Each row of the table on inputs so small that compute-sanitizer's tools come to an end.
+class SmallLinear4bitGpu : public Linear4bitGpu,
+                           public testing::WithParamInterface<const optimized::Linear4bitKernel*> {};
+
+TEST_P(SmallLinear4bitGpu, EveryDirection) {
+  const optimized::Linear4bitKernel& kernel = *GetParam();
+  optimized::MatmulPlans plans;
+  const Layer shape{.out_features = 72, .in_features = 256};
+  const TestLayer layer(shape, 230);
+  int ran = 0;
+  for (const std::int64_t rows : {2, 40, 72}) {
+    for (const bool forward : {true, false}) {
+      const auto problem = optimized::Linear4bitPlan(plans, shape_of(shape), rows, direction_of(forward)).problem();
+      if (!kernel.supports(problem)) continue;
+      check(layer, shape, {.rows = rows, .forward = forward, .kernel = kernel.name}, plans);
+      ++ran;
+    }
+  }
+  if (ran == 0) GTEST_SKIP() << "not run: this kernel is for other GPUs";
+}
+
+std::vector<const optimized::Linear4bitKernel*> every_kernel() {
+  std::vector<const optimized::Linear4bitKernel*> kernels;
+  for (const optimized::Linear4bitKernel& kernel : optimized::linear4bit_kernels()) kernels.push_back(&kernel);
+  return kernels;
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, SmallLinear4bitGpu, testing::ValuesIn(every_kernel()),
+                         [](const auto& kernel) { return std::string(kernel.param->name); });
 
 // Blocks that run on from one row of the weight to the next: 688 and 352 features are of the adverbs example.
 TEST_F(Linear4bitGpu, RowsThatEndInsideABlock) {

@@ -36,6 +36,23 @@ void check_decode_shape(const AttentionDecodeShape& shape) {
   }
 }
 
+void check_decode_pointers(const AttentionDecodeShape& shape, const void* q, const void* key_cache,
+                           const void* value_cache, const std::int32_t* lengths, const void* o, const void* workspace) {
+  const std::size_t alignment = size_of(shape.dtype);
+  check_pointer(q, alignment, "the query of attention");
+  check_pointer(key_cache, alignment, "the key cache of attention");
+  check_pointer(value_cache, alignment, "the value cache of attention");
+  check_pointer(lengths, alignof(std::int32_t), "the lengths of attention's rows");
+  check_pointer(o, alignment, "the output of attention");
+  check_pointer(workspace, 16, "the workspace of attention");
+}
+
+/// Whether 16 bytes of the caches may be read at once.
+bool reads_vectors(const AttentionDecodeShape& shape, const void* key_cache, const void* value_cache) {
+  const auto aligned = [](const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; };
+  return shape.dtype != DType::f32 && shape.head_dim % 8 == 0 && aligned(key_cache) && aligned(value_cache);
+}
+
 }  // namespace
 
 std::size_t attention_decode_workspace_bytes(const AttentionDecodeShape& shape) {
@@ -46,17 +63,24 @@ std::size_t attention_decode_workspace_bytes(const AttentionDecodeShape& shape) 
 void attention_decode(const AttentionDecodeShape& shape, const void* q, const void* key_cache, const void* value_cache,
                       const std::int32_t* lengths, void* o, void* workspace, cudaStream_t stream) {
   check_decode_shape(shape);
-  const std::size_t alignment = size_of(shape.dtype);
-  check_pointer(q, alignment, "the query of attention");
-  check_pointer(key_cache, alignment, "the key cache of attention");
-  check_pointer(value_cache, alignment, "the value cache of attention");
-  check_pointer(lengths, alignof(std::int32_t), "the lengths of attention's rows");
-  check_pointer(o, alignment, "the output of attention");
-  check_pointer(workspace, 16, "the workspace of attention");
-  const auto aligned = [](const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; };
-  const bool vector =
-      shape.dtype != DType::f32 && shape.head_dim % 8 == 0 && aligned(key_cache) && aligned(value_cache);
-  launch_attention_decode(shape, q, key_cache, value_cache, lengths, o, workspace, vector, stream);
+  check_decode_pointers(shape, q, key_cache, value_cache, lengths, o, workspace);
+  launch_attention_decode(shape, q, key_cache, value_cache, lengths, o, workspace,
+                          reads_vectors(shape, key_cache, value_cache), {}, stream);
+}
+
+bool rotate_and_attend(const AttentionDecodeShape& shape, const float* cos, const float* sin, const void* qkv,
+                       void* key_cache, void* value_cache, const std::int32_t* lengths, void* o, void* workspace,
+                       cudaStream_t stream) {
+  check_decode_shape(shape);
+  check_decode_pointers(shape, qkv, key_cache, value_cache, lengths, o, workspace);
+  check_pointer(cos, sizeof(*cos), "the cosines of the rotary embedding");
+  check_pointer(sin, sizeof(*sin), "the sines of the rotary embedding");
+  check_at_least(shape.q_stride, (shape.heads + 2 * shape.kv_heads) * shape.head_dim,
+                 "the stride of queries, keys and values");
+  if (!reads_vectors(shape, key_cache, value_cache) || !rotates(shape)) return false;
+  launch_attention_decode(shape, qkv, key_cache, value_cache, lengths, o, workspace, true,
+                          {cos, sin, key_cache, value_cache}, stream);
+  return true;
 }
 
 }  // namespace qshard::optimized

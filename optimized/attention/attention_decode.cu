@@ -10,12 +10,27 @@ namespace qshard::optimized {
 
 namespace {
 
+template <typename T, int kDim, int kHeads, int kWidth>
+void launch_heads(const DecodeTask<T>& task, dim3 grid, cudaStream_t stream) {
+  if constexpr (kWidth == 8 && kDim <= 128) {
+    if (task.head_dim == kDim) {
+      launch_early(decode_part_in_registers<T, kDim, kHeads>, grid, kDecodeThreads, 0, stream, task);
+      return;
+    }
+  }
+  constexpr int kBytes = sizeof(typename DecodeTiling<kDim, kHeads>::Shared);
+  const auto kernel = decode_part<T, kDim, kHeads, kWidth>;
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  launch_early(kernel, grid, kDecodeThreads, kBytes, stream, task);
+}
+
 template <typename T, int kDim, int kWidth>
 void launch_parts(const DecodeTask<T>& task, dim3 grid, cudaStream_t stream) {
-  constexpr int kBytes = sizeof(typename DecodeTiling<kDim>::Shared);
-  QSHARD_CUDA_CHECK(
-      cudaFuncSetAttribute(decode_part<T, kDim, kWidth>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  launch_early(decode_part<T, kDim, kWidth>, grid, kDecodeThreads, kBytes, stream, task);
+  if (task.heads / task.kv_heads <= 4) {
+    launch_heads<T, kDim, 4, kWidth>(task, grid, stream);
+  } else {
+    launch_heads<T, kDim, 8, kWidth>(task, grid, stream);
+  }
 }
 
 template <typename T, int kWidth>
@@ -34,7 +49,7 @@ void launch_decode(const DecodeTask<T>& task, std::int64_t rows, cudaStream_t st
 
 template <typename T>
 DecodeTask<T> make_decode_task(const AttentionDecodeShape& shape, const void* q, const void* keys, const void* values,
-                               const std::int32_t* lengths, void* o, void* workspace) {
+                               const std::int32_t* lengths, void* o, void* workspace, const DecodeRotation& rotation) {
   return {static_cast<const T*>(q),
           static_cast<const T*>(keys),
           static_cast<const T*>(values),
@@ -50,16 +65,20 @@ DecodeTask<T> make_decode_task(const AttentionDecodeShape& shape, const void* q,
           static_cast<int>(decode_parts(shape.capacity)),
           shape.q_stride,
           shape.o_stride,
-          static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim)))};
+          static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_dim))),
+          rotation.cos,
+          rotation.sin,
+          static_cast<T*>(rotation.key_cache),
+          static_cast<T*>(rotation.value_cache)};
 }
 
 }  // namespace
 
 void launch_attention_decode(const AttentionDecodeShape& shape, const void* q, const void* key_cache,
                              const void* value_cache, const std::int32_t* lengths, void* o, void* workspace,
-                             bool vector, cudaStream_t stream) {
+                             bool vector, const DecodeRotation& rotation, cudaStream_t stream) {
   const auto task_of = [&]<typename T>(T) {
-    return make_decode_task<T>(shape, q, key_cache, value_cache, lengths, o, workspace);
+    return make_decode_task<T>(shape, q, key_cache, value_cache, lengths, o, workspace, rotation);
   };
   const auto launch_16_bits = [&](auto element) {
     const auto task = task_of(element);

@@ -35,4 +35,12 @@ std::size_t attention_decode_workspace_bytes(const AttentionDecodeShape& shape);
 void attention_decode(const AttentionDecodeShape& shape, const void* q, const void* key_cache, const void* value_cache,
                       const std::int32_t* lengths, void* o, void* workspace, cudaStream_t stream);
 
+/// rotate_and_store() (key_value_cache.h) and attention_decode() in one kernel less, with their bits, but that qkv
+/// stays as it is: row r of qkv, of shape.q_stride elements, has the queries, keys and values of the token at position
+/// lengths[r] - 1; cos and sin as there. Returns whether it was done: it is for 16-bit dtypes, a head_dim of 64 or 128
+/// and caches aligned to 16 bytes; otherwise nothing happens. Throws as attention_decode().
+bool rotate_and_attend(const AttentionDecodeShape& shape, const float* cos, const float* sin, const void* qkv,
+                       void* key_cache, void* value_cache, const std::int32_t* lengths, void* o, void* workspace,
+                       cudaStream_t stream);
+
 }  // namespace qshard::optimized

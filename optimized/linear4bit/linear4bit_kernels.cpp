@@ -27,10 +27,11 @@ constexpr auto kIn = Linear4bitAlignment::in;
 constexpr auto kInAndOut = Linear4bitAlignment::in_and_out;
 
 constexpr std::array kKernels = {
-    Linear4bitKernel{"few_rows_tma", few_rows::tma_supports, always, kIn, no_workspace, few_rows::tma_run, nullptr},
+    Linear4bitKernel{"few_rows_tma", few_rows::tma_supports, always, kIn, no_workspace, few_rows::tma_run, nullptr,
+                     few_rows::tma_run_together},
     Linear4bitKernel{"few_rows", few_rows::supports, always, kIn, no_workspace, few_rows::run, nullptr},
     Linear4bitKernel{"warpgroup", warpgroup::supports, warpgroup::pays, kNone, warpgroup::workspace_bytes,
-                     warpgroup::run, nullptr},
+                     warpgroup::run, nullptr, warpgroup::run_together},
     Linear4bitKernel{"fused", fused::supports, always, kIn, fused::workspace_bytes, fused::run, nullptr},
     Linear4bitKernel{"wide", wide::supports, wide::pays, kIn, wide::workspace_bytes, wide::run, nullptr},
     Linear4bitKernel{"many_rows", many_rows::supports, many_rows::pays, kInAndOut, many_rows::workspace_bytes,

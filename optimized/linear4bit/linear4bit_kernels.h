@@ -38,6 +38,12 @@ struct Linear4bitKernel {
   std::size_t (*workspace_bytes)(const Linear4bitProblem&);
   void (*run)(const Linear4bitProblem&, const Linear4bitCall&);
   bool (*adds)(const Linear4bitProblem&, const Linear4bitAddends&);  // whether its epilogue takes these; null: none
+
+  /// Products of one input in fewer launches than alone, for problems of one dtype, in_features and number of rows and
+  /// calls of one workspace, of so many bytes. Returns whether it was done; where it was not, nothing happened. Null:
+  /// it never is.
+  bool (*run_together)(std::span<const Linear4bitProblem* const>, std::span<const Linear4bitCall>,
+                       std::size_t) = nullptr;
 };
 
 /// All kernels, the preferred ones first. The last one supports every problem, pays always and needs no alignment.

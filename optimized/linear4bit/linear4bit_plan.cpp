@@ -1,6 +1,7 @@
 #include "optimized/linear4bit/linear4bit_plan.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/base/error.h"
 #include "optimized/device/cuda_check.h"
@@ -126,15 +127,20 @@ bool Linear4bitPlan::adds(const Linear4bitAddends& addends, const void* in, std:
   return kernel.adds != nullptr && kernel.adds(problem_, addends);
 }
 
-void Linear4bitPlan::run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out,
-                         std::int64_t out_stride, void* workspace, cudaStream_t stream,
-                         const Linear4bitAddends& addends) const {
+void Linear4bitPlan::check_call(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, const void* out,
+                                std::int64_t out_stride) const {
   const Linear4bitShape& shape = problem_.shape;
   check_weight_of(shape, weight);
   check_pointer(in, size_of(shape.dtype), "the input of a 4-bit linear layer");
   check_pointer(out, size_of(shape.dtype), "the output of a 4-bit linear layer");
   check_at_least(in_stride, problem_.in_width(), "the row stride of a 4-bit linear layer's input");
   check_at_least(out_stride, problem_.out_width(), "the row stride of a 4-bit linear layer's output");
+}
+
+void Linear4bitPlan::run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out,
+                         std::int64_t out_stride, void* workspace, cudaStream_t stream,
+                         const Linear4bitAddends& addends) const {
+  check_call(weight, in, in_stride, out, out_stride);
   if (workspace_bytes() > 0) check_pointer(workspace, kWorkspaceAlignment, "the workspace of a 4-bit linear layer");
   Linear4bitCall call{*plans_, weight, in, in_stride, out, out_stride, workspace, stream, addends};
   const Linear4bitKernel& kernel = kernel_for(in, in_stride, out, out_stride);
@@ -145,6 +151,31 @@ void Linear4bitPlan::run(const DeviceWeight4bit& weight, const void* in, std::in
   }
   if (kernel.alignment == Linear4bitAlignment::in && !is_aligned(in, in_stride)) copy_input(problem_, kernel, call);
   kernel.run(problem_, call);
+}
+
+bool Linear4bitPlan::run_together(std::span<const Linear4bitProduct> products, const void* in, std::int64_t in_stride,
+                                  void* workspace, std::size_t available, cudaStream_t stream) {
+  if (products.size() < 2) return false;
+  const Linear4bitProblem& first = products[0].plan->problem_;
+  const Linear4bitKernel& kernel = *products[0].plan->kernel_;
+  if (kernel.run_together == nullptr) return false;
+  std::vector<const Linear4bitProblem*> problems;
+  std::vector<Linear4bitCall> calls;
+  for (const Linear4bitProduct& product : products) {
+    const Linear4bitPlan& plan = *product.plan;
+    const Linear4bitProblem& problem = plan.problem_;
+    plan.check_call(*product.weight, in, in_stride, product.out, product.out_stride);
+    if (&plan.kernel_for(in, in_stride, product.out, product.out_stride) != &kernel || !is_aligned(in, in_stride) ||
+        problem.shape.dtype != first.shape.dtype || problem.in_width() != first.in_width() ||
+        problem.rows != first.rows) {
+      return false;
+    }
+    problems.push_back(&problem);
+    calls.push_back(
+        {*plan.plans_, *product.weight, in, in_stride, product.out, product.out_stride, workspace, stream, {}});
+  }
+  if (available > 0) check_pointer(workspace, kWorkspaceAlignment, "the workspace of 4-bit linear layers");
+  return kernel.run_together(problems, calls, available);
 }
 
 }  // namespace qshard::optimized

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include <cuda_runtime_api.h>
@@ -14,6 +15,15 @@
 namespace qshard::optimized {
 
 struct Linear4bitKernel;
+class Linear4bitPlan;
+
+/// One of several products of the same input.
+struct Linear4bitProduct {
+  const Linear4bitPlan* plan = nullptr;
+  const DeviceWeight4bit* weight = nullptr;
+  void* out = nullptr;
+  std::int64_t out_stride = 0;
+};
 
 /// A product with a frozen 4-bit weight W [out_features, in_features], decided on once for a shape, a number of rows
 /// and a direction, and run with any weight of that shape:
@@ -63,12 +73,22 @@ class Linear4bitPlan {
   void run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out, std::int64_t out_stride,
            void* workspace, cudaStream_t stream, const Linear4bitAddends& addends = {}) const;
 
+  /// Several products of one input in fewer launches than one by one: for up to four rows on Hopper GPUs two or three
+  /// in one launch, for 5 to 64 rows the input is laid out once. Returns whether it was done: it is not, and nothing
+  /// happens, where the plans' kernel does not do so, where dtype, in_features or rows differ, or where the `available`
+  /// bytes of workspace are too few. Arguments, errors and determinism as of run(); the order of a sum may be another
+  /// one than run()'s.
+  static bool run_together(std::span<const Linear4bitProduct> products, const void* in, std::int64_t in_stride,
+                           void* workspace, std::size_t available, cudaStream_t stream);
+
   /// Whether run() with these arguments takes these addends: the kernel that it would run adds them to its sums in
   /// float. Where it does not, the caller adds them to the output (optimized/lora.h, optimized/add.h).
   [[nodiscard]] bool adds(const Linear4bitAddends& addends, const void* in, std::int64_t in_stride, const void* out,
                           std::int64_t out_stride) const;
 
  private:
+  void check_call(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, const void* out,
+                  std::int64_t out_stride) const;
   [[nodiscard]] const Linear4bitKernel& kernel_for(const void* in, std::int64_t in_stride, const void* out,
                                                    std::int64_t out_stride) const;
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+
 #include "optimized/linear4bit/linear4bit_kernels.h"
 
 // The forward product of 1 to 4 rows at the speed of reading the packed weight, in one launch without a workspace.
@@ -16,5 +18,9 @@ bool tma_supports(const Linear4bitProblem& problem);
 
 /// The launch may begin while the stream's earlier kernel ends: before that it reads nothing but a resident weight.
 void tma_run(const Linear4bitProblem& problem, const Linear4bitCall& call);
+
+/// Two or three products of one input in one launch: see Linear4bitKernel::run_together.
+bool tma_run_together(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls,
+                      std::size_t available);
 
 }  // namespace qshard::optimized::few_rows

@@ -77,6 +77,18 @@ inline Cut cut_into_tiles(std::int64_t out_features, std::int64_t in_features, i
   return {best, thread_blocks};
 }
 
+/// Rows of x that the kernel is compiled for.
+inline int most_rows(int rows) {
+  return rows <= 2 ? 2 : 4;
+}
+
+/// Of `blocks` thread blocks for `all_features` of several products, those for the first product, which has
+/// `out_features` of them: by its share of the weights, but at least one for each of the `others`.
+inline int share_of_blocks(int blocks, std::int64_t out_features, std::int64_t all_features, int others) {
+  const std::int64_t share = (blocks * out_features + all_features / 2) / all_features;
+  return static_cast<int>(larger(1, smaller(blocks - others, static_cast<int>(share))));
+}
+
 /// Whether a tile's absmax codes can be copied with it, and all nested statistics of a thread block before.
 inline bool can_stage_scales(const DeviceWeight4bit& weight, const Tiles& tiles) {
   const std::int64_t blocks =

@@ -14,6 +14,8 @@ namespace qshard::optimized::few_rows {
 /// Arguments of the kernel; x [rows, in_features], y [rows, out_features].
 template <typename T>
 struct Task {
+  int first_block;  // of the launch's thread blocks
+  int thread_blocks;
   Tiles tiles;
   BlockScales scales;
   CodebookValues codebook;
@@ -57,9 +59,11 @@ struct SharedMemory {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
   /// Sets up what the thread block shares; one warp calls it.
-  __device__ void prepare(const Tiles& tiles, std::int64_t out_features, int lane) {
-    if (lane <= tiles.teams()) {
-      first_unit[lane] = tiles.first_unit(out_features, blockIdx.x, gridDim.x, lane);
+  template <typename T>
+  __device__ void prepare(const Task<T>& task, int lane) {
+    if (lane <= task.tiles.teams()) {
+      first_unit[lane] = task.tiles.first_unit(task.out_features, static_cast<int>(blockIdx.x) - task.first_block,
+                                               task.thread_blocks, lane);
     }
     if (lane != 0) return;
     for (int stage = 0; stage < kStages; ++stage) {

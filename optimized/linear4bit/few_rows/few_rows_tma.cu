@@ -1,7 +1,10 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <span>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
@@ -148,81 +151,142 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
 
 #endif
 
+/// The products of one launch: each has thread blocks of its own.
+template <typename T, int kProducts>
+struct Products {
+  Task<T> tasks[kProducts];
+  CUtensorMap codes[kProducts];
+  CUtensorMap absmax_codes[kProducts];
+
+  [[nodiscard]] __device__ __forceinline__ int own() const {
+    int product = 0;
+#pragma unroll
+    for (int other = 1; other < kProducts; ++other) {
+      if (static_cast<int>(blockIdx.x) >= tasks[other].first_block) product = other;
+    }
+    return product;
+  }
+};
+
 /// y = x W^T for very few rows, at the speed of reading W: one warp copies tiles of W to shared memory, the others
 /// multiply them. All but the table and a resident weight is read after earlier kernels are done.
-template <typename T, int kRows, bool kStagedScales>
+template <typename T, int kRows, bool kStagedScales, int kProducts>
 __global__ void __launch_bounds__(kThreads, 1)
-    few_rows_tma_kernel(const __grid_constant__ Task<T> task, const __grid_constant__ CUtensorMap codes,
-                        const __grid_constant__ CUtensorMap absmax_codes) {
+    few_rows_tma_kernel(const __grid_constant__ Products<T, kProducts> products) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char memory[];
   SharedMemory& shared = *reinterpret_cast<SharedMemory*>(memory);
   trigger_programmatic_launch_completion();
+  const int product = products.own();
+  const Task<T>& task = products.tasks[product];
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
   if (warp == kWarps) {
-    shared.prepare(task.tiles, task.out_features, static_cast<int>(threadIdx.x) - kConsumers);
+    shared.prepare(task, static_cast<int>(threadIdx.x) - kConsumers);
   } else {
     PairTable(shared.table).fill<T>(task.codebook, kConsumers);
   }
   __syncthreads();
   if (warp == kWarps) {
     if (!task.resident) grid_dependency_synchronize();
-    if (threadIdx.x == kConsumers) copy_tiles<kStagedScales>(task.tiles, codes, absmax_codes, shared);
+    if (threadIdx.x == kConsumers) {
+      copy_tiles<kStagedScales>(task.tiles, products.codes[product], products.absmax_codes[product], shared);
+    }
     return;
   }
   multiply_tiles<T, kRows, kStagedScales>(task, shared);
 #endif
 }
 
-template <typename T, int kRows, bool kStagedScales>
-void launch(Task<T> task, const Linear4bitProblem& problem, const Linear4bitCall& call, unsigned grid) {
+/// A product of a launch, cut for `multiprocessors` of them from `first_block` on.
+template <typename T>
+Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, int first_block, int multiprocessors) {
   const Linear4bitShape& shape = problem.shape;
-  Tiles& tiles = task.tiles;
-  const int most = kPartials / (task.rows * kTileRows * (8 / kRows));
+  auto [tiles, thread_blocks] = cut_into_tiles(shape.out_features, shape.in_features, multiprocessors);
+  const int rows = static_cast<int>(problem.rows);
+  const int most = kPartials / (rows * kTileRows * (8 / most_rows(rows)));
   tiles.batch = static_cast<int>(block_count(tiles.row_tiles, block_count(tiles.row_tiles, most)));
-  const CUtensorMap codes = byte_tensor_map(call.weight.codes, {kChunkBytes, shape.out_features, tiles.chunks},
-                                            {shape.in_features / 2, kChunkBytes},
-                                            {kChunkBytes, kHalfRows, tiles.warps_a_row}, CU_TENSOR_MAP_SWIZZLE_128B);
-  CUtensorMap absmax_codes{};
-  if (kStagedScales) {
-    absmax_codes =
-        byte_tensor_map(call.weight.absmax_codes, {tiles.chunks * kChunkGroups, shape.out_features},
-                        {tiles.chunks * kChunkGroups}, {tiles.warps_a_row * kChunkGroups, kHalfRows},
-                        tiles.warps_a_row == kWarps ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE);
-  }
-  const auto kernel = few_rows_tma_kernel<T, kRows, kStagedScales>;
-  constexpr int kBytes = sizeof(SharedMemory);
-  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  launch_early(kernel, dim3(grid), kThreads, kBytes, call.stream, task, codes, absmax_codes);
+  return {first_block,
+          thread_blocks,
+          tiles,
+          BlockScales(call.weight),
+          CodebookValues(shape.quant_type),
+          std::countr_zero(static_cast<unsigned>(shape.blocksize)),
+          shape.out_features,
+          static_cast<const T*>(call.in),
+          call.in_stride,
+          rows,
+          static_cast<T*>(call.out),
+          call.out_stride,
+          call.weight.resident};
 }
 
-template <typename T>
-void cut_and_launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+template <typename T, int kProducts>
+void add_maps(Products<T, kProducts>& products, int product, const Linear4bitProblem& problem,
+              const Linear4bitCall& call, bool staged) {
   const Linear4bitShape& shape = problem.shape;
-  const auto [tiles, thread_blocks] =
-      cut_into_tiles(shape.out_features, shape.in_features, problem.device.multiprocessors);
-  const Task<T> task{tiles,
-                     BlockScales(call.weight),
-                     CodebookValues(shape.quant_type),
-                     std::countr_zero(static_cast<unsigned>(shape.blocksize)),
-                     shape.out_features,
-                     static_cast<const T*>(call.in),
-                     call.in_stride,
-                     static_cast<int>(problem.rows),
-                     static_cast<T*>(call.out),
-                     call.out_stride,
-                     call.weight.resident};
-  const bool staged = can_stage_scales(call.weight, tiles);
-  const auto launch_for = [&, blocks = thread_blocks](auto most_rows) {
-    constexpr int kRows = decltype(most_rows)::value;
-    const auto run = staged ? launch<T, kRows, true> : launch<T, kRows, false>;
-    run(task, problem, call, static_cast<unsigned>(blocks));
+  const Tiles& tiles = products.tasks[product].tiles;
+  products.codes[product] = byte_tensor_map(call.weight.codes, {kChunkBytes, shape.out_features, tiles.chunks},
+                                            {shape.in_features / 2, kChunkBytes},
+                                            {kChunkBytes, kHalfRows, tiles.warps_a_row}, CU_TENSOR_MAP_SWIZZLE_128B);
+  if (!staged) return;
+  products.absmax_codes[product] =
+      byte_tensor_map(call.weight.absmax_codes, {tiles.chunks * kChunkGroups, shape.out_features},
+                      {tiles.chunks * kChunkGroups}, {tiles.warps_a_row * kChunkGroups, kHalfRows},
+                      tiles.warps_a_row == kWarps ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE);
+}
+
+template <typename T, int kRows, bool kStagedScales, int kProducts>
+void launch(const Products<T, kProducts>& products, cudaStream_t stream) {
+  const auto kernel = few_rows_tma_kernel<T, kRows, kStagedScales, kProducts>;
+  constexpr int kBytes = sizeof(SharedMemory);
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  const Task<T>& last = products.tasks[kProducts - 1];
+  launch_early(kernel, dim3(static_cast<unsigned>(last.first_block + last.thread_blocks)), kThreads, kBytes, stream,
+               products);
+}
+
+/// The products' tasks; their thread blocks follow each other.
+template <typename T>
+std::vector<Task<T>> tasks_of(std::span<const Linear4bitProblem* const> problems,
+                              std::span<const Linear4bitCall> calls) {
+  std::int64_t features = 0;
+  for (const Linear4bitProblem* problem : problems) features += problem->shape.out_features;
+  int blocks = problems[0]->device.multiprocessors;
+  int first_block = 0;
+  std::vector<Task<T>> tasks;
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    const std::int64_t own = problems[i]->shape.out_features;
+    const int share = share_of_blocks(blocks, own, features, static_cast<int>(problems.size() - i) - 1);
+    tasks.push_back(task_of<T>(*problems[i], calls[i], first_block, share));
+    first_block += tasks.back().thread_blocks;
+    blocks -= share;
+    features -= own;
+  }
+  return tasks;
+}
+
+/// Returns false, and does nothing, where the products' scales are not all read in one way.
+template <typename T, int kProducts>
+bool cut_and_launch(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls) {
+  const std::vector<Task<T>> tasks = tasks_of<T>(problems, calls);
+  int staged = 0;
+  for (int i = 0; i < kProducts; ++i) staged += can_stage_scales(calls[i].weight, tasks[i].tiles) ? 1 : 0;
+  if (staged != 0 && staged != kProducts) return false;
+  auto products = [&]<std::size_t... i>(std::index_sequence<i...>) {
+    return Products<T, kProducts>{{tasks[i]...}, {}, {}};
+  }
+  (std::make_index_sequence<kProducts>());
+  for (int i = 0; i < kProducts; ++i) add_maps(products, i, *problems[i], calls[i], staged != 0);
+  const auto launch_for = [&]<int kRows>(std::integral_constant<int, kRows>) {
+    const auto run = staged != 0 ? launch<T, kRows, true, kProducts> : launch<T, kRows, false, kProducts>;
+    run(products, calls[0].stream);
   };
-  if (problem.rows <= 2) {
+  if (most_rows(static_cast<int>(problems[0]->rows)) == 2) {
     launch_for(std::integral_constant<int, 2>{});
   } else {
     launch_for(std::integral_constant<int, 4>{});
   }
+  return true;
 }
 
 }  // namespace
@@ -234,7 +298,20 @@ bool tma_supports(const Linear4bitProblem& problem) {
 }
 
 void tma_run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
-  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) { cut_and_launch<T>(problem, call); });
+  const Linear4bitProblem* const problems[] = {&problem};
+  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) {
+    cut_and_launch<T, 1>(problems, {&call, 1});
+  });
+}
+
+bool tma_run_together(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls,
+                      std::size_t /*available*/) {
+  bool done = false;
+  dispatch_16bit(problems[0]->shape.dtype, [&]<typename T>(std::type_identity<T>) {
+    if (problems.size() == 2) done = cut_and_launch<T, 2>(problems, calls);
+    if (problems.size() == 3) done = cut_and_launch<T, 3>(problems, calls);
+  });
+  return done;
 }
 
 }  // namespace qshard::optimized::few_rows

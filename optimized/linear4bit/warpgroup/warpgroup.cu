@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <span>
 
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
@@ -103,12 +104,9 @@ void launch_kernel(const Task<T>& task, const CUtensorMap& codes, cudaStream_t s
 }
 
 template <typename T>
-void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
+void multiply_packed(const Linear4bitProblem& problem, const Linear4bitCall& call, const Cut& cut,
+                     const std::byte* packed_x, std::byte* partials, int* arrivals) {
   const Linear4bitShape& shape = problem.shape;
-  const Cut cut(problem);
-  auto* const packed_x = static_cast<std::byte*>(call.workspace);
-  auto* const partials = packed_x + cut.packed_bytes;
-  auto* const arrivals = reinterpret_cast<int*>(partials + cut.partial_bytes);
   const Task<T> task{BlockScales(call.weight),
                      CodebookValues(shape.quant_type),
                      std::countr_zero(static_cast<unsigned>(shape.blocksize)),
@@ -125,15 +123,6 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
                          reinterpret_cast<std::uintptr_t>(call.weight.absmax_codes) % 4 == 0};
   const CUtensorMap codes = byte_tensor_map(call.weight.codes, {shape.in_features / 2, shape.out_features},
                                             {shape.in_features / 2}, {kStep / 2, kTileRows}, CU_TENSOR_MAP_SWIZZLE_64B);
-  const auto arrival_count = static_cast<int>(cut.arrival_bytes / sizeof(int));
-  const std::int64_t pack_count = std::int64_t{cut.split.steps} * kChunks * kInstructions * cut.padded_rows();
-  const auto pack_blocks =
-      static_cast<unsigned>(block_count(std::max<std::int64_t>(pack_count, arrival_count), kPackThreads));
-  const bool aligned = reinterpret_cast<std::uintptr_t>(call.in) % sizeof(uint2) == 0 && call.in_stride % 4 == 0;
-  const auto pack = aligned ? pack_kernel<true, T> : pack_kernel<false, T>;
-  launch_early(pack, dim3(pack_blocks), kPackThreads, 0, call.stream, static_cast<const T*>(call.in), call.in_stride,
-               task.rows, task.in_features, cut.padded_rows(), pack_count, reinterpret_cast<uint4*>(packed_x), arrivals,
-               arrival_count);
   switch (cut.column_tiles) {
     case 1:
       launch_kernel<T, 1>(task, codes, call.stream);
@@ -146,6 +135,35 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
       break;
     default:
       launch_kernel<T, 8>(task, codes, call.stream);
+  }
+}
+
+/// Products of one input, which is laid out once. Their workspace: the input, the arrivals of all, the partial sums.
+template <typename T>
+void launch(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls) {
+  const Linear4bitCall& first = calls[0];
+  std::vector<Cut> cuts;
+  int arrival_count = 0;
+  for (const Linear4bitProblem* problem : problems) {
+    cuts.emplace_back(*problem);
+    arrival_count += static_cast<int>(cuts.back().arrival_bytes / sizeof(int));
+  }
+  auto* const packed_x = static_cast<std::byte*>(first.workspace);
+  auto* arrivals = reinterpret_cast<int*>(packed_x + cuts[0].packed_bytes);
+  auto* partials = reinterpret_cast<std::byte*>(arrivals + arrival_count);
+  const int padded_rows = cuts[0].padded_rows();
+  const std::int64_t pack_count = std::int64_t{cuts[0].split.steps} * kChunks * kInstructions * padded_rows;
+  const auto pack_blocks =
+      static_cast<unsigned>(block_count(std::max<std::int64_t>(pack_count, arrival_count), kPackThreads));
+  const bool aligned = reinterpret_cast<std::uintptr_t>(first.in) % sizeof(uint2) == 0 && first.in_stride % 4 == 0;
+  const auto pack = aligned ? pack_kernel<true, T> : pack_kernel<false, T>;
+  launch_early(pack, dim3(pack_blocks), kPackThreads, 0, first.stream, static_cast<const T*>(first.in), first.in_stride,
+               static_cast<int>(problems[0]->rows), static_cast<int>(problems[0]->shape.in_features), padded_rows,
+               pack_count, reinterpret_cast<uint4*>(packed_x), arrivals, arrival_count);
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    multiply_packed<T>(*problems[i], calls[i], cuts[i], packed_x, partials, arrivals);
+    arrivals += cuts[i].arrival_bytes / sizeof(int);
+    partials += cuts[i].partial_bytes;
   }
 }
 
@@ -172,7 +190,20 @@ std::size_t workspace_bytes(const Linear4bitProblem& problem) {
 }
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
-  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problem, call); });
+  const Linear4bitProblem* const problems[] = {&problem};
+  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problems, {&call, 1}); });
+}
+
+bool run_together(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls,
+                  std::size_t available) {
+  std::size_t needed = Cut(*problems[0]).packed_bytes;
+  for (const Linear4bitProblem* problem : problems) {
+    const Cut cut(*problem);
+    needed += cut.arrival_bytes + cut.partial_bytes;
+  }
+  if (needed > available) return false;
+  dispatch_16bit(problems[0]->shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problems, calls); });
+  return true;
 }
 
 }  // namespace qshard::optimized::warpgroup
