@@ -80,16 +80,17 @@ Matrix<T> project_backward(const LayerContext<T>& context, const LayerWeights<T>
     drop(context, projection, dropped);
   }
   const Matrix<T>& input = drops ? dropped : x;
-  if (!drops && linear.lora->magnitude.size() == 0) {
+  const bool is_dora = linear.lora->magnitude.size() > 0;
+  if (!is_dora && !(drops && needs_dx)) {
     const Matrix<T> inner = lora_inner_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
     if (needs_dx) add_times(inner, linear.lora->a, compute, dx);
     return dx;
   }
-  Matrix<T> branch = linear.lora->magnitude.size() > 0
-                         ? dora_backward(linear, scaling, compute, input, dy, gradients[index])
-                         : lora_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
+  Matrix<T> branch = is_dora ? dora_backward(linear, scaling, compute, input, dy, gradients[index])
+                             : lora_backward(*linear.lora, scaling, compute, input, dy, gradients[index]);
+  if (!needs_dx) return dx;
   if (drops) drop(context, projection, branch);
-  if (needs_dx) add_rounded(branch, compute, dx);
+  add_rounded(branch, compute, dx);
   return dx;
 }
 
