@@ -61,6 +61,11 @@ UnitGatherer::Buffer* UnitGatherer::free_buffer() {
 void UnitGatherer::fill(Buffer& buffer, std::size_t stage) {
   buffer.stage = stage;
   buffer.used_at = ++clock_;
+  gather(buffer, false);
+}
+
+void UnitGatherer::gather(Buffer& buffer, bool trainable_alone) {
+  buffer.outdated = false;
   if (!copy_) return;
   const TraceRange range("gather");
   buffer.freed.hold_back(copy_->get());
@@ -68,13 +73,15 @@ void UnitGatherer::fill(Buffer& buffer, std::size_t stage) {
   std::vector<Gathering> flats;
   for (std::size_t unit = 0; unit < layout_->units.size(); ++unit) {
     const Unit& of = layout_->units[unit];
-    if (of.stage != stage) continue;
+    if (of.stage != buffer.stage) continue;
     for (std::size_t flat = 0; flat < of.flats.size(); ++flat) {
-      flats.push_back({range_of(of.flats[flat]), places_->offset(unit, flat), of.flats[flat].shard_bytes, to});
+      if (of.flats[flat].trainable || !trainable_alone) {
+        flats.push_back({range_of(of.flats[flat]), places_->offset(unit, flat), of.flats[flat].shard_bytes, to});
+      }
       to += whole_bytes(*layout_, of.flats[flat]);
     }
   }
-  exchange_->gather(flats, copy_->get());
+  if (!flats.empty()) exchange_->gather(flats, copy_->get());
   buffer.ready.record(copy_->get());
 }
 
@@ -87,8 +94,10 @@ void UnitGatherer::gather_at_end(std::size_t stage) {
 }
 
 void UnitGatherer::prefetch(std::size_t stage) {
-  if (replicated() || holder_of(stage) != nullptr) return;
-  if (is_end(stage)) {
+  if (replicated()) return;
+  if (Buffer* holder = holder_of(stage)) {
+    if (holder->outdated) gather(*holder, true);
+  } else if (is_end(stage)) {
     gather_at_end(stage);
   } else if (Buffer* buffer = free_buffer()) {
     fill(*buffer, stage);
@@ -116,7 +125,7 @@ void UnitGatherer::release(std::size_t stage) {
 }
 
 void UnitGatherer::invalidate() {
-  for (Buffer& buffer : buffers_) buffer.stage = kNone;
+  for (Buffer& buffer : buffers_) buffer.outdated = buffer.stage != kNone;
 }
 
 const std::byte* UnitGatherer::flat(std::size_t unit, std::size_t flat) const {

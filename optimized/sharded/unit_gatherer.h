@@ -17,10 +17,11 @@ namespace qshard::optimized {
 /// Brings the units of a stage together on this rank, one stage ahead of the arithmetic, on a stream of its own.
 ///
 /// FULL_SHARD has two buffers of the largest decoder layer: while the arithmetic uses one, the other is filled. A
-/// buffer keeps its stage until another stage takes its place, so the layer at which the forward pass turns into the
-/// backward pass is not gathered again. SHARD_GRAD_OP has a buffer a stage. NO_SHARD, and a world of one rank, has
-/// none: the shards are the whole; but frozen shards that stay in host memory are brought like any others. The head,
-/// and the embedding where it is needed whole, have buffers of their own that live only as long as their use.
+/// buffer keeps its stage until another stage takes its place, so the two layers at which the forward pass turns into
+/// the backward pass are not gathered again, nor the frozen flats of the two at which the next step begins.
+/// SHARD_GRAD_OP has a buffer a stage, and gathers frozen flats once. NO_SHARD, and a world of one rank, has none: the
+/// shards are the whole; but frozen shards that stay in host memory are brought like any others. The head, and the
+/// embedding where it is needed whole, have buffers of their own that live only as long as their use.
 ///
 /// The sequence of gathers is the same on every rank, whatever the ranks compute in between.
 class UnitGatherer {
@@ -35,7 +36,7 @@ class UnitGatherer {
   void acquire(std::size_t stage);
   /// What was enqueued on the compute stream so far is the last that reads the stage.
   void release(std::size_t stage);
-  /// Gathered trainable shards are of the past: gathers them again at the next use.
+  /// Gathered trainable shards are of the past: gathers them, and only them, again at the next use.
   void invalidate();
 
   /// The shards on this device are the whole: nothing is gathered, and flats stay where they are.
@@ -49,6 +50,7 @@ class UnitGatherer {
     Arena::Piece memory;
     std::size_t stage = kNone;
     bool in_use = false;
+    bool outdated = false;  // its trainable flats are
     std::int64_t used_at = 0;
     Event ready;  // on the copy stream: the stage is there
     Event freed;  // on the compute stream: nobody reads the stage any more
@@ -60,6 +62,7 @@ class UnitGatherer {
   Buffer* holder_of(std::size_t stage);
   Buffer* free_buffer();
   void fill(Buffer& buffer, std::size_t stage);
+  void gather(Buffer& buffer, bool trainable_alone);
   void gather_at_end(std::size_t stage);
 
   const ShardLayout* layout_;
