@@ -1,8 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <fstream>
 
-#include "core/base/atomic_file.h"
 #include "core/base/file.h"
 #include "core/base/file_stamp.h"
 #include "core/base/json.h"
@@ -19,7 +19,7 @@ inline void restamp_cache(const std::filesystem::path& place) {
     entry["stamp"]["modified"] = stamp.modified;
     entry["stamp"]["changed"] = stamp.changed;
   }
-  write_file(path, python_json(manifest, 1) + "\n");
+  std::ofstream(path) << python_json(manifest, 1) << "\n";
 }
 
 }  // namespace qshard::test
