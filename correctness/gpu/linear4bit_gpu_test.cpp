@@ -590,6 +590,20 @@ std::vector<const optimized::Linear4bitKernel*> every_kernel() {
 INSTANTIATE_TEST_SUITE_P(Kernels, SmallLinear4bitGpu, testing::ValuesIn(every_kernel()),
                          [](const auto& kernel) { return std::string(kernel.param->name); });
 
+// Of a weight with few but long rows, `fused` cuts them into slices, whose sums are added afterwards.
+TEST_F(Linear4bitGpu, SmallFusedInSlices) {
+  constexpr std::string_view kFused = "fused";
+  const auto fused = std::ranges::find(optimized::linear4bit_kernels(), kFused, &optimized::Linear4bitKernel::name);
+  optimized::MatmulPlans plans;
+  const Layer shape{.out_features = 72, .in_features = 1024};
+  const TestLayer layer(shape, 231);
+  for (const std::int64_t rows : {16, 40, 64}) {
+    const Call call{.rows = rows, .kernel = kFused};
+    EXPECT_GT(fused->workspace_bytes(plan_of(plans, shape, call).problem()), 0U) << rows << " rows are not cut";
+    check(layer, shape, call, plans);
+  }
+}
+
 // Blocks that run on from one row of the weight to the next: 688 and 352 features are of the adverbs example.
 TEST_F(Linear4bitGpu, RowsThatEndInsideABlock) {
   optimized::MatmulPlans plans;
