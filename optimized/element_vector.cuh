@@ -33,8 +33,9 @@ __device__ __forceinline__ const ElementVector<T, kCount>& vector_at(const T* ar
   return reinterpret_cast<const ElementVector<T, kCount>*>(array)[i];
 }
 
+/// By value, so that a vector in memory is read as such and not element by element.
 template <typename T, int kCount>
-__device__ __forceinline__ void to_floats(const ElementVector<T, kCount>& vector, float (&values)[kCount]) {
+__device__ __forceinline__ void to_floats(ElementVector<T, kCount> vector, float (&values)[kCount]) {
 #pragma unroll
   for (int e = 0; e < kCount; ++e) values[e] = to_float(vector.element[e]);
 }

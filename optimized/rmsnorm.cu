@@ -41,15 +41,22 @@ __device__ __forceinline__ std::int64_t row_of_team() {
   return static_cast<std::int64_t>(blockIdx.x) * (kThreads / kTeam) + threadIdx.x / kTeam;
 }
 
-/// visit(k, i) for each vector i below `vectors` of this thread; k is its place among the kHeld that are kept in
-/// registers, a constant after unrolling, or kHeld for those that are not.
+/// visit(k, i) for those vectors i below `vectors` of this thread that are kept in registers; k is their place there, a
+/// constant after unrolling.
 template <int kTeam, typename Visit>
-__device__ __forceinline__ void for_own_vectors(int vectors, const Visit& visit) {
+__device__ __forceinline__ void for_held_vectors(int vectors, const Visit& visit) {
   const int lane = static_cast<int>(threadIdx.x) % kTeam;
 #pragma unroll
   for (int k = 0; k < kHeld; ++k) {
     if (lane + k * kTeam < vectors) visit(k, lane + k * kTeam);
   }
+}
+
+/// The same for all of this thread's vectors; k is kHeld for those that are not kept.
+template <int kTeam, typename Visit>
+__device__ __forceinline__ void for_own_vectors(int vectors, const Visit& visit) {
+  for_held_vectors<kTeam>(vectors, visit);
+  const int lane = static_cast<int>(threadIdx.x) % kTeam;
   for (int i = lane + kHeld * kTeam; i < vectors; i += kTeam) visit(kHeld, i);
 }
 
@@ -66,9 +73,10 @@ __device__ __forceinline__ void keep_packed(ElementVector<T, kCount> (&held)[kHe
   }
 }
 
-/// With an addend x becomes the sum of both first, and x_rows is written.
+/// With an addend x becomes the sum of both first, and x_rows is written; that is for the few rows of generation, which
+/// wait for each access and do not fill a multiprocessor.
 template <typename T, int kCount, int kTeam, bool kAdds>
-__global__ void __launch_bounds__(kThreads, 3)
+__global__ void __launch_bounds__(kThreads, kAdds ? 2 : 3)
     forward_kernel(const NormTask task, const T* addend_rows, const T* weight,
                    std::conditional_t<kAdds, T, const T>* x_rows, T* y_rows) {
   trigger_programmatic_launch_completion();
@@ -86,24 +94,31 @@ __global__ void __launch_bounds__(kThreads, 3)
   grid_dependency_synchronize();
   T* y = y_rows + task.y_offset(row);
   const int vectors = static_cast<int>(task.size / kCount);
+  // All is on its way before the first of it is waited for.
   ElementVector<T, kCount> held[kHeld];
-  ElementVector<T, kCount> held_weight[kHeld];  // on its way while squares are added
+  ElementVector<T, kCount> held_addend[kHeld];
+  ElementVector<T, kCount> held_weight[kHeld];
+  const T* addend = kAdds ? addend_rows + task.x_offset(row) : nullptr;
+  for_held_vectors<kTeam>(vectors, [&](int k, int i) {
+    held[k] = vector_at<kCount>(x, i);
+    if constexpr (kAdds) held_addend[k] = vector_at<kCount>(addend, i);
+    held_weight[k] = vector_at<kCount>(weight, i);
+  });
   float values[kCount];
 
   float squares = 0.0F;
   for_own_vectors<kTeam>(vectors, [&](int k, int i) {
-    ElementVector<T, kCount> vector = vector_at<kCount>(x, i);
-    if (k < kHeld) held_weight[k] = vector_at<kCount>(weight, i);
+    ElementVector<T, kCount> vector = k < kHeld ? held[k] : vector_at<kCount>(x, i);
     if constexpr (kAdds) {
       float added[kCount];
       to_floats(vector, values);
-      to_floats(vector_at<kCount>(addend_rows + task.x_offset(row), i), added);
+      to_floats(k < kHeld ? held_addend[k] : vector_at<kCount>(addend, i), added);
 #pragma unroll
       for (int e = 0; e < kCount; ++e) values[e] += added[e];
       vector = rounded<T>(values);
       vector_at<kCount>(x, i) = vector;
+      if (k < kHeld) held[k] = vector;
     }
-    if (k < kHeld) held[k] = vector;
     to_floats(vector, values);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) squares += values[e] * values[e];
