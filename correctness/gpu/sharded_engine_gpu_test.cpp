@@ -124,6 +124,15 @@ TEST_F(ShardedEngineGpu, LikeTheReferenceWithDropout) {
   expect_relative(got.grad_norms, wanted.grad_norms, 1e-3, "gradient norm");
 }
 
+// So little that the slowest of compute-sanitizer's tools comes to an end.
+TEST_F(ShardedEngineGpu, FirstStepInBfloat16) {
+  const EngineOptions options = with_dropout(DType::bf16);
+  const Trajectory wanted = reference::train(golden_llama(), "bnb4bit", options, kGoldenLearningRate, 1);
+  const Trajectory got = train(golden_llama(), "bnb4bit", options, kGoldenLearningRate, 1);
+  expect_relative(got.losses, wanted.losses, 1e-2, "loss");
+  expect_relative(got.grad_norms, wanted.grad_norms, 5e-2, "gradient norm");
+}
+
 // What one engine saves another loads, to the bit; the optimizer's state goes on.
 class ShardedEngineMomentsGpu : public ShardedEngineGpu, public testing::WithParamInterface<MomentFormat> {};
 
