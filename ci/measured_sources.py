@@ -55,6 +55,7 @@ RESULTS = {
     "sharded_step_idle": ["bench/sharded_step/main.cpp"],
     "sharded_step_budget": ["bench/sharded_step/main.cpp"],
     "sharded_step_offload": ["bench/sharded_step/main.cpp"],
+    "sharded_step_one_gpu": ["bench/sharded_step/main.cpp"],
     "sharded_step_four_gpus": ["bench/sharded_step/main.cpp"],
     "shard_layout": ["bench/shard_layout/main.cpp", "bench/shard_layout/byte_pattern.cu"],
 }
