@@ -57,7 +57,7 @@ class Merge {
     } else if (write_4bit_ && (was_4bit || linear_.contains(name))) {
       const std::optional<Tensor> merged = merged_tensor(source, name);
       converted.weights.push_back(
-          reference::quantize(merged ? merged->view() : source.tensor(name), form_of(source, name), name));
+          reference::quantize_weight(merged ? merged->view() : source.tensor(name), form_of(source, name), name));
       append_weight4bit(name, converted.weights.back().view(), converted.tensors, converted.kept);
     } else {
       std::optional<Tensor> changed = merged_tensor(source, name);
@@ -82,7 +82,7 @@ class Merge {
       return reference::dequantize(weight.view(), weight.info.dtype);
     }
     if (!base_4bit_ || !linear_.contains(name)) return std::nullopt;
-    const Weight4bit weight = reference::quantize(source.tensor(name), options_, name);
+    const Weight4bit weight = reference::quantize_weight(source.tensor(name), options_, name);
     return reference::dequantize(weight.view(), source.tensor(name).dtype);
   }
 

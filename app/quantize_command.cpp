@@ -25,7 +25,7 @@ void copy_tensor(const TensorSource& source, const std::string& name, ConvertedT
 
 void quantize_tensor(const TensorSource& source, const std::string& name, const QuantizationOptions& options,
                      ConvertedTensors& converted) {
-  converted.weights.push_back(reference::quantize(source.tensor(name), options, name));
+  converted.weights.push_back(reference::quantize_weight(source.tensor(name), options, name));
   append_weight4bit(name, converted.weights.back().view(), converted.tensors, converted.kept);
 }
 

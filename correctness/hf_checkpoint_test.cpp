@@ -86,6 +86,24 @@ TEST_F(ShardedCheckpoint, AnIndexNamingATensorThatItsFileLacksIsRefused) {
   expect_refused({"model-00002-of-00002.safetensors", "\"model.norm.weight\""});
 }
 
+TEST_F(ShardedCheckpoint, ATensorThatTwoFilesHoldHasOneValue) {
+  const std::string name = "model.norm.weight";  // of the first shard
+  Tensor other(whole_.tensor(name));
+  const auto write_second_with = [&](const Tensor& norm) {
+    std::vector<std::pair<std::string, TensorView>> second{{name, norm.view()}};
+    for (const auto& [tensor, file] : weight_map_) {
+      if (file.starts_with("model-00002")) second.emplace_back(tensor, whole_.tensor(tensor));
+    }
+    write_safetensors(directory_ / "model-00002-of-00002.safetensors", second);
+  };
+  write_second_with(other);
+  EXPECT_TRUE(same_tensor(HfCheckpoint::open(directory_.path()).tensor(name), other.view()));
+  other.bytes()[0] ^= std::byte{1};
+  write_second_with(other);
+  expect_bad_input({name, "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"},
+                   [&] { HfCheckpoint::open(directory_.path()); });
+}
+
 TEST_F(ShardedCheckpoint, AnIndexLeadingOutOfTheDirectoryIsRefused) {
   for (const char* file : {"../model.safetensors", "/etc/passwd", "..", ".", "", "a/b"}) {
     weight_map_["model.norm.weight"] = file;

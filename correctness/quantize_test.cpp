@@ -159,6 +159,23 @@ TEST(Quantize, NanInAPaddedBlockLeavesTheZerosOfThePadding) {
   EXPECT_EQ(weight.absmax.at(0), 0.0F);
 }
 
+TEST(Quantize, AModelsWeightIsFiniteAndAnyOtherIsRefused) {
+  std::vector<float> values(200'000, 65'504.0F);  // the largest float16, in several pieces
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const auto quantized = [&] {
+      return quantize_weight(from_floats(values, dtype, {4, 50'000}).view(), {}, "q_proj");
+    };
+    EXPECT_EQ(quantized().codes, quantize(from_floats(values, dtype, {4, 50'000}).view(), {}, "q_proj").codes);
+    for (const float bad : {kNan, -kNan, kInfinity, -kInfinity}) {
+      for (const std::size_t place : {std::size_t{0}, std::size_t{123'457}, values.size() - 1}) {
+        const float good = std::exchange(values[place], bad);
+        expect_bad_input({"q_proj", "finite"}, quantized);
+        values[place] = good;
+      }
+    }
+  }
+}
+
 TEST(Quantize, HalfPrecisionSubnormalsSurvive) {
   const Weight4bit weight = quantize_floats({0x1p-24F, -0x1p-24F}, one_scale_a_block(), DType::f16);
   EXPECT_EQ(weight.absmax.at(0), 0x1p-24F);

@@ -23,4 +23,8 @@ struct QuantizationArithmetic {
 Weight4bit quantize(const TensorView& weight, const QuantizationOptions& options, std::string_view name,
                     const QuantizationArithmetic& arithmetic = {});
 
+/// The same of a model's weight. NaN would become a number in its 4 bits, and infinity a block without any other value:
+/// throws Error(bad_input), naming the tensor, also where an element is not finite.
+Weight4bit quantize_weight(const TensorView& weight, const QuantizationOptions& options, std::string_view name);
+
 }  // namespace qshard::reference

@@ -69,7 +69,7 @@ void ShardedWeights::load_weight4bit(std::size_t stage, const Parameter& codes, 
   if (has_weight4bit(checkpoint, name)) {
     weight = read_weight4bit(checkpoint, name);
   } else {
-    weight = quantize(checkpoint.tensor(name), quantization, name);
+    weight = quantize_weight(checkpoint.tensor(name), quantization, name);
   }
   const auto place = [&](ParameterRole role) { return *index_.find(stage, role, codes.projection); };
   store(place(ParameterRole::weight), std::as_bytes(std::span(weight.codes)));

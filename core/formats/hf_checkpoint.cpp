@@ -33,6 +33,10 @@ std::string remedy(const fs::path& directory) {
   return "weights in another format must be converted to safetensors first";
 }
 
+bool are_equal(const TensorView& a, const TensorView& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
+}
+
 }  // namespace
 
 std::map<std::string, std::string> parse_safetensors_index(std::string_view text, std::string_view where) {
@@ -85,11 +89,7 @@ void HfCheckpoint::untie_own_head() {
   constexpr std::string_view kHead = "lm_head.weight";
   constexpr std::string_view kEmbedding = "model.embed_tokens.weight";
   if (!config_.tie_word_embeddings || !contains(kHead) || !contains(kEmbedding)) return;
-  const TensorView head = tensor(kHead);
-  const TensorView embedding = tensor(kEmbedding);
-  const bool equal =
-      head.dtype == embedding.dtype && head.shape == embedding.shape && std::ranges::equal(head.bytes, embedding.bytes);
-  config_.tie_word_embeddings = equal;
+  config_.tie_word_embeddings = are_equal(tensor(kHead), tensor(kEmbedding));
 }
 
 void HfCheckpoint::open_index(const fs::path& path) {
@@ -113,6 +113,20 @@ void HfCheckpoint::open_index(const fs::path& path) {
     for (const std::string& name : files_.back().names()) {
       const auto found = file_of_tensor_.find(name);
       if (found != file_of_tensor_.end() && found->second == files_.size() - 1) names_.push_back(name);
+    }
+  }
+  refuse_tensors_of_two_values();
+}
+
+void HfCheckpoint::refuse_tensors_of_two_values() const {
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    for (const std::string& name : files_[i].names()) {
+      const auto found = file_of_tensor_.find(name);
+      if (found == file_of_tensor_.end() || found->second == i) continue;
+      const SafetensorsFile& meant = files_[found->second];
+      if (are_equal(files_[i].tensor(name), meant.tensor(name))) continue;
+      fail_input("{}: tensor \"{}\" is in {}, too, with another value; remove the one that is not meant",
+                 meant.path().string(), name, files_[i].path().string());
     }
   }
 }

@@ -23,8 +23,9 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view text
 class HfCheckpoint : public TensorSource {
  public:
   /// Throws Error(bad_input) naming the file, and the tensor where it is about one: missing or invalid files, an index
-  /// that names a missing file or a tensor its file lacks. A stored output head that differs from the embedding is used
-  /// even where config.json ties them, as by transformers 5: config() then says that they are not tied.
+  /// that names a missing file or a tensor its file lacks, a tensor that two files hold with different values. A stored
+  /// output head that differs from the embedding is used even where config.json ties them, as by transformers 5:
+  /// config() then says that they are not tied.
   static HfCheckpoint open(const std::filesystem::path& directory);
 
   /// The same of any model family, for work tensor by tensor: config() is what read_any_hf_config gives.
@@ -52,6 +53,7 @@ class HfCheckpoint : public TensorSource {
   void untie_own_head();
   void open_files();
   void open_index(const std::filesystem::path& path);
+  void refuse_tensors_of_two_values() const;
 
   std::filesystem::path directory_;
   ModelConfig config_;
