@@ -50,7 +50,7 @@ optimized::Linear4bitDirection direction_of(bool forward) {
 /// Whether the kernel rounds the codebook instead of the dequantized weight.
 bool fuses(const optimized::Linear4bitPlan& plan) {
   const std::string_view name = plan.kernel_name();
-  return name != "wide" && name != "many_rows" && name != "dequantize_first";
+  return name != "wide" && name != "middle_rows" && name != "many_rows" && name != "dequantize_first";
 }
 
 /// A layer with random weights on the GPU, and the exact product to compare with.
@@ -241,7 +241,7 @@ class HopperLinear4bitGpu : public Linear4bitGpu {
 
 class WarpgroupLinear4bitGpu : public HopperLinear4bitGpu {};
 class ManyRowsLinear4bitGpu : public HopperLinear4bitGpu {};
-class WideLinear4bitGpu : public HopperLinear4bitGpu {};
+class ClusterLinear4bitGpu : public HopperLinear4bitGpu, public testing::WithParamInterface<const char*> {};
 
 // Several weights of one input: equal and unequal shares of the thread blocks, weights of a single tile, scales copied
 // along or not. What lies between the rows of one output is another's.
@@ -354,7 +354,7 @@ TEST_F(WarpgroupLinear4bitGpu, TilesOfEveryCut) {
 // Every number of columns that the kernel is compiled for, just full and one less or more; one and several tiles of
 // columns; tiles of the weight that a cluster has whole, that two or that many share; steps and tiles that end early,
 // odd numbers of chunks; scales read ahead or one by one.
-TEST_F(WideLinear4bitGpu, TilesOfEveryCut) {
+TEST_P(ClusterLinear4bitGpu, TilesOfEveryCut) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 160;
   for (const auto& [out, in, blocksize, nested, dtype] : {std::tuple{1, 64, 64, true, DType::bf16},
@@ -366,28 +366,30 @@ TEST_F(WideLinear4bitGpu, TilesOfEveryCut) {
                                                           {5001, 256, 64, true, DType::bf16}}) {
     const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
     const TestLayer layer(shape, ++seed);
-    for (const std::int64_t rows : {65, 96, 97, 128, 129, 160, 161, 192, 193, 255, 256, 257, 777}) {
-      if (out > 5000 && rows % 64 == 0) continue;
-      check(layer, shape, {.rows = rows, .in_padding = 4, .out_padding = 1, .kernel = "wide"}, plans);
+    for (const std::int64_t rows :
+         {65, 96, 97, 128, 129, 160, 161, 192, 193, 255, 256, 257, 289, 321, 385, 417, 449, 512, 777}) {
+      if (out > 5000 && rows % 64 <= 1) continue;
+      check(layer, shape, {.rows = rows, .in_padding = 4, .out_padding = 1, .kernel = GetParam()}, plans);
       if (HasFailure()) return;
     }
-    check(layer, shape, {.rows = 100, .in_padding = 8, .out_padding = 8, .positive = true, .kernel = "wide"}, plans);
-    check(layer, shape, {.rows = 1000, .in_padding = 1, .out_padding = 2, .shift = 1, .kernel = "wide"}, plans);
+    check(layer, shape, {.rows = 100, .in_padding = 8, .out_padding = 8, .positive = true, .kernel = GetParam()},
+          plans);
+    check(layer, shape, {.rows = 1000, .in_padding = 1, .out_padding = 2, .shift = 1, .kernel = GetParam()}, plans);
     if (HasFailure()) return;
   }
 }
 
 // More tiles than clusters, so that clusters have whole tiles between shared ones.
-TEST_F(WideLinear4bitGpu, MoreTilesThanClusters) {
+TEST_P(ClusterLinear4bitGpu, MoreTilesThanClusters) {
   optimized::MatmulPlans plans;
   for (const auto& [out, in, rows] : {std::tuple{40000, 192, 65}, {9000, 1024, 520}}) {
     const Layer shape{.out_features = out, .in_features = in};
-    check(TestLayer(shape, 190), shape, {.rows = rows, .kernel = "wide"}, plans);
+    check(TestLayer(shape, 190), shape, {.rows = rows, .kernel = GetParam()}, plans);
   }
 }
 
 // The same of the gradient: tiles of the weight's columns, steps along its rows.
-TEST_F(WideLinear4bitGpu, GradientTilesOfEveryCut) {
+TEST_P(ClusterLinear4bitGpu, GradientTilesOfEveryCut) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 180;
   for (const auto& [out, in, blocksize, nested, dtype] : {std::tuple{1, 64, 64, true, DType::bf16},
@@ -399,28 +401,34 @@ TEST_F(WideLinear4bitGpu, GradientTilesOfEveryCut) {
                                                           {200, 9024, 64, true, DType::bf16}}) {
     const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
     const TestLayer layer(shape, ++seed);
-    for (const std::int64_t rows : {1, 64, 65, 96, 97, 128, 129, 160, 161, 192, 193, 255, 256, 257, 777}) {
-      if (in > 5000 && rows % 64 == 0) continue;
-      check(layer, shape, {.rows = rows, .in_padding = 7, .out_padding = 1, .forward = false, .kernel = "wide"}, plans);
+    for (const std::int64_t rows :
+         {1, 64, 65, 96, 97, 128, 129, 160, 161, 192, 193, 255, 256, 257, 289, 321, 385, 417, 449, 512, 777}) {
+      if (in > 5000 && rows % 64 <= 1) continue;
+      check(layer, shape, {.rows = rows, .in_padding = 7, .out_padding = 1, .forward = false, .kernel = GetParam()},
+            plans);
       if (HasFailure()) return;
     }
-    check(layer, shape, {.rows = 100, .out_padding = 8, .forward = false, .positive = true, .kernel = "wide"}, plans);
+    check(layer, shape, {.rows = 100, .out_padding = 8, .forward = false, .positive = true, .kernel = GetParam()},
+          plans);
     check(layer, shape,
-          {.rows = 1000, .in_padding = 1, .out_padding = 2, .shift = 1, .forward = false, .kernel = "wide"}, plans);
+          {.rows = 1000, .in_padding = 1, .out_padding = 2, .shift = 1, .forward = false, .kernel = GetParam()}, plans);
     if (HasFailure()) return;
   }
 }
 
-TEST_F(WideLinear4bitGpu, SeveralStreamsAtOnce) {
-  on_streams(4, [](int s, cudaStream_t stream) {
+TEST_P(ClusterLinear4bitGpu, SeveralStreamsAtOnce) {
+  on_streams(4, [kernel = GetParam()](int s, cudaStream_t stream) {
     optimized::MatmulPlans plans;
     const Layer shape{.out_features = 4096, .in_features = 1024};
     const TestLayer layer(shape, 195 + s);
     for (const std::int64_t rows : {100, 200, 600}) {
-      check(layer, shape, {.rows = rows, .stream = stream, .kernel = "wide"}, plans);
+      check(layer, shape, {.rows = rows, .stream = stream, .kernel = kernel}, plans);
     }
   });
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, ClusterLinear4bitGpu, testing::Values("wide", "middle_rows"),
+                         [](const auto& test) { return std::string(test.param); });
 
 // Tiles that end early in every direction; odd and even numbers of steps, from one on; more tiles of rows than are made
 // side by side; more tiles than there are multiprocessors; one or several blocks along a step.

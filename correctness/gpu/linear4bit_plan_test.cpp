@@ -34,8 +34,10 @@ TEST(Linear4bitChoice, GoesByRowsOnHopper) {
   EXPECT_EQ(chosen(kHopper, shape, 5), "warpgroup");
   EXPECT_EQ(chosen(kHopper, shape, 64), "warpgroup");
   EXPECT_EQ(chosen(kHopper, shape, 65), "wide");
-  EXPECT_EQ(chosen(kHopper, shape, 512), "wide");
-  EXPECT_EQ(chosen(kHopper, shape, 513), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, shape, 256), "wide");
+  EXPECT_EQ(chosen(kHopper, shape, 257), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, shape, 896), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, shape, 1024), "many_rows");
   EXPECT_EQ(chosen(kHopper, shape, 2048), "many_rows");
   EXPECT_EQ(chosen(kHopper, shape, 100'000), "many_rows");
 }
@@ -49,21 +51,28 @@ TEST(Linear4bitChoice, ManyRowsRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 2048, kGradient), "many_rows");
 }
 
-// Small weights have too few steps for its fixed costs; the gradient gains less.
+// Small weights have too few steps for its fixed costs.
 TEST(Linear4bitChoice, WideRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 3584, .in_features = 3584}, 100), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 192), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 193), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 256), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 257), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 448), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 512), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 100, kGradient), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 100, kGradient), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 64, kGradient), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 192, kGradient), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 193, kGradient), "dequantize_first");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 100), "dequantize_first");
+}
+
+TEST(Linear4bitChoice, MiddleRowsRunsWhereItPays) {
+  EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 300), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 257), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 385), "many_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 896), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 1024), "many_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1024), "middle_rows")
+      << "few tiles for many_rows";
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 100, kGradient), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 64, kGradient), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 65, kGradient), "middle_rows");
+  EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 300), "dequantize_first");
 }
 
 // A small weight has too few steps for a second launch and shared tiles.
@@ -137,7 +146,7 @@ TEST(Linear4bitChoice, WorkspacesAreWhatTheKernelsNeed) {
   EXPECT_EQ(bytes(1), 0U);
   EXPECT_LT(bytes(64), weight / 4);
   EXPECT_LT(bytes(200), weight / 4) << "sums of shared tiles alone";
-  EXPECT_EQ(bytes(600), weight + (4 << 20));
+  EXPECT_LT(bytes(600), weight / 4) << "the same";
   EXPECT_EQ(bytes(4096), weight + (32 + 28672 / 256 * 8192 / 256) * sizeof(unsigned));
 }
 

@@ -7,6 +7,7 @@
 #include "optimized/linear4bit/few_rows/few_rows.h"
 #include "optimized/linear4bit/fused/fused.h"
 #include "optimized/linear4bit/many_rows/many_rows.h"
+#include "optimized/linear4bit/middle_rows/middle_rows.h"
 #include "optimized/linear4bit/warpgroup/warpgroup.h"
 #include "optimized/linear4bit/wide/wide.h"
 
@@ -33,6 +34,8 @@ constexpr std::array kKernels = {
     Linear4bitKernel{"warpgroup", warpgroup::supports, warpgroup::pays, kNone, warpgroup::workspace_bytes,
                      warpgroup::run, nullptr, warpgroup::run_together},
     Linear4bitKernel{"fused", fused::supports, always, kIn, fused::workspace_bytes, fused::run, nullptr},
+    Linear4bitKernel{"middle_rows", middle_rows::supports, middle_rows::pays, kIn, middle_rows::workspace_bytes,
+                     middle_rows::run, nullptr},
     Linear4bitKernel{"wide", wide::supports, wide::pays, kIn, wide::workspace_bytes, wide::run, nullptr},
     Linear4bitKernel{"many_rows", many_rows::supports, many_rows::pays, kInAndOut, many_rows::workspace_bytes,
                      many_rows::run, many_rows::adds},

@@ -47,6 +47,20 @@ __device__ __forceinline__ void bulk_copy(std::uint32_t to, const void* from, st
                : "memory");
 }
 
+/// Copies `bytes` of this thread block's shared memory to the same place of the cluster's thread block `rank`, whose
+/// barrier at the same address as `barrier` counts what has arrived.
+__device__ __forceinline__ void bulk_copy_to_cluster(std::uint32_t address, std::uint32_t bytes, std::uint32_t barrier,
+                                                     int rank) {
+  asm volatile(
+      "{.reg .b32 to, counting;\n"
+      "mapa.shared::cluster.u32 to, %0, %3;\n"
+      "mapa.shared::cluster.u32 counting, %2, %3;\n"
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [to], [%0], %1, [counting];}" ::"r"(
+          address),
+      "r"(bytes), "r"(barrier), "r"(rank)
+      : "memory");
+}
+
 /// Brings a map closer, for tma_load().
 __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");

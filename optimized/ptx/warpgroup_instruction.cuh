@@ -92,18 +92,23 @@ __device__ __forceinline__ void wgmma_wait(float (&d)[kCount]) {
 #define QSHARD_SUMS_8(i) QSHARD_SUMS_4(i), QSHARD_SUMS_4((i) + 4)
 #define QSHARD_SUMS_16(i) QSHARD_SUMS_8(i), QSHARD_SUMS_8((i) + 8)
 #define QSHARD_SUMS_32(i) QSHARD_SUMS_16(i), QSHARD_SUMS_16((i) + 16)
-#define QSHARD_SUMS_128(i) \
-  QSHARD_SUMS_32(i), QSHARD_SUMS_32((i) + 32), QSHARD_SUMS_32((i) + 64), QSHARD_SUMS_32((i) + 96)
+#define QSHARD_SUMS_64(i) QSHARD_SUMS_32(i), QSHARD_SUMS_32((i) + 32)
 
-#define QSHARD_NAMES_128                                                                         \
-  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                       \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "             \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "             \
-  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "             \
-  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
-  "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
-  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
-  "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define QSHARD_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define QSHARD_NAMES_32 \
+  QSHARD_NAMES_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define QSHARD_NAMES_48 \
+  QSHARD_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define QSHARD_NAMES_64 \
+  QSHARD_NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define QSHARD_NAMES_80 \
+  QSHARD_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
+#define QSHARD_NAMES_96 \
+  QSHARD_NAMES_80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define QSHARD_NAMES_112 \
+  QSHARD_NAMES_96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define QSHARD_NAMES_128 \
+  QSHARD_NAMES_112 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /// d = a b, or d += a b where `add`: a [64, 16] in the registers of a warpgroup, each warp its 16 rows; b from shared
 /// memory. Asynchronous. d holds 4 values for each 8 columns, laid out as those of mma.m16n8k16.
@@ -119,99 +124,92 @@ __device__ __forceinline__ void wgmma(float (&d)[8], const std::uint32_t (&a)[4]
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[16], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("32", "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15",
-                         "%16, %17, %18, %19", "%20", "%21", QSHARD_SUMS_16(0))
+  QSHARD_MULTIPLY_EITHER("32", QSHARD_NAMES_16, "%16, %17, %18, %19", "%20", "%21", QSHARD_SUMS_16(0))
 }
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("64",
-                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",
-                         "%32, %33, %34, %35", "%36", "%37", QSHARD_SUMS_32(0))
+  QSHARD_MULTIPLY_EITHER("64", QSHARD_NAMES_32, "%32, %33, %34, %35", "%36", "%37", QSHARD_SUMS_32(0))
 }
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[48], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("96",
-                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47",
-                         "%48, %49, %50, %51", "%52", "%53", QSHARD_SUMS_32(0), QSHARD_SUMS_16(32))
+  QSHARD_MULTIPLY_EITHER("96", QSHARD_NAMES_48, "%48, %49, %50, %51", "%52", "%53", QSHARD_SUMS_32(0),
+                         QSHARD_SUMS_16(32))
 }
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[64], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("128",
-                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63",
-                         "%64, %65, %66, %67", "%68", "%69", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32))
+  QSHARD_MULTIPLY_EITHER("128", QSHARD_NAMES_64, "%64, %65, %66, %67", "%68", "%69", QSHARD_SUMS_32(0),
+                         QSHARD_SUMS_32(32))
 }
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[80], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("160",
-                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-                         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79",
-                         "%80, %81, %82, %83", "%84", "%85", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32), QSHARD_SUMS_16(64))
+  QSHARD_MULTIPLY_EITHER("160", QSHARD_NAMES_80, "%80, %81, %82, %83", "%84", "%85", QSHARD_SUMS_32(0),
+                         QSHARD_SUMS_32(32), QSHARD_SUMS_16(64))
 }
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[96], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("192",
-                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-                         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-                         "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95",
-                         "%96, %97, %98, %99", "%100", "%101", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32),
-                         QSHARD_SUMS_32(64))
+  QSHARD_MULTIPLY_EITHER("192", QSHARD_NAMES_96, "%96, %97, %98, %99", "%100", "%101", QSHARD_SUMS_32(0),
+                         QSHARD_SUMS_32(32), QSHARD_SUMS_32(64))
 }
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[112], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("224",
-                         "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-                         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                         "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-                         "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-                         "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-                         "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111",
-                         "%112, %113, %114, %115", "%116", "%117", QSHARD_SUMS_32(0), QSHARD_SUMS_32(32),
-                         QSHARD_SUMS_32(64), QSHARD_SUMS_16(96))
+  QSHARD_MULTIPLY_EITHER("224", QSHARD_NAMES_112, "%112, %113, %114, %115", "%116", "%117", QSHARD_SUMS_32(0),
+                         QSHARD_SUMS_32(32), QSHARD_SUMS_32(64), QSHARD_SUMS_16(96))
 }
 
 template <typename T>
 __device__ __forceinline__ void wgmma(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("256", QSHARD_NAMES_128, "%128, %129, %130, %131", "%132", "%133", QSHARD_SUMS_128(0))
+  QSHARD_MULTIPLY_EITHER("256", QSHARD_NAMES_128, "%128, %129, %130, %131", "%132", "%133", QSHARD_SUMS_64(0),
+                         QSHARD_SUMS_64(64))
 }
 
-#define QSHARD_MULTIPLY_SHARED(dtype, sums)                                                                    \
-  asm volatile("{.reg .pred add; setp.ne.b32 add, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32." dtype \
-               "." dtype " {" sums "}, %128, %129, add, 1, 1, %131, 0;}"                                       \
-               : QSHARD_SUMS_128(0)                                                                            \
+// `sums` names d's registers; then a, b, whether to add and whether a is transposed; d's operands come last.
+#define QSHARD_MULTIPLY_SHARED(dtype, columns, sums, a_name, b_name, add_name, transposed_name, ...)                 \
+  asm volatile("{.reg .pred add; setp.ne.b32 add, " add_name ", 0; wgmma.mma_async.sync.aligned.m64n" columns        \
+               "k16.f32." dtype "." dtype " {" sums "}, " a_name ", " b_name ", add, 1, 1, " transposed_name ", 0;}" \
+               : __VA_ARGS__                                                                                         \
                : "l"(a), "l"(b), "r"(add ? 1 : 0), "n"(kTransposed ? 1 : 0))
 
-/// The same with both from shared memory; kTransposed: a is stored as [16, 64].
-template <typename T, bool kTransposed>
-__device__ __forceinline__ void wgmma_shared(float (&d)[128], std::uint64_t a, std::uint64_t b, bool add) {
-  if constexpr (std::is_same_v<T, __half>) {
-    QSHARD_MULTIPLY_SHARED("f16", QSHARD_NAMES_128);
-  } else {
-    QSHARD_MULTIPLY_SHARED("bf16", QSHARD_NAMES_128);
+#define QSHARD_WGMMA_SHARED(count, ...)                                                                        \
+  template <typename T, bool kTransposed>                                                                      \
+  __device__ __forceinline__ void wgmma_shared(float(&d)[count], std::uint64_t a, std::uint64_t b, bool add) { \
+    if constexpr (std::is_same_v<T, __half>) {                                                                 \
+      QSHARD_MULTIPLY_SHARED("f16", __VA_ARGS__);                                                              \
+    } else {                                                                                                   \
+      QSHARD_MULTIPLY_SHARED("bf16", __VA_ARGS__);                                                             \
+    }                                                                                                          \
   }
-}
 
+// The same with both from shared memory; kTransposed: a is stored as [16, 64].
+QSHARD_WGMMA_SHARED(32, "64", QSHARD_NAMES_32, "%32", "%33", "%34", "%35", QSHARD_SUMS_32(0))
+QSHARD_WGMMA_SHARED(48, "96", QSHARD_NAMES_48, "%48", "%49", "%50", "%51", QSHARD_SUMS_32(0), QSHARD_SUMS_16(32))
+QSHARD_WGMMA_SHARED(64, "128", QSHARD_NAMES_64, "%64", "%65", "%66", "%67", QSHARD_SUMS_64(0))
+QSHARD_WGMMA_SHARED(72, "144", QSHARD_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71", "%72", "%73", "%74", "%75",
+                    QSHARD_SUMS_64(0), QSHARD_SUMS_8(64))
+QSHARD_WGMMA_SHARED(80, "160", QSHARD_NAMES_80, "%80", "%81", "%82", "%83", QSHARD_SUMS_64(0), QSHARD_SUMS_16(64))
+QSHARD_WGMMA_SHARED(96, "192", QSHARD_NAMES_96, "%96", "%97", "%98", "%99", QSHARD_SUMS_64(0), QSHARD_SUMS_32(64))
+QSHARD_WGMMA_SHARED(100, "200", QSHARD_NAMES_96 ", %96, %97, %98, %99", "%100", "%101", "%102", "%103",
+                    QSHARD_SUMS_64(0), QSHARD_SUMS_32(64), QSHARD_SUMS_4(96))
+QSHARD_WGMMA_SHARED(112, "224", QSHARD_NAMES_112, "%112", "%113", "%114", "%115", QSHARD_SUMS_64(0), QSHARD_SUMS_32(64),
+                    QSHARD_SUMS_16(96))
+QSHARD_WGMMA_SHARED(128, "256", QSHARD_NAMES_128, "%128", "%129", "%130", "%131", QSHARD_SUMS_64(0), QSHARD_SUMS_64(64))
+
+#undef QSHARD_WGMMA_SHARED
 #undef QSHARD_MULTIPLY_SHARED
 #undef QSHARD_NAMES_128
-#undef QSHARD_SUMS_128
+#undef QSHARD_NAMES_112
+#undef QSHARD_NAMES_96
+#undef QSHARD_NAMES_80
+#undef QSHARD_NAMES_64
+#undef QSHARD_NAMES_48
+#undef QSHARD_NAMES_32
+#undef QSHARD_NAMES_16
+#undef QSHARD_SUMS_64
 #undef QSHARD_SUMS_32
 #undef QSHARD_SUMS_16
 #undef QSHARD_SUMS_8

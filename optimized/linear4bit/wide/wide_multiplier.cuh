@@ -49,10 +49,11 @@ class Multiplier {
       wgmma_wait<0>(sums_);
       release_input(1);
       const int feature = task_.first_feature(at_.tile, rank_) + weights_.own_feature();
+      const int column = at_.tile % task_.column_tiles * kColumns;
       if (end_step - first_step == task_.split.steps) {
-        store_sums(task_, sums_, at_.tile, feature);
+        store_sums<T>(task_, sums_, column, feature);
       } else {
-        share_sums(task_, sums_, at_.tile, feature, rank_);
+        share_sums<T>(task_, sums_, at_.tile, column, feature, rank_);
       }
       ++at_.tile;
       at_.step = 0;

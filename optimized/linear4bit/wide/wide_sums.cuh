@@ -9,11 +9,12 @@ namespace qshard::optimized::wide {
 
 /// Writes a lane's sums to `out`; feature: what it has as row g of its instructions, row g + 8 being the other one of
 /// the same even and odd pair.
-template <typename T, int kSums>
-__device__ __forceinline__ void store_sums(const Task<T>& task, const float (&sums)[kSums], int tile, int feature) {
+template <typename T, typename Task, int kSums>
+__device__ __forceinline__ void store_sums(const Task& task, const float (&sums)[kSums], int first_column,
+                                           int feature) {
   const int first = feature & ~1;
   const bool swapped = feature % 2 != 0;
-  const int column = tile % task.column_tiles * (2 * kSums) + 2 * (static_cast<int>(threadIdx.x) % 4);
+  const int column = first_column + 2 * (static_cast<int>(threadIdx.x) % 4);
   const bool both = first + 1 < task.features;
 #pragma unroll
   for (int i = 0; i < kSums; i += 4) {
@@ -37,8 +38,9 @@ __device__ __forceinline__ void store_sums(const Task<T>& task, const float (&su
 /// Finishes a tile that clusters share: each thread block leaves its sums, the last one adds up all, in the clusters'
 /// order. Each warp does so by itself for its features. Of two sharers the last one needs not leave its own: their sum
 /// has no order.
-template <typename T, int kSums>
-__device__ __forceinline__ void share_sums(const Task<T>& task, float (&sums)[kSums], int tile, int feature, int rank) {
+template <typename T, typename Task, int kSums>
+__device__ __forceinline__ void share_sums(const Task& task, float (&sums)[kSums], int tile, int first_column,
+                                           int feature, int rank) {
   const WorkSplit& split = task.split;
   const int self = static_cast<int>(blockIdx.x) / kCluster;
   const int first = split.worker_of(tile * split.steps);
@@ -68,7 +70,7 @@ __device__ __forceinline__ void share_sums(const Task<T>& task, float (&sums)[kS
     for (int i = 0; i < kSums; ++i) sums[i] = __ldcg(from + i * kMultipliers);
   }
   for (const int end = are_two ? worker : last; worker <= end; ++worker) {
-    constexpr int kGroup = kSums % 32 == 0 ? 32 : 16;  // sums whose loads overlap
+    constexpr int kGroup = kSums % 32 == 0 ? 32 : kSums % 16 == 0 ? 16 : 4;  // sums whose loads overlap
     const float* from = partials(worker);
 #pragma unroll
     for (int i = 0; i < kSums; i += kGroup) {
@@ -79,7 +81,7 @@ __device__ __forceinline__ void share_sums(const Task<T>& task, float (&sums)[kS
       for (int j = 0; j < kGroup; ++j) sums[i + j] += values[j];
     }
   }
-  store_sums(task, sums, tile, feature);
+  store_sums<T>(task, sums, first_column, feature);
 }
 
 }  // namespace qshard::optimized::wide

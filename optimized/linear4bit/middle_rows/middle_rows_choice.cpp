@@ -1,0 +1,25 @@
+#include "optimized/linear4bit/many_rows/many_rows.h"
+#include "optimized/linear4bit/middle_rows/middle_rows.h"
+
+namespace qshard::optimized::middle_rows {
+
+// Measured on an H200 beside the rows of the table after it. Of their time, for weights from 48 Mi elements on: forward
+// 0.67 to 0.93 at 257 to 777 rows, up to 256 about the same; the gradient 0.78 to 1.06 at 65 to 192 rows, 0.66 to 0.96
+// at 193 to 777. At 1,024 rows it is 0.90 to 0.94 of dequantizing first, but only as fast as many_rows, which does an
+// adapter along with the product. Smaller weights have fewer steps for its fixed costs: 0.79 to 0.98 up to 384 rows.
+bool pays(const Linear4bitProblem& problem) {
+  constexpr std::int64_t kMi = std::int64_t{1} << 20;
+  const std::int64_t elements = problem.shape.out_features * problem.shape.in_features;
+  std::int64_t most_rows = 0;
+  if (elements >= 128 * kMi && !many_rows::pays(problem)) {
+    most_rows = 1024;
+  } else if (elements >= 48 * kMi) {
+    most_rows = 896;
+  } else if (elements >= 24 * kMi) {
+    most_rows = 384;
+  }
+  const std::int64_t most_of_others = problem.forward() ? 256 : kMostFusedRows;
+  return problem.rows > most_of_others && problem.rows <= most_rows;
+}
+
+}  // namespace qshard::optimized::middle_rows

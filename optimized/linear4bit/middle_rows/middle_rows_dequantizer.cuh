@@ -1,0 +1,246 @@
+#pragma once
+
+#include <cstdint>
+
+#include <cuda.h>
+
+#include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
+#include "optimized/linear4bit/sixteen_values.h"
+#include "optimized/ptx/shared_access.cuh"
+#include "optimized/ptx/tensor_copy.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+namespace qshard::optimized::middle_rows {
+
+/// A warp's part: of every step of its team 32 lines of the weight, a line a thread, from codes to the stages of both
+/// thread blocks. A thread of each warp copies the codes to shared memory, and one of each team the input.
+template <typename T, bool kForward, int kColumns>
+class Dequantizer {
+ public:
+  __device__ __forceinline__ Dequantizer(const Task<T>& task, const CUtensorMap& codes, const CUtensorMap& input,
+                                         const SharedMemory<kColumns>& shared)
+      : task_(task),
+        codes_map_(codes),
+        input_map_(input),
+        shared_(shared),
+        warp_(__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32 - kMultiplierWarps, 0)),
+        steps_(task.order.steps_of(static_cast<int>(blockIdx.x) / kCluster, task.tiles)),
+        rank_(cluster_rank()),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        first_line_(rank_ * kLines + warp_ % kTeamWarps * 32),
+        at_(turn(warp_ / kTeamWarps)),
+        scale_at_(at_),
+        codes_at_(at_),
+        blocks_a_row_(task.in_features >> task.block_shift),
+        input_row_(input_row()),
+        codes_feature_(task.first_feature(at_.segment.tile)),
+        first_block_(first_block()),
+        map_(shared.map() + 4 * (lane_ % kMapCopies)),
+        offset_(nested() ? __ldg(task.scales.offset) : 0.0F) {
+    asm("" : "+r"(lane_), "+r"(map_));  // kept, not computed again
+  }
+
+  /// Sets the barriers up, by one thread. A stage is full when the input has arrived, a team has written half of the
+  /// weight and the other thread block's copies of the other half have arrived, and empty when the warps of both thread
+  /// blocks have read it.
+  __device__ __forceinline__ static void init_barriers(const SharedMemory<kColumns>& shared) {
+    for (int stage = 0; stage < Shared::kStages; ++stage) {
+      mbarrier_init(shared.full(stage), 1 + kTeamWarps);
+      mbarrier_init(shared.empty(stage), kCluster * kMultiplierWarps);
+    }
+    for (int stage = 0; stage < Shared::kAllCodeStages; ++stage) mbarrier_init(shared.codes_full(0, stage), 1);
+    mbarrier_init_fence();
+  }
+
+  /// When shared memory is ready.
+  __device__ __forceinline__ void run() {
+    if (lane_ == 0) {
+      for (int stage = 0; stage < Shared::kCodeStages; ++stage) load_codes(stage);
+    }
+    ask_for_scale();
+    const int code_row = kForward ? feature_of_line(lane_) : lane_;
+    std::uint32_t own_codes = shared_.codes(warp_, 0) + code_row * 32 + code_row / 4 % 2 * 16;
+    std::uint32_t own_line = shared_.weight(0) + (first_line_ + lane_) * kLineBytes + lane_ % 8 * 16;
+    asm("" : "+r"(own_codes), "+r"(own_line));
+    StageCounter<Shared::kCodeStages> codes_stage;
+    StageCounter<Shared::kStages> stage;
+    for (int i = 0; i < warp_ / kTeamWarps; ++i) stage.advance();
+#pragma unroll 1
+    while (at_.number < steps_) {
+      const float scale = asked_scale();
+      mbarrier_wait(shared_.codes_full(warp_, codes_stage.stage), codes_stage.parity);
+      const std::uint32_t from = own_codes + codes_stage.stage * Shared::kCodeBytes;
+      const uint4 first = load_shared_u32x4(from);
+      const uint4 second = load_shared_u32x4(from ^ 16);
+      const SixteenValues values = scaled_codebook(scale);
+      mbarrier_wait(shared_.empty(stage.stage), stage.parity ^ 1);
+      if (warp_ % kTeamWarps == 0 && lane_ == 0) load_input(stage.stage);
+      const std::uint32_t to = own_line + stage.stage * Shared::kStageBytes;
+      write_pair_of_units(to, 0, values, first.x, first.y);
+      write_pair_of_units(to, 2, values, first.z, first.w);
+      write_pair_of_units(to, 4, values, second.x, second.y);
+      write_pair_of_units(to, 6, values, second.z, second.w);
+      ask_for_scale();
+      if (advance(at_)) input_row_ = input_row();
+      fence_proxy_async_shared();
+      __syncwarp();
+      if (lane_ == 0) {
+        share_lines(stage.stage);
+        load_codes(codes_stage.stage);
+      }
+      codes_stage.advance();
+#pragma unroll
+      for (int i = 0; i < kTeams; ++i) stage.advance();
+    }
+    __syncwarp();
+  }
+
+ private:
+  using Shared = SharedMemory<kColumns>;
+  static constexpr int kTeams = Shared::kTeams;
+
+  [[nodiscard]] __device__ __forceinline__ bool nested() const {
+    return task_.scales.absmax == nullptr;
+  }
+
+  /// A step of the cluster, and the segment that it lies in.
+  struct Turn {
+    int number;
+    Segment segment;
+
+    [[nodiscard]] __device__ __forceinline__ int step() const { return number - segment.begin + segment.first_step; }
+  };
+
+  [[nodiscard]] __device__ __forceinline__ Turn turn(int number) const {
+    return {number, task_.order.segment(static_cast<int>(blockIdx.x) / kCluster, min(number, steps_ - 1))};
+  }
+
+  /// Goes on to the warp's next turn; returns whether it is in another tile. Behind the last turn it stays in that
+  /// one's.
+  __device__ __forceinline__ bool advance(Turn& at) const {
+    at.number += kTeams;
+    if (at.number < at.segment.end || at.segment.end == steps_) return false;
+    at = turn(at.number);
+    return true;
+  }
+
+  /// A thread's part: copies the codes of the warp's next turn, if there is one.
+  __device__ __forceinline__ void load_codes(int stage) {
+    if (codes_at_.number >= steps_) return;
+    const std::uint32_t full = shared_.codes_full(warp_, stage);
+    const int feature = codes_feature_ + (kForward ? first_line_ : rank_ * kLines);
+    const int inner = codes_at_.step() * kStep + (kForward ? 0 : first_line_ % kLines);
+    mbarrier_arrive_expect_tx(full, Shared::kCodeBytes);
+    tma_load(shared_.codes(warp_, stage), codes_map_, (kForward ? inner : feature) / 2, kForward ? feature : inner,
+             full);
+    if (advance(codes_at_)) codes_feature_ = task_.first_feature(codes_at_.segment.tile);
+  }
+
+  /// A thread's part: copies the input, and says what else will arrive.
+  __device__ __forceinline__ void load_input(int stage) const {
+    const std::uint32_t full = shared_.full(stage);
+    mbarrier_arrive_expect_tx(full, Shared::kInputBytes + kLines * kLineBytes);
+    tma_load(shared_.input(stage), input_map_, at_.step() * (kStep * 2), input_row_, full);
+  }
+
+  /// A thread's part: copies the warp's lines to the other thread block, and says that they are written here.
+  __device__ __forceinline__ void share_lines(int stage) const {
+    const std::uint32_t full = shared_.full(stage);
+    mbarrier_arrive(full);
+    bulk_copy_to_cluster(shared_.weight(stage) + first_line_ * kLineBytes, 32 * kLineBytes, full, rank_ ^ 1);
+  }
+
+  /// What a block's codes stand for, rounded to T: the bits of dequantize().
+  [[nodiscard]] __device__ __forceinline__ SixteenValues scaled_codebook(float scale) const {
+    const float* const value = task_.codebook.value;
+    return SixteenValues([&](int code) {
+      return round_pair<T>(multiply_ftz(value[code], scale), multiply_ftz(value[code + 1], scale));
+    });
+  }
+
+  /// 16 elements of a line, whose address has the 128-byte swizzle in it. In the gradient the even features come first.
+  __device__ __forceinline__ static void write_pair_of_units(std::uint32_t line, int unit, const SixteenValues& values,
+                                                             std::uint32_t first, std::uint32_t second) {
+    uint4 low;
+    uint4 high;
+    if constexpr (kForward) {
+      values.look_up(first, low.x, low.y, low.z, low.w);
+      values.look_up(second, high.x, high.y, high.z, high.w);
+    } else {
+      values.look_up_apart(first, low.x, low.y, high.x, high.y);
+      values.look_up_apart(second, low.z, low.w, high.z, high.w);
+    }
+    store_shared_u32x4(line ^ unit * 16, low);
+    store_shared_u32x4(line ^ (unit + 1) * 16, high);
+  }
+
+  /// The first row of the input that this thread block multiplies by.
+  [[nodiscard]] __device__ __forceinline__ int input_row() const {
+    return (at_.segment.tile % task_.column_tiles * kCluster + rank_) * kColumns;
+  }
+
+  /// Forward: the first block of the line's row of the weight; gradient: the block of a row that the line lies in.
+  [[nodiscard]] __device__ __forceinline__ int first_block() const {
+    const int first_feature = task_.first_feature(scale_at_.segment.tile);
+    if constexpr (kForward) {
+      const int row = min(first_feature + first_line_ + feature_of_line(lane_), task_.out_features - 1);
+      return row * blocks_a_row_;
+    } else {
+      return min(first_feature + rank_ * kLines, task_.in_features - 1) >> task_.block_shift;
+    }
+  }
+
+  /// Asks for the scale of the line in the warp's next turn. There may be none: the places are clamped.
+  __device__ __forceinline__ void ask_for_scale() {
+    const int inner = scale_at_.step() * kStep;
+    int block = first_block_;
+    if constexpr (kForward) {
+      block += min(inner, task_.in_features - 1) >> task_.block_shift;
+    } else {
+      block +=
+          static_cast<std::int64_t>(min(inner + first_line_ % kLines + lane_, task_.out_features - 1)) * blocks_a_row_;
+    }
+    if (nested()) {
+      code_ = __ldg(task_.scales.absmax_codes + block);
+      absmax_ = __ldg(task_.scales.nested_absmax + (block >> kNestedShift));
+    } else {
+      absmax_ = __ldg(task_.scales.absmax + block);
+    }
+    if (advance(scale_at_)) first_block_ = first_block();
+  }
+
+  /// The scale that was asked for.
+  [[nodiscard]] __device__ __forceinline__ float asked_scale() const {
+    if (!nested()) return absmax_;
+    return nested_scale(__uint_as_float(load_shared_u32(map_ + 4 * kMapCopies * code_)), absmax_, offset_);
+  }
+
+  static constexpr int kNestedShift = 8;
+  static_assert(kNestedBlocksize == 1 << kNestedShift);
+
+  const Task<T>& task_;
+  const CUtensorMap& codes_map_;
+  const CUtensorMap& input_map_;
+  const SharedMemory<kColumns>& shared_;
+  int warp_;   // of those that dequantize
+  int steps_;  // of the cluster
+  int rank_;
+  int lane_;
+  int first_line_;  // of the warp
+  Turn at_;
+  Turn scale_at_;  // whose scale is asked for next
+  Turn codes_at_;  // whose codes are copied next
+  int blocks_a_row_;
+  int input_row_;      // of at_
+  int codes_feature_;  // the first one of codes_at_'s tile
+  int first_block_;    // of scale_at_'s tile
+  std::uint32_t map_;  // the thread's copy of the nested map
+  float offset_;
+  std::uint32_t code_ = 0;
+  float absmax_ = 0.0F;
+};
+
+}  // namespace qshard::optimized::middle_rows
+
+#endif
