@@ -14,7 +14,7 @@
 namespace qshard::reference {
 namespace {
 
-constexpr std::int64_t kPieceElements = 1 << 16;  // what a thread takes at once
+constexpr std::int64_t kPieceElements = 1 << 14;  // what a thread takes at once
 
 // The GPU's multiplication gives this NaN and no other.
 float canonical(float value) {

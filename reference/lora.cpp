@@ -12,21 +12,29 @@ Lora<T> zeros_like(const Lora<T>& lora) {
           Vector<T>::Zero(lora.bias.size()), Vector<T>::Zero(lora.magnitude.size())};
 }
 
-// A piece of tokens goes through the whole branch while it is in the cache.
+// A piece of tokens goes through the whole branch while it is in the cache. Where nothing is rounded, the factor goes
+// into the r columns of x A^T, and the product with B^T right onto y.
 template <typename T>
 void lora_forward(const Lora<T>& lora, double scaling, DType compute, const Matrix<T>& x, Matrix<T>& y) {
   const PackedMatrix<T> a(lora.a, true), b(lora.b, true);
+  const auto factor = static_cast<T>(scaling);
   parallel_for(x.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
+    auto piece = y.middleRows(begin, end - begin);
     Matrix<T> inner(end - begin, lora.a.rows());
-    a.multiply(x.data() + begin * x.cols(), end - begin, inner.data());
+    a.multiply(x.middleRows(begin, end - begin), inner);
+    if (compute == DType::f32) {
+      inner *= factor;
+      b.add_product(inner, piece);
+      if (lora.bias.size() > 0) piece.rowwise() += factor * lora.bias.transpose();
+      return;
+    }
     round_to(compute, inner);
     Matrix<T> product(end - begin, lora.b.rows());
-    b.multiply(inner.data(), end - begin, product.data());
+    b.multiply(inner, product);
     if (lora.bias.size() > 0) product.rowwise() += lora.bias.transpose();
     round_to(compute, product);
-    product *= static_cast<T>(scaling);
+    product *= factor;
     round_to(compute, product);
-    auto piece = y.middleRows(begin, end - begin);
     piece += product;
     round_to(compute, piece);
   });

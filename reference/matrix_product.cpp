@@ -6,7 +6,7 @@
 namespace qshard::reference {
 namespace {
 
-constexpr std::int64_t kFeaturesPerPiece = 64;
+constexpr std::int64_t kFeaturesPerPiece = 48;
 
 }  // namespace
 
@@ -15,8 +15,8 @@ Matrix<T> times_transposed(const Matrix<T>& x, const Matrix<T>& w, DType compute
   Matrix<T> y(x.rows(), w.rows());
   const PackedMatrix<T> packed(w, true);
   parallel_for(x.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
-    packed.multiply(x.data() + begin * x.cols(), end - begin, y.data() + begin * y.cols());
     auto piece = y.middleRows(begin, end - begin);
+    packed.multiply(x.middleRows(begin, end - begin), piece);
     if (bias.size() > 0) piece.rowwise() += bias.transpose();
     round_to(compute, piece);
   });
@@ -28,8 +28,8 @@ Matrix<T> times(const Matrix<T>& dy, const Matrix<T>& w, DType compute) {
   Matrix<T> dx(dy.rows(), w.cols());
   const PackedMatrix<T> packed(w, false);
   parallel_for(dy.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
-    packed.multiply(dy.data() + begin * dy.cols(), end - begin, dx.data() + begin * dx.cols());
     auto piece = dx.middleRows(begin, end - begin);
+    packed.multiply(dy.middleRows(begin, end - begin), piece);
     round_to(compute, piece);
   });
   return dx;
@@ -39,26 +39,29 @@ template <typename T>
 void add_times(const Matrix<T>& dy, const Matrix<T>& w, DType compute, Matrix<T>& values) {
   const PackedMatrix<T> packed(w, false);
   parallel_for(dy.rows(), kTokensPerPiece, [&](std::int64_t begin, std::int64_t end) {
-    Matrix<T> product(end - begin, w.cols());
-    packed.multiply(dy.data() + begin * dy.cols(), end - begin, product.data());
-    round_to(compute, product);
     auto piece = values.middleRows(begin, end - begin);
+    if (compute == DType::f32) return packed.add_product(dy.middleRows(begin, end - begin), piece);
+    Matrix<T> product(end - begin, w.cols());
+    packed.multiply(dy.middleRows(begin, end - begin), product);
+    round_to(compute, product);
     piece += product;
     round_to(compute, piece);
   });
 }
 
+// The narrower factor is packed; each task has some columns of the wider one.
 template <typename T>
 void add_transposed_times(const Matrix<T>& dy, const Matrix<T>& x, Matrix<T>& sum) {
-  if (dy.cols() > x.cols()) {
-    parallel_for(dy.cols(), kFeaturesPerPiece, [&](std::int64_t begin, std::int64_t end) {
-      sum.middleRows(begin, end - begin).noalias() += dy.middleCols(begin, end - begin).transpose() * x;
-    });
-  } else {
-    parallel_for(x.cols(), kFeaturesPerPiece, [&](std::int64_t begin, std::int64_t end) {
-      sum.middleCols(begin, end - begin).noalias() += dy.transpose() * x.middleCols(begin, end - begin);
-    });
-  }
+  const bool packs_x = x.cols() <= dy.cols();
+  const Matrix<T>& wide = packs_x ? dy : x;
+  const PackedMatrix<T> narrow(packs_x ? x : dy, false);
+  parallel_for(wide.cols(), kFeaturesPerPiece, [&](std::int64_t begin, std::int64_t end) {
+    const auto columns = wide.middleCols(begin, end - begin);
+    if (packs_x) return narrow.add_transposed_product(columns, sum.middleRows(begin, end - begin));
+    Matrix<T> product = Matrix<T>::Zero(end - begin, narrow.columns());
+    narrow.add_transposed_product(columns, product);
+    sum.middleCols(begin, end - begin) += product.transpose();
+  });
 }
 
 template <typename T>

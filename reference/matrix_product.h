@@ -8,7 +8,7 @@ namespace qshard::reference {
 
 /// Tokens that one task of a parallel loop covers; a constant, so that the pieces and with them the bits of a result
 /// never depend on the number of threads.
-inline constexpr std::int64_t kTokensPerPiece = 48;
+inline constexpr std::int64_t kTokensPerPiece = 24;
 
 /// The three matrix products of a linear layer y = x w^T with x [tokens, in], w [out, in]. Those to [tokens, ...] round
 /// every element of their result to `compute`; all sums are in T. 2 * tokens * in * out operations each. Deterministic

@@ -20,57 +20,73 @@ template <typename T>
 using Square = Eigen::internal::PacketBlock<Packet<T>, static_cast<int>(kLanes<T>)>;  // as many as they have lanes
 #pragma GCC diagnostic pop
 
-constexpr std::int64_t kBlockRows = 256;  // a panel of a block fits into the first cache
-constexpr int kTileRows = 6;              // 12 sums, two values of w and one of x in 16 registers
+constexpr std::int64_t kBlockRows = 256;           // a panel of a block fits into the first cache
+constexpr std::int64_t kPackedElements = 1 << 14;  // what a thread packs at once
+constexpr std::int64_t kTileRows = 6;              // 12 sums, two values of w and one of x in 16 registers
 
-/// Rows x panel columns of y += (or =, where `first`) x times a panel of `depth` rows. x has rows of length x_stride.
-template <typename T, int Rows>
-void multiply_tile(const T* x, std::int64_t x_stride, const T* panel, std::int64_t depth, bool first, T* y,
-                   std::int64_t y_stride) {
+/// A left factor whose element (row, k) lies at data[row * row_step + k * step].
+template <typename T>
+struct Left {
+  const T* data;
+  std::int64_t row_step;
+  std::int64_t step;
+};
+
+/// The panel's columns of `count` rows of y = x times a panel of `depth` rows, or, where `onto`, y += that: in tiles of
+/// `Rows` rows, the rest in smaller ones.
+template <int Rows, typename T>
+void multiply_panel(Left<T> x, const T* panel, std::int64_t depth, bool onto, T* y, std::int64_t y_stride,
+                    std::int64_t count) {
   using namespace Eigen::internal;
-  Packet<T> sums[Rows][2];
-  for (int row = 0; row < Rows; ++row) {
-    for (int half = 0; half < 2; ++half) {
-      sums[row][half] = first ? pset1<Packet<T>>(T(0)) : ploadu<Packet<T>>(y + row * y_stride + half * kLanes<T>);
-    }
-  }
-  for (std::int64_t k = 0; k < depth; ++k) {
-    const auto left = ploadu<Packet<T>>(panel + k * kPanelColumns<T>);
-    const auto right = ploadu<Packet<T>>(panel + k * kPanelColumns<T> + kLanes<T>);
+  for (; count >= Rows; count -= Rows, x.data += Rows * x.row_step, y += Rows * y_stride) {
+    Packet<T> sums[Rows][2];
     for (int row = 0; row < Rows; ++row) {
-      const auto factor = pset1<Packet<T>>(x[row * x_stride + k]);
-      sums[row][0] = pmadd(factor, left, sums[row][0]);
-      sums[row][1] = pmadd(factor, right, sums[row][1]);
+      for (int half = 0; half < 2; ++half) {
+        sums[row][half] = onto ? ploadu<Packet<T>>(y + row * y_stride + half * kLanes<T>) : pset1<Packet<T>>(T(0));
+      }
+    }
+    for (std::int64_t k = 0; k < depth; ++k) {
+      const auto left = ploadu<Packet<T>>(panel + k * kPanelColumns<T>);
+      const auto right = ploadu<Packet<T>>(panel + k * kPanelColumns<T> + kLanes<T>);
+      for (int row = 0; row < Rows; ++row) {
+        const auto factor = pset1<Packet<T>>(x.data[row * x.row_step + k * x.step]);
+        sums[row][0] = pmadd(factor, left, sums[row][0]);
+        sums[row][1] = pmadd(factor, right, sums[row][1]);
+      }
+    }
+    for (int row = 0; row < Rows; ++row) {
+      for (int half = 0; half < 2; ++half) pstoreu(y + row * y_stride + half * kLanes<T>, sums[row][half]);
     }
   }
-  for (int row = 0; row < Rows; ++row) {
-    for (int half = 0; half < 2; ++half) pstoreu(y + row * y_stride + half * kLanes<T>, sums[row][half]);
-  }
+  if constexpr (Rows > 1) multiply_panel<Rows / 2>(x, panel, depth, onto, y, y_stride, count);
 }
 
 /// The same where y has only `columns` columns of the panel.
-template <typename T, int Rows>
-void multiply_narrow_tile(const T* x, std::int64_t x_stride, const T* panel, std::int64_t depth, bool first, T* y,
-                          std::int64_t y_stride, std::int64_t columns) {
-  if (columns >= kPanelColumns<T>) {
-    multiply_tile<T, Rows>(x, x_stride, panel, depth, first, y, y_stride);
-    return;
+template <typename T>
+void multiply_narrow_panel(Left<T> x, const T* panel, std::int64_t depth, bool onto, T* y, std::int64_t y_stride,
+                           std::int64_t columns, std::int64_t count) {
+  for (; count > 0; count -= kTileRows, x.data += kTileRows * x.row_step, y += kTileRows * y_stride) {
+    const std::int64_t rows = std::min(kTileRows, count);
+    T whole[kTileRows * kPanelColumns<T>] = {};
+    for (std::int64_t row = 0; row < rows && onto; ++row) {
+      std::copy_n(y + row * y_stride, columns, whole + row * kPanelColumns<T>);
+    }
+    multiply_panel<kTileRows>(x, panel, depth, onto, whole, kPanelColumns<T>, rows);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      std::copy_n(whole + row * kPanelColumns<T>, columns, y + row * y_stride);
+    }
   }
-  T whole[Rows * kPanelColumns<T>] = {};
-  for (int row = 0; row < Rows && !first; ++row)
-    std::copy_n(y + row * y_stride, columns, whole + row * kPanelColumns<T>);
-  multiply_tile<T, Rows>(x, x_stride, panel, depth, first, whole, kPanelColumns<T>);
-  for (int row = 0; row < Rows; ++row) std::copy_n(whole + row * kPanelColumns<T>, columns, y + row * y_stride);
 }
 
 /// A panel from `depth` rows of w, of which it gets `columns` values each.
 template <typename T>
 void pack(const T* w, std::int64_t stride, std::int64_t depth, std::int64_t columns, T* panel) {
-  for (std::int64_t row = 0; row < depth; ++row, panel += kPanelColumns<T>) {
+  using namespace Eigen::internal;
+  for (std::int64_t row = 0; row < depth; ++row, w += stride, panel += kPanelColumns<T>) {
     if (columns == kPanelColumns<T>) {
-      std::copy_n(w + row * stride, kPanelColumns<T>, panel);
+      for (int half = 0; half < 2; ++half) pstoreu(panel + half * kLanes<T>, ploadu<Packet<T>>(w + half * kLanes<T>));
     } else {
-      std::fill_n(std::copy_n(w + row * stride, columns, panel), kPanelColumns<T> - columns, T(0));
+      std::fill_n(std::copy_n(w, columns, panel), kPanelColumns<T> - columns, T(0));
     }
   }
 }
@@ -101,43 +117,67 @@ void pack_transposed(const T* w, std::int64_t stride, std::int64_t depth, std::i
 }  // namespace
 
 template <typename T>
-PackedMatrix<T>::PackedMatrix(const Matrix<T>& w, bool transposed)
+PackedMatrix<T>::PackedMatrix(const ConstMatrixRef<T>& w, bool transposed)
     : rows_(transposed ? w.cols() : w.rows()), columns_(transposed ? w.rows() : w.cols()) {
-  const std::int64_t panels = (columns_ + kPanelColumns<T> - 1) / kPanelColumns<T>;
+  const std::int64_t panels = whole_columns() / kPanelColumns<T>;
+  const std::int64_t grain =
+      std::max<std::int64_t>(1, kPackedElements / (std::max<std::int64_t>(1, rows_) * kPanelColumns<T>));
   values_ = std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(rows_ * panels * kPanelColumns<T>));
-  parallel_for(panels, 1, [&](std::int64_t panel, std::int64_t) {
-    const std::int64_t column = panel * kPanelColumns<T>;
-    const std::int64_t columns = std::min(kPanelColumns<T>, columns_ - column);
-    for (std::int64_t row = 0; row < rows_; row += kBlockRows) {
-      const std::int64_t depth = std::min(kBlockRows, rows_ - row);
-      T* packed = values_.get() + (row * panels + panel * depth) * kPanelColumns<T>;
-      if (transposed) {
-        pack_transposed(&w(column, row), rows_, depth, columns, packed);
-      } else {
-        pack(&w(row, column), columns_, depth, columns, packed);
+  parallel_for(panels, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t panel = begin; panel < end; ++panel) {
+      const std::int64_t column = panel * kPanelColumns<T>;
+      const std::int64_t columns = std::min(kPanelColumns<T>, columns_ - column);
+      for (std::int64_t row = 0; row < rows_; row += kBlockRows) {
+        const std::int64_t depth = std::min(kBlockRows, rows_ - row);
+        T* packed = values_.get() + (row * panels + panel * depth) * kPanelColumns<T>;
+        if (transposed) {
+          pack_transposed(w.data() + column * w.outerStride() + row, w.outerStride(), depth, columns, packed);
+        } else {
+          pack(w.data() + row * w.outerStride() + column, w.outerStride(), depth, columns, packed);
+        }
       }
     }
   });
 }
 
 template <typename T>
-void PackedMatrix<T>::multiply(const T* x, std::int64_t count, T* y) const {
-  if (rows_ == 0) std::fill_n(y, count * columns_, T(0));
+std::int64_t PackedMatrix<T>::whole_columns() const {
+  return (columns_ + kPanelColumns<T> - 1) / kPanelColumns<T> * kPanelColumns<T>;
+}
+
+template <typename T>
+void PackedMatrix<T>::sum_rows(const T* x, std::int64_t row_step, std::int64_t step, std::int64_t count, bool onto,
+                               MatrixRef<T>& y) const {
+  if (count == 0) return;
+  if (rows_ == 0 && !onto) y.setZero();
+  const T* panel = values_.get();
   for (std::int64_t row = 0; row < rows_; row += kBlockRows) {
     const std::int64_t depth = std::min(kBlockRows, rows_ - row);
-    const T* panel = values_.get() + row * ((columns_ + kPanelColumns<T> - 1) / kPanelColumns<T>)*kPanelColumns<T>;
     for (std::int64_t column = 0; column < columns_; column += kPanelColumns<T>, panel += depth * kPanelColumns<T>) {
-      std::int64_t token = 0;
-      for (; token + kTileRows <= count; token += kTileRows) {
-        multiply_narrow_tile<T, kTileRows>(x + token * rows_ + row, rows_, panel, depth, row == 0,
-                                           y + token * columns_ + column, columns_, columns_ - column);
-      }
-      for (; token < count; ++token) {
-        multiply_narrow_tile<T, 1>(x + token * rows_ + row, rows_, panel, depth, row == 0,
-                                   y + token * columns_ + column, columns_, columns_ - column);
+      const Left<T> left{x + row * step, row_step, step};
+      if (y.cols() - column >= kPanelColumns<T>) {
+        multiply_panel<kTileRows>(left, panel, depth, onto || row > 0, y.data() + column, y.outerStride(), count);
+      } else {
+        multiply_narrow_panel(left, panel, depth, onto || row > 0, y.data() + column, y.outerStride(),
+                              columns_ - column, count);
       }
     }
   }
+}
+
+template <typename T>
+void PackedMatrix<T>::multiply(const ConstMatrixRef<T>& x, MatrixRef<T> y) const {
+  sum_rows(x.data(), x.outerStride(), 1, x.rows(), false, y);
+}
+
+template <typename T>
+void PackedMatrix<T>::add_product(const ConstMatrixRef<T>& x, MatrixRef<T> y) const {
+  sum_rows(x.data(), x.outerStride(), 1, x.rows(), true, y);
+}
+
+template <typename T>
+void PackedMatrix<T>::add_transposed_product(const ConstMatrixRef<T>& x, MatrixRef<T> y) const {
+  sum_rows(x.data(), 1, x.outerStride(), x.cols(), true, y);
 }
 
 template class PackedMatrix<float>;

@@ -23,14 +23,15 @@ void rotate(const TokenBatch& batch, const RopeTable<T>& table, DType compute, T
   }
   const std::int64_t half = table.cos.cols();
   parallel_for(batch.rows(), 1, [&](std::int64_t row, std::int64_t) {
+    Vector<T> first_sin(half), second_sin(half);
     for (std::int64_t token = batch.offsets[row]; token < batch.offsets[row + 1]; ++token) {
       const std::int64_t position = first_of(row) + token - batch.offsets[row];
       const auto cos = table.cos.row(position);
       for (std::int64_t head = 0; head < x.cols(); head += 2 * half) {
         auto first = x.row(token).segment(head, half);
         auto second = x.row(token).segment(head + half, half);
-        Vector<T> first_sin = (first.cwiseProduct(table.sin.row(position)) * direction).transpose();
-        Vector<T> second_sin = (second.cwiseProduct(table.sin.row(position)) * direction).transpose();
+        first_sin = (first.cwiseProduct(table.sin.row(position)) * direction).transpose();
+        second_sin = (second.cwiseProduct(table.sin.row(position)) * direction).transpose();
         first.array() *= cos.array();
         second.array() *= cos.array();
         round_to(compute, first_sin);
