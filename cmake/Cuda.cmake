@@ -1,6 +1,7 @@
 # Sets QSHARD_HAS_CUDA. Without a toolkit the project still configures, builds and tests everything on the CPU.
 set(QSHARD_CUDA_ARCHITECTURES "80-real;86-real;89-real;90a-real;120-real" CACHE STRING
     "GPU architectures that optimized/ is compiled for")
+option(QSHARD_CUDA_QUICK "Compile device code without expensive optimizations: where no GPU will run it" OFF)
 # No code here differs between GPUs of 8.x: one pass of the compiler's front end serves all of them that are asked for.
 # Sets CMAKE_CUDA_ARCHITECTURES to the others.
 macro(qshard_set_cuda_architectures)
@@ -41,6 +42,9 @@ if(NOT QSHARD_CUDA STREQUAL "OFF")
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know nvcc's C++20 yet
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    endif()
+    if(QSHARD_CUDA_QUICK AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+      string(APPEND CMAKE_CUDA_FLAGS " -Ofast-compile=mid")
     endif()
     find_package(CUDAToolkit REQUIRED)
     if(CMAKE_CUDA_COMPILER MATCHES "/site-packages/nvidia/cu13/bin/nvcc$")
