@@ -1,7 +1,7 @@
 # Sets QSHARD_HAS_CUDA. Without a toolkit the project still configures, builds and tests everything on the CPU.
 set(QSHARD_CUDA_ARCHITECTURES "80-real;86-real;89-real;90a-real;120-real" CACHE STRING
     "GPU architectures that optimized/ is compiled for")
-option(QSHARD_CUDA_QUICK "Compile device code without expensive optimizations: where no GPU will run it" OFF)
+option(QSHARD_CUDA_QUICK "Compile what only a GPU can run without expensive optimizations: where there is none" OFF)
 # No code here differs between GPUs of 8.x: one pass of the compiler's front end serves all of them that are asked for.
 # Sets CMAKE_CUDA_ARCHITECTURES to the others.
 macro(qshard_set_cuda_architectures)
@@ -44,7 +44,7 @@ if(NOT QSHARD_CUDA STREQUAL "OFF")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     endif()
     if(QSHARD_CUDA_QUICK AND CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
-      string(APPEND CMAKE_CUDA_FLAGS " -Ofast-compile=mid")
+      string(APPEND CMAKE_CUDA_FLAGS " --Ofast-compile=mid")
     endif()
     find_package(CUDAToolkit REQUIRED)
     if(CMAKE_CUDA_COMPILER MATCHES "/site-packages/nvidia/cu13/bin/nvcc$")
