@@ -4,7 +4,10 @@ option(QSHARD_UNITY "Compile groups of files as one: for a build from nothing" O
 if(QSHARD_UNITY)
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
   # A group includes its files: g++ then takes their classes with members of unnamed types for classes of a header, and warns.
-  target_compile_options(qshard_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+  # And a local name may be that of another file's constant: only names that shadow local ones are errors then.
+  target_compile_options(qshard_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-shadow>
+    $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wshadow=local -Wno-subobject-linkage>)
 endif()
 
 # Call it after the sources have their properties: a file with compile options of its own stays alone.
