@@ -1,12 +1,12 @@
 #include "reference/quantize.h"
 
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/tensor/finite.h"
 #include "core/tensor/float16.h"
 #include "reference/block_absmax.h"
 #include "reference/double_quant.h"
@@ -115,36 +115,6 @@ void nest(const QuantizationArithmetic& arithmetic, Weight4bit& result) {
   result.nested_absmax = std::move(nested.nested_absmax);
 }
 
-// All bits of the exponent are set in NaN and in infinity, and in no other value.
-template <typename Bits>
-bool is_finite(std::span<const std::byte> bytes, Bits exponent) {
-  std::atomic<bool> found = false;
-  parallel_for(std::ssize(bytes) / static_cast<std::int64_t>(sizeof exponent), kPieceElements,
-               [&](std::int64_t begin, std::int64_t end) {
-                 bool here = false;
-                 for (std::int64_t i = begin; i < end; ++i) {
-                   Bits element;
-                   std::memcpy(&element, bytes.data() + static_cast<std::size_t>(i) * sizeof element, sizeof element);
-                   here |= (element & exponent) == exponent;
-                 }
-                 if (here) found = true;
-               });
-  return !found;
-}
-
-bool is_finite(const TensorView& tensor) {
-  switch (tensor.dtype) {
-    case DType::f32:
-      return is_finite<std::uint32_t>(tensor.bytes, 0x7F800000U);
-    case DType::bf16:
-      return is_finite<std::uint16_t>(tensor.bytes, 0x7F80U);
-    case DType::f16:
-      return is_finite<std::uint16_t>(tensor.bytes, 0x7C00U);
-    default:
-      return true;
-  }
-}
-
 }  // namespace
 
 Weight4bit quantize(const TensorView& weight, const QuantizationOptions& options, std::string_view name,
@@ -172,7 +142,7 @@ Weight4bit quantize(const TensorView& weight, const QuantizationOptions& options
 
 Weight4bit quantize_weight(const TensorView& weight, const QuantizationOptions& options, std::string_view name) {
   Weight4bit quantized = quantize(weight, options, name);
-  if (!is_finite(weight)) fail_input("{}: not every value is a finite number; the weights are damaged", name);
+  check_finite(weight, name);
   return quantized;
 }
 

@@ -1,6 +1,7 @@
 #include "core/base/error.h"
 #include "core/base/read_ahead.h"
 #include "core/formats/bnb_checkpoint.h"
+#include "core/tensor/finite.h"
 #include "optimized/device/cuda_check.h"
 #include "optimized/sharded/weight_source.h"
 
@@ -24,6 +25,8 @@ class CheckpointSource : public WeightSource {
   void read_ahead(const std::string& name) const override {
     if (checkpoint_->contains(name)) qshard::read_ahead(checkpoint_->tensor(name).bytes);
   }
+
+  void check_quantizable(const std::string& name) const override { check_finite(checkpoint_->tensor(name), name); }
 
   [[nodiscard]] DType written_dtype(const std::string& name, DType) const override {
     return checkpoint_->tensor(name).dtype;

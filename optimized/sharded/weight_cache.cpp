@@ -51,6 +51,8 @@ class WeightCache::Source : public WeightSource {
     }
   }
 
+  void check_quantizable(const std::string& name) const override { inner_->check_quantizable(name); }
+
   [[nodiscard]] bool wants_quantized() const override { return writer_.has_value() && failure_.empty(); }
 
   void quantized(const std::string& name, const Weight4bit& weight) const override {

@@ -20,26 +20,36 @@ std::int64_t aligned(std::int64_t bytes) {
   return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment;
 }
 
-/// A rank's tensors in the order of its turns: the next ones are read from the disk while it works on one.
+/// A tensor, and whether this run quantizes it.
+struct Turn {
+  std::string name;
+  bool quantizes = false;
+};
+
+/// A rank's tensors in the order of its turns: the next ones are read from the disk and checked while it works on one.
 class TurnsAhead {
  public:
-  TurnsAhead(const WeightSource& source, std::vector<std::string> names) : source_(&source), names_(std::move(names)) {}
+  TurnsAhead(const WeightSource& source, std::vector<Turn> turns) : source_(&source), turns_(std::move(turns)) {}
 
   /// Waits for the tensor of the next turn.
   void next() {
-    while (reading_.size() < kAhead && started_ < names_.size()) {
-      reading_.push_back(
-          std::async(std::launch::async, [this, turn = started_++] { source_->read_ahead(names_[turn]); }));
+    while (reading_.size() < kAhead && started_ < turns_.size()) {
+      reading_.push_back(std::async(std::launch::async, [this, turn = &turns_[started_++]] { read(*turn); }));
     }
     reading_.front().get();
     reading_.pop_front();
   }
 
  private:
+  void read(const Turn& turn) const {
+    source_->read_ahead(turn.name);
+    if (turn.quantizes) source_->check_quantizable(turn.name);
+  }
+
   static constexpr std::size_t kAhead = 4;
 
   const WeightSource* source_;
-  std::vector<std::string> names_;
+  std::vector<Turn> turns_;
   std::size_t started_ = 0;
   std::deque<std::future<void>> reading_;
 };
@@ -126,9 +136,11 @@ void WeightLoader::load(Exchange& exchange, std::size_t rank, Arena& arena, cuda
   const Memory memory = take_memory(arena);
   upload(dynamic_map().data(), 256 * 4, memory.map.as<std::byte>(), stream);
   const auto ranks = static_cast<std::size_t>(layout_->world_size);
-  std::vector<std::string> names;
-  for (std::size_t item = rank; item < items_.size(); item += ranks) names.push_back(items_[item].name);
-  TurnsAhead turns(*source_, std::move(names));
+  std::vector<Turn> of_rank;
+  for (std::size_t item = rank; item < items_.size(); item += ranks) {
+    of_rank.push_back({items_[item].name, items_[item].in_4bit && !items_[item].is_stored});
+  }
+  TurnsAhead turns(*source_, std::move(of_rank));
   for (std::size_t first = 0; first < items_.size(); first += ranks) {
     if (first + rank < items_.size()) {
       turns.next();

@@ -24,6 +24,9 @@ class WeightSource {
 
   /// Brings what read_4bit() or write() of a tensor will read into memory. Threads may do so beside each other.
   virtual void read_ahead(const std::string& /*name*/) const {}
+  /// Throws Error(bad_input), naming a tensor that write() gives and that cannot be quantized, since an element is not
+  /// finite. Threads may do so beside each other.
+  virtual void check_quantizable(const std::string& /*name*/) const {}
 
   /// Whether quantized() wants to be told of weights that write() gave and the loader quantized.
   [[nodiscard]] virtual bool wants_quantized() const { return false; }
