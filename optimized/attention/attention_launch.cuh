@@ -74,6 +74,23 @@ dim3 attention_grid(const AttentionTask<T>& task, int heads, int tile) {
   return {static_cast<unsigned>(heads), static_cast<unsigned>(tile_slots(task.tokens, task.rows, tile))};
 }
 
+/// Workspace of a backward pass: delta, and the partial sums of dk and dv where thread blocks share a group of heads.
+inline std::size_t attention_backward_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes,
+                                                      int splits) {
+  const std::int64_t partials = splits > 1 ? 2 * splits * sizes.tokens * shape.kv_heads * shape.head_dim : 0;
+  return sizeof(float) * (attention_delta_floats(shape.heads, sizes.tokens) + partials);
+}
+
+/// dk and dv from their partial sums, where there are any.
+template <typename T>
+void launch_partial_sums(const AttentionTask<T>& task, cudaStream_t stream) {
+  if (task.splits == 1) return;
+  constexpr int kThreads = 256;
+  const std::int64_t elements = static_cast<std::int64_t>(task.tokens) * task.kv_heads * task.head_dim;
+  add_partial_gradients<T><<<static_cast<unsigned>((elements + kThreads - 1) / kThreads), kThreads, 0, stream>>>(task);
+  QSHARD_CUDA_CHECK(cudaGetLastError());
+}
+
 template <typename T, int kWidth>
 void launch_attention_delta(const AttentionTask<T>& task, cudaStream_t stream) {
   const std::int64_t items = static_cast<std::int64_t>(task.tokens) * task.heads;

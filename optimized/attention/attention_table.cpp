@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/base/error.h"
+#include "optimized/device/cuda_check.h"
 #if QSHARD_HAS_CUDNN
 #include "optimized/attention/cudnn/cudnn_attention.h"
 #endif
@@ -47,6 +48,19 @@ std::string tensor_core_refuses(const AttentionShape& shape, const AttentionSize
   return "";
 }
 
+std::string warpgroup_refuses(const AttentionShape& shape, const AttentionSizes& sizes) {
+  if (shape.head_dim != 64 && shape.head_dim != 128) return fmt::format("head_dim {} is not 64 or 128", shape.head_dim);
+  return tensor_core_refuses(shape, sizes);
+}
+
+std::string warpgroup_refuses_call(AttentionPlans& plans, const AttentionShape& shape, const AttentionSizes& sizes,
+                                   const AttentionTensors& tensors) {
+  if (const int major = device_attribute(cudaDevAttrComputeCapabilityMajor); major != 9) {
+    return fmt::format("the GPU has compute capability {}.x, and only 9.x has wgmma", major);
+  }
+  return refuses_alignment(plans, shape, sizes, tensors);
+}
+
 #if QSHARD_HAS_CUDNN
 std::string cudnn_refuses_call(AttentionPlans& plans, const AttentionShape& shape, const AttentionSizes& sizes,
                                const AttentionTensors& tensors) {
@@ -56,6 +70,13 @@ std::string cudnn_refuses_call(AttentionPlans& plans, const AttentionShape& shap
 #endif
 
 constexpr auto kKernels = std::to_array<AttentionKernel>({
+    {"warpgroup",
+     "wgmma, on Hopper: rows of any lengths and windows, deterministic, memory linear in tokens; head_dim 64 and 128.",
+     warpgroup_refuses,
+     warpgroup_refuses_call,
+     warpgroup_attention_workspace_bytes,
+     warpgroup_attention_forward,
+     warpgroup_attention_backward},
 #if QSHARD_HAS_CUDNN
   {"cudnn",
    "Hopper's warpgroup products: about twice the speed of mma.sync. Only where its backward pass is deterministic in "

@@ -70,6 +70,11 @@ void check_attention_shape(const AttentionShape& shape, const AttentionSizes& si
 void check_attention_tensors(const AttentionShape& shape, const AttentionTensors& tensors, bool backward);
 
 // The rows' functions.
+std::size_t warpgroup_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
+void warpgroup_attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
+                                 const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
+void warpgroup_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
+                                  const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
 std::size_t tensor_core_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
 void tensor_core_attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
                                    const AttentionTensors& tensors, void* workspace, cudaStream_t stream);

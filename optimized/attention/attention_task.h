@@ -4,6 +4,9 @@
 
 namespace qshard::optimized {
 
+inline constexpr float kLog2E = 1.4426950408889634F;
+inline constexpr float kLn2 = 0.6931471805599453F;
+
 /// Arguments of the attention kernels; what a kernel does not need is null.
 template <typename T>
 struct AttentionTask {

@@ -28,19 +28,13 @@ void launch_key_gradient(const AttentionTask<T>& task, cudaStream_t stream) {
     launch(tensor_core_key_gradient<T, kDim, true, false>);
     launch(tensor_core_key_gradient<T, kDim, false, true>);
   }
-  if (task.splits == 1) return;
-  constexpr int kThreads = 256;
-  const std::int64_t elements = static_cast<std::int64_t>(task.tokens) * task.kv_heads * task.head_dim;
-  add_partial_gradients<T><<<static_cast<unsigned>((elements + kThreads - 1) / kThreads), kThreads, 0, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_partial_sums(task, stream);
 }
 
 }  // namespace
 
 std::size_t tensor_core_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes) {
-  const int splits = splits_of(shape, sizes.tokens, sizes.rows);
-  const std::int64_t partials = splits > 1 ? 2 * splits * sizes.tokens * shape.kv_heads * shape.head_dim : 0;
-  return sizeof(float) * (attention_delta_floats(shape.heads, sizes.tokens) + partials);
+  return attention_backward_workspace_bytes(shape, sizes, splits_of(shape, sizes.tokens, sizes.rows));
 }
 
 void tensor_core_attention_backward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,

@@ -10,9 +10,6 @@
 // keeps a tile of queries and walks along the keys that they see, with a softmax that is corrected on the way.
 namespace qshard::optimized {
 
-inline constexpr float kLog2E = 1.4426950408889634F;
-inline constexpr float kLn2 = 0.6931471805599453F;
-
 /// Two row tiles a warp, so that each piece of k and v that a warp reads from shared memory is used twice: on Hopper
 /// shared memory would limit the kernel otherwise. kDim 256 leaves registers for one.
 template <int kDim>

@@ -1,0 +1,159 @@
+#pragma once
+
+#include "optimized/attention/warpgroup/query_work.cuh"
+
+// The forward pass: a thread block keeps 192 queries of one head, 64 a warpgroup, and walks along the keys that they see,
+// with a softmax that is corrected on the way (arXiv 2307.08691). While one warpgroup makes exponentials, the others
+// multiply.
+namespace qshard::optimized::warpgroup_attention {
+
+inline constexpr int kForwardGroups = 3;
+inline constexpr int kForwardStages = 4;
+inline constexpr int kForwardQueries = kForwardGroups * kTileTokens;
+
+/// Passing: k and v of 64 keys.
+template <int kDim>
+using ForwardMemory = Memory<kDim, kForwardGroups, 1, kForwardStages, 0>;
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+template <typename T, int kDim>
+__device__ __forceinline__ void load_forward(const AttentionTask<T>& task, const TensorMaps& maps,
+                                             const ForwardMemory<kDim>& memory, const QueryWork& work) {
+  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride}, {maps.v, task.v, task.kv_stride}};
+  const HeadRows<T> queries[1] = {{maps.q, task.q, task.q_stride}};
+#pragma unroll 1
+  for (int group = 0; group < kForwardGroups; ++group) {
+    const int query = work.tile.first + group * kTileTokens;
+    load_tiles<kDim>(queries, work.head * kDim, {memory.fixed(group, 0)}, work.tile.begin + query,
+                     work.tile.length - query, memory.fixed_full());
+  }
+  load_keys<kDim>(keys, memory, work);
+}
+
+/// One warpgroup's 64 queries.
+template <typename T, int kDim>
+class ForwardMultiplier {
+ public:
+  __device__ __forceinline__ ForwardMultiplier(const AttentionTask<T>& task, const ForwardMemory<kDim>& memory,
+                                               const QueryWork& work, int group)
+      : task_(task),
+        memory_(memory),
+        work_(work),
+        group_(group),
+        query_(work.tile.first + group * kTileTokens),
+        present_(work.tile.length - query_),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        row_(static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane_ / 4) {}
+
+  __device__ __forceinline__ void run() {
+    mbarrier_wait(memory_.fixed_full(), 0);
+    for (int key = work_.first_key; key < work_.keys.end; key += kTileTokens, ring_.advance()) {
+      mbarrier_wait(memory_.full(ring_.stage), ring_.parity);
+      if (present_ > 0 && any_sees(query_, kTileTokens, key, kTileTokens, task_.window)) multiply(key);
+      release(memory_, ring_.stage);
+    }
+    if (present_ > 0) store();
+  }
+
+ private:
+  __device__ __forceinline__ void multiply(int key) {
+    float p[32];
+    multiply_rows<T>(p, TokenTile<kDim>{memory_.fixed(group_, 0)}, TokenTile<kDim>{memory_.passing(ring_.stage, 0)});
+    wgmma_wait<0>(p);
+    hide_keys(p, query_, row_, key, task_.window, -INFINITY);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) correct(half, p);
+    std::uint32_t operand[4][4];
+    round_operand<T>(p, operand);
+    wgmma_fence(o_);
+    add_product<T, kDim>(o_, operand, TokenTile<kDim>{memory_.passing(ring_.stage, 1)}, begun_);
+    begun_ = true;
+    wgmma_wait<0>(o_);
+  }
+
+  /// Of one of the thread's two rows: replaces scores by exp(scale (score - greatest)) and brings o to the new greatest.
+  __device__ __forceinline__ void correct(int half, float (&p)[32]) {
+    const float exponent_scale = task_.scale * kLog2E;
+    float most = greatest_[half];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) most = fmaxf(most, fmaxf(p[4 * i + 2 * half], p[4 * i + 2 * half + 1]));
+    most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(0xFFFFFFFFU, most, 2));
+    const float base = most == -INFINITY ? 0.0F : most;  // a row that has seen no key yet
+    const float correction = exp2_ftz((greatest_[half] - base) * exponent_scale);
+    greatest_[half] = most;
+    float total = sum_[half] * correction;
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float& score = p[i / 2 * 4 + 2 * half + i % 2];
+      score = exp2_ftz(fmaf(score, exponent_scale, -base * exponent_scale));
+      total += score;
+    }
+    sum_[half] = total;
+    if (!begun_) return;
+#pragma unroll
+    for (int i = 0; i < kDim / 4; ++i) o_[i / 2 * 4 + 2 * half + i % 2] *= correction;
+  }
+
+  __device__ __forceinline__ void store() {
+    const std::int64_t token = work_.tile.begin + query_;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float total = sum_[half] + __shfl_xor_sync(0xFFFFFFFFU, sum_[half], 1);
+      total += __shfl_xor_sync(0xFFFFFFFFU, total, 2);
+      const float factor = 1.0F / total;
+#pragma unroll
+      for (int i = 0; i < kDim / 4; ++i) o_[i / 2 * 4 + 2 * half + i % 2] *= factor;
+      const int row = row_ + 8 * half;
+      if (lane_ % 4 == 0 && row < present_) {
+        task_.lse[static_cast<std::int64_t>(work_.head) * task_.tokens + token + row] =
+            greatest_[half] * task_.scale + logf(total);
+      }
+    }
+    TokenTile<kDim>{memory_.fixed(group_, 0)}.template store<T>(
+        o_, 1.0F, task_.o + token * task_.o_stride + work_.head * kDim, task_.o_stride, present_);
+  }
+
+  const AttentionTask<T>& task_;
+  const ForwardMemory<kDim>& memory_;
+  const QueryWork& work_;
+  int group_;
+  int query_;
+  int present_;
+  int lane_;
+  int row_;
+  bool begun_ = false;
+  Ring<kForwardStages> ring_;
+  float greatest_[2] = {-INFINITY, -INFINITY};  // score so far, of rows row_ and row_ + 8
+  float sum_[2] = {0.0F, 0.0F};                 // of exp(score - greatest), of the thread's own columns
+  float o_[kDim / 2];
+};
+
+#endif
+
+/// grid: (heads, tile_slots()), the last slots first: they have the most keys.
+template <typename T, int kDim>
+__global__ void __launch_bounds__(ForwardMemory<kDim>::kThreads, 1)
+    warpgroup_forward(const __grid_constant__ AttentionTask<T> task, const __grid_constant__ TensorMaps maps) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) unsigned char smem[];
+  const ForwardMemory<kDim> memory{static_cast<std::uint32_t>(__cvta_generic_to_shared(smem))};
+  const QueryWork work(task, kForwardQueries);
+  if (!work.tile.exists()) return;
+  if (threadIdx.x == 0) init_barriers(memory);
+  __syncthreads();
+  const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
+  if (group == kForwardGroups) {
+    setmaxnreg_dec<32>();
+    if (threadIdx.x % 128 < 32) load_forward<T, kDim>(task, maps, memory, work);
+  } else {
+    setmaxnreg_inc<160>();
+    ForwardMultiplier<T, kDim>(task, memory, work, group).run();
+  }
+#else
+  __trap();
+#endif
+}
+
+}  // namespace qshard::optimized::warpgroup_attention

@@ -1,0 +1,241 @@
+#pragma once
+
+#include "optimized/attention/row_tiles.h"
+#include "optimized/attention/warpgroup/warpgroup_stages.cuh"
+
+// dk and dv: a thread block keeps 128 keys, 64 a warpgroup, and walks along the queries that see them, of all its heads.
+// Everything is transposed, [keys, queries], so that p and ds are made in the registers where the next product wants
+// them.
+namespace qshard::optimized::warpgroup_attention {
+
+inline constexpr int kKeyGroups = 2;
+inline constexpr int kKeyStages = 4;
+inline constexpr int kGradientKeys = kKeyGroups * kTileTokens;
+
+/// Passing: q and dout of 64 queries, and their lse (times log2(e)) and delta.
+template <int kDim>
+using KeyGradientMemory = Memory<kDim, kKeyGroups, 2, kKeyStages, 2 * kTileTokens>;
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/// What a thread block does.
+struct KeyGradientWork {
+  RowTile tile;
+  PositionRange queries;
+  int kv_head;
+  int split;
+  int first_head;
+  int heads;
+
+  template <typename T>
+  __device__ __forceinline__ explicit KeyGradientWork(const AttentionTask<T>& task)
+      : tile(tile_of_slot(task.offsets, task.rows, kGradientKeys, static_cast<int>(blockIdx.y))),
+        queries(queries_of_keys(tile, kGradientKeys, task.window)),
+        kv_head(static_cast<int>(blockIdx.x) / task.splits),
+        split(static_cast<int>(blockIdx.x) % task.splits),
+        heads(task.heads / task.kv_heads / task.splits) {
+    first_head = (kv_head * task.splits + split) * heads;
+  }
+};
+
+/// lse (times log2(e)) and delta of 64 queries; of those that are not there p becomes 0.
+template <typename T>
+__device__ __forceinline__ void load_statistics(const AttentionTask<T>& task, int head, int token, int present,
+                                                std::uint32_t to) {
+  const std::int64_t at = static_cast<std::int64_t>(head) * task.tokens + token;
+#pragma unroll
+  for (int part = 0; part < kTileTokens / 32; ++part) {
+    const int i = 32 * part + static_cast<int>(threadIdx.x) % 32;
+    const bool inside = i < present;
+    store_shared_u32(to + 4 * i, __float_as_uint(inside ? task.lse[at + i] * kLog2E : INFINITY));
+    store_shared_u32(to + 4 * (kTileTokens + i), __float_as_uint(inside ? task.delta[at + i] : 0.0F));
+  }
+}
+
+template <typename T, int kDim>
+__device__ __forceinline__ void load_key_gradient(const AttentionTask<T>& task, const TensorMaps& maps,
+                                                  const KeyGradientMemory<kDim>& memory, const KeyGradientWork& work) {
+  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride}, {maps.v, task.v, task.kv_stride}};
+  const HeadRows<T> queries[2] = {{maps.q, task.q, task.q_stride}, {maps.dout, task.dout, task.o_stride}};
+#pragma unroll 1
+  for (int group = 0; group < kKeyGroups; ++group) {
+    const int key = work.tile.first + group * kTileTokens;
+    const int column = work.kv_head * kDim;
+    load_tiles<kDim>(keys, column, {memory.fixed(group, 0), memory.fixed(group, 1)},
+                        work.tile.begin + key, work.tile.length - key, memory.fixed_full());
+  }
+  Ring<kKeyStages> ring;
+  for (int head = work.first_head; head < work.first_head + work.heads; ++head) {
+    for (int query = work.queries.begin; query < work.queries.end; query += kTileTokens, ring.advance()) {
+      const int token = work.tile.begin + query;
+      const int present = work.tile.length - query;
+      mbarrier_wait(memory.empty(ring.stage), ring.parity ^ 1);
+      load_statistics(task, head, token, present, memory.floats(ring.stage));
+      load_tiles<kDim>(queries, head * kDim,
+                          {memory.passing(ring.stage, 0), memory.passing(ring.stage, 1)}, token, present,
+                          memory.full(ring.stage));
+    }
+  }
+}
+
+/// One warpgroup's 64 keys.
+template <typename T, int kDim>
+class KeyGradientMultiplier {
+ public:
+  __device__ __forceinline__ KeyGradientMultiplier(const AttentionTask<T>& task, const KeyGradientMemory<kDim>& memory,
+                                                   const KeyGradientWork& work, int group)
+      : task_(task),
+        memory_(memory),
+        work_(work),
+        group_(group),
+        key_(work.tile.first + group * kTileTokens),
+        lane_(static_cast<int>(threadIdx.x) % 32) {}
+
+  __device__ __forceinline__ void run() {
+    const bool has_keys = key_ < work_.tile.length;
+    mbarrier_wait(memory_.fixed_full(), 0);
+    for (int head = 0; head < work_.heads; ++head) {
+      for (int query = work_.queries.begin; query < work_.queries.end; query += kTileTokens, ring_.advance()) {
+        mbarrier_wait(memory_.full(ring_.stage), ring_.parity);
+        if (has_keys && any_sees(query, kTileTokens, key_, kTileTokens, task_.window)) {
+          multiply(query);
+        } else {
+          release(memory_, ring_.stage);
+        }
+      }
+    }
+    if (has_keys) store();
+  }
+
+ private:
+  __device__ __forceinline__ void multiply(int query) {
+    const TokenTile<kDim> q{memory_.passing(ring_.stage, 0)};
+    const TokenTile<kDim> dout{memory_.passing(ring_.stage, 1)};
+    float p[32];
+    float ds[32];
+    multiply_rows<T>(p, TokenTile<kDim>{memory_.fixed(group_, 0)}, q);
+    multiply_rows<T>(ds, TokenTile<kDim>{memory_.fixed(group_, 1)}, dout);
+    wgmma_wait<1>(p);
+    make_probabilities(query, p);
+    std::uint32_t operand[4][4];
+    round_operand<T>(p, operand);
+    add_product<T, kDim>(dv_, operand, dout, begun_);
+    wgmma_wait<1>(ds);
+    make_score_gradients(p, ds);
+    std::uint32_t gradients[4][4];
+    round_operand<T>(ds, gradients);
+    add_product<T, kDim>(dk_, gradients, q, begun_);
+    begun_ = true;
+    // Left under way, the last two would hold their operands' registers while the next products need theirs.
+    wgmma_wait<0>(dv_);
+    wgmma_wait<0>(dk_);
+    release(memory_, ring_.stage);
+  }
+
+  /// exp(scale score - lse) in place of the scores.
+  __device__ __forceinline__ void make_probabilities(int query, float (&p)[32]) const {
+    const float exponent_scale = task_.scale * kLog2E;
+    const std::uint32_t lse = memory_.floats(ring_.stage) + lane_ % 4 * 8;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float2 of = load_shared_f32x2(lse + 32 * i);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        p[4 * i + c] = exp2_ftz(fmaf(p[4 * i + c], exponent_scale, -(c % 2 == 0 ? of.x : of.y)));
+      }
+    }
+    if (all_see(query, kTileTokens, key_, kTileTokens, task_.window)) return;
+    const int key = key_ + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane_ / 4;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) {
+        if (!sees(query + 8 * i + lane_ % 4 * 2 + c % 2, key + c / 2 * 8, task_.window)) p[4 * i + c] = 0.0F;
+      }
+    }
+  }
+
+  /// ds = p (dp - delta) in place of dp.
+  __device__ __forceinline__ void make_score_gradients(const float (&p)[32], float (&ds)[32]) const {
+    const std::uint32_t delta = memory_.floats(ring_.stage) + 4 * kTileTokens + lane_ % 4 * 8;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float2 of = load_shared_f32x2(delta + 32 * i);
+#pragma unroll
+      for (int c = 0; c < 4; ++c) ds[4 * i + c] = p[4 * i + c] * (ds[4 * i + c] - (c % 2 == 0 ? of.x : of.y));
+    }
+  }
+
+  __device__ __forceinline__ void store() {
+    const std::int64_t token = work_.tile.begin + key_;
+    const int present = work_.tile.length - key_;
+    if (task_.splits > 1) {
+      const std::int64_t stride = static_cast<std::int64_t>(task_.kv_heads) * kDim;
+      const std::int64_t at =
+          (work_.split * static_cast<std::int64_t>(task_.tokens) + token) * stride + work_.kv_head * kDim;
+      store_partial(dk_, task_.scale, task_.partial_k + at, stride, present);
+      store_partial(dv_, 1.0F, task_.partial_v + at, stride, present);
+      return;
+    }
+    const std::int64_t at = token * task_.kv_stride + work_.kv_head * kDim;
+    const TokenTile<kDim> k{memory_.fixed(group_, 0)};
+    const TokenTile<kDim> v{memory_.fixed(group_, 1)};
+    k.template store<T>(dk_, task_.scale, task_.dk + at, task_.kv_stride, present);
+    v.template store<T>(dv_, 1.0F, task_.dv + at, task_.kv_stride, present);
+  }
+
+  /// Writes factor * sums as float.
+  __device__ __forceinline__ void store_partial(const float (&sums)[kDim / 2], float factor, float* to,
+                                                std::int64_t stride, int present) const {
+    const int first = static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane_ / 4;
+#pragma unroll
+    for (int i = 0; i < kDim / 8; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = first + 8 * half;
+        if (row >= present) continue;
+        *reinterpret_cast<float2*>(to + row * stride + 8 * i + lane_ % 4 * 2) =
+            make_float2(sums[4 * i + 2 * half] * factor, sums[4 * i + 2 * half + 1] * factor);
+      }
+    }
+  }
+
+  const AttentionTask<T>& task_;
+  const KeyGradientMemory<kDim>& memory_;
+  const KeyGradientWork& work_;
+  int group_;
+  int key_;
+  int lane_;
+  bool begun_ = false;
+  Ring<kKeyStages> ring_;
+  float dk_[kDim / 2];
+  float dv_[kDim / 2];
+};
+
+#endif
+
+/// grid: (kv_heads * splits, tile_slots()), the first slots first: they have the most queries.
+template <typename T, int kDim>
+__global__ void __launch_bounds__(KeyGradientMemory<kDim>::kThreads, 1)
+    warpgroup_key_gradient(const __grid_constant__ AttentionTask<T> task, const __grid_constant__ TensorMaps maps) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) unsigned char smem[];
+  const KeyGradientMemory<kDim> memory{static_cast<std::uint32_t>(__cvta_generic_to_shared(smem))};
+  const KeyGradientWork work(task);
+  if (!work.tile.exists()) return;
+  if (threadIdx.x == 0) init_barriers(memory);
+  __syncthreads();
+  const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
+  if (group == kKeyGroups) {
+    setmaxnreg_dec<40>();
+    if (threadIdx.x % 128 < 32) load_key_gradient<T, kDim>(task, maps, memory, work);
+  } else {
+    setmaxnreg_inc<232>();
+    KeyGradientMultiplier<T, kDim>(task, memory, work, group).run();
+  }
+#else
+  __trap();
+#endif
+}
+
+}  // namespace qshard::optimized::warpgroup_attention
