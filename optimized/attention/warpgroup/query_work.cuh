@@ -35,6 +35,34 @@ __device__ __forceinline__ void load_keys(const HeadRows<T> (&keys)[2], const Me
   }
 }
 
+/// A warpgroup's walk along the keys: the stage of each step, where at least one of its queries sees one of the keys.
+template <typename Memory>
+struct KeyWalk {
+  int query;     // position of the warpgroup's first
+  bool present;  // it has any
+  int key;       // position of the step's first
+  Ring<Memory::kRing> ring;
+
+  __device__ __forceinline__ KeyWalk(const QueryWork& work, int group)
+      : query(work.tile.first + group * kTileTokens), present(query < work.tile.length), key(work.first_key) {}
+
+  /// Waits for the next keys, at or after those of this step, that a query sees; passes those over that none does.
+  /// Returns whether there are any.
+  __device__ __forceinline__ bool find(const Memory& memory, const QueryWork& work, int window) {
+    for (; key < work.keys.end; advance()) {
+      mbarrier_wait(memory.full(ring.stage), ring.parity);
+      if (present && any_sees(query, kTileTokens, key, kTileTokens, window)) return true;
+      release(memory, ring.stage);
+    }
+    return false;
+  }
+
+  __device__ __forceinline__ void advance() {
+    key += kTileTokens;
+    ring.advance();
+  }
+};
+
 /// Sets to `hidden` those of a thread's sums, of queries from `query` on and keys from `key` on, whose key the query
 /// does not see. row: the thread's first, below 64.
 __device__ __forceinline__ void hide_keys(float (&sums)[32], int query, int row, int key, int window, float hidden) {

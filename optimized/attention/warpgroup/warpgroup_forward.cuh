@@ -41,39 +41,65 @@ class ForwardMultiplier {
         memory_(memory),
         work_(work),
         group_(group),
-        query_(work.tile.first + group * kTileTokens),
-        present_(work.tile.length - query_),
+        walk_(work, group),
         lane_(static_cast<int>(threadIdx.x) % 32),
-        row_(static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane_ / 4) {}
+        row_(static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane_ / 4) {
+#pragma unroll
+    for (float& value : o_) value = 0.0F;
+  }
 
+  /// While the values of one step are multiplied, the next step's exponentials are made.
   __device__ __forceinline__ void run() {
     mbarrier_wait(memory_.fixed_full(), 0);
-    for (int key = work_.first_key; key < work_.keys.end; key += kTileTokens, ring_.advance()) {
-      mbarrier_wait(memory_.full(ring_.stage), ring_.parity);
-      if (present_ > 0 && any_sees(query_, kTileTokens, key, kTileTokens, task_.window)) multiply(key);
-      release(memory_, ring_.stage);
+    if (!walk_.find(memory_, work_, task_.window)) return;
+    float scores[32];
+    std::uint32_t operand[4][4];
+    multiply_scores(scores);
+    wgmma_wait<0>(scores);
+    weigh(scores);
+    round_operand<T>(scores, operand);
+    int stage = walk_.ring.stage;
+    walk_.advance();
+    while (walk_.find(memory_, work_, task_.window)) {
+      multiply_scores(scores);
+      add_values(operand, stage);
+      wgmma_wait<1>(scores);
+      weigh(scores);
+      wgmma_wait<0>(o_);
+      release(memory_, stage);
+#pragma unroll
+      for (int i = 0; i < kDim / 2; ++i) o_[i] *= correction_[i / 2 % 2];
+      round_operand<T>(scores, operand);
+      stage = walk_.ring.stage;
+      walk_.advance();
     }
-    if (present_ > 0) store();
+    add_values(operand, stage);
+    wgmma_wait<0>(o_);
+    release(memory_, stage);
+    store();
   }
 
  private:
-  __device__ __forceinline__ void multiply(int key) {
-    float p[32];
-    multiply_rows<T>(p, TokenTile<kDim>{memory_.fixed(group_, 0)}, TokenTile<kDim>{memory_.passing(ring_.stage, 0)});
-    wgmma_wait<0>(p);
-    hide_keys(p, query_, row_, key, task_.window, -INFINITY);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) correct(half, p);
-    std::uint32_t operand[4][4];
-    round_operand<T>(p, operand);
-    wgmma_fence(o_);
-    add_product<T, kDim>(o_, operand, TokenTile<kDim>{memory_.passing(ring_.stage, 1)}, begun_);
-    begun_ = true;
-    wgmma_wait<0>(o_);
+  __device__ __forceinline__ void multiply_scores(float (&scores)[32]) const {
+    multiply_rows<T>(scores, TokenTile<kDim>{memory_.fixed(group_, 0)},
+                     TokenTile<kDim>{memory_.passing(walk_.ring.stage, 0)});
   }
 
-  /// Of one of the thread's two rows: replaces scores by exp(scale (score - greatest)) and brings o to the new greatest.
-  __device__ __forceinline__ void correct(int half, float (&p)[32]) {
+  __device__ __forceinline__ void add_values(std::uint32_t (&operand)[4][4], int stage) {
+    wgmma_fence(o_);
+    add_product<T, kDim>(o_, operand, TokenTile<kDim>{memory_.passing(stage, 1)}, true);
+  }
+
+  /// Replaces scores by exp(scale (score - greatest)).
+  __device__ __forceinline__ void weigh(float (&scores)[32]) {
+    hide_keys(scores, walk_.query, row_, walk_.key, task_.window, -INFINITY);
+    correction_[0] = weigh_row(0, scores);
+    correction_[1] = weigh_row(1, scores);
+  }
+
+  /// Of one of the thread's two rows: replaces scores by exp(scale (score - greatest)); returns what brings earlier
+  /// sums to the new greatest.
+  __device__ __forceinline__ float weigh_row(int half, float (&p)[32]) {
     const float exponent_scale = task_.scale * kLog2E;
     float most = greatest_[half];
 #pragma unroll
@@ -91,13 +117,12 @@ class ForwardMultiplier {
       total += score;
     }
     sum_[half] = total;
-    if (!begun_) return;
-#pragma unroll
-    for (int i = 0; i < kDim / 4; ++i) o_[i / 2 * 4 + 2 * half + i % 2] *= correction;
+    return correction;
   }
 
   __device__ __forceinline__ void store() {
-    const std::int64_t token = work_.tile.begin + query_;
+    const std::int64_t token = work_.tile.begin + walk_.query;
+    const int present = work_.tile.length - walk_.query;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float total = sum_[half] + __shfl_xor_sync(0xFFFFFFFFU, sum_[half], 1);
@@ -106,25 +131,23 @@ class ForwardMultiplier {
 #pragma unroll
       for (int i = 0; i < kDim / 4; ++i) o_[i / 2 * 4 + 2 * half + i % 2] *= factor;
       const int row = row_ + 8 * half;
-      if (lane_ % 4 == 0 && row < present_) {
+      if (lane_ % 4 == 0 && row < present) {
         task_.lse[static_cast<std::int64_t>(work_.head) * task_.tokens + token + row] =
             greatest_[half] * task_.scale + logf(total);
       }
     }
     TokenTile<kDim>{memory_.fixed(group_, 0)}.template store<T>(
-        o_, 1.0F, task_.o + token * task_.o_stride + work_.head * kDim, task_.o_stride, present_);
+        o_, 1.0F, task_.o + token * task_.o_stride + work_.head * kDim, task_.o_stride, present);
   }
 
   const AttentionTask<T>& task_;
   const ForwardMemory<kDim>& memory_;
   const QueryWork& work_;
   int group_;
-  int query_;
-  int present_;
+  KeyWalk<ForwardMemory<kDim>> walk_;
   int lane_;
   int row_;
-  bool begun_ = false;
-  Ring<kForwardStages> ring_;
+  float correction_[2];                         // what brings earlier sums to the new greatest
   float greatest_[2] = {-INFINITY, -INFINITY};  // score so far, of rows row_ and row_ + 8
   float sum_[2] = {0.0F, 0.0F};                 // of exp(score - greatest), of the thread's own columns
   float o_[kDim / 2];

@@ -89,51 +89,85 @@ class KeyGradientMultiplier {
         work_(work),
         group_(group),
         key_(work.tile.first + group * kTileTokens),
-        lane_(static_cast<int>(threadIdx.x) % 32) {}
+        present_(work.tile.length - key_),
+        lane_(static_cast<int>(threadIdx.x) % 32),
+        query_(work.queries.begin) {
+#pragma unroll
+    for (int i = 0; i < kDim / 2; ++i) dk_[i] = dv_[i] = 0.0F;
+  }
 
+  /// While one step's parts of dv and dk are multiplied, the next step's p and ds are made.
   __device__ __forceinline__ void run() {
-    const bool has_keys = key_ < work_.tile.length;
     mbarrier_wait(memory_.fixed_full(), 0);
-    for (int head = 0; head < work_.heads; ++head) {
-      for (int query = work_.queries.begin; query < work_.queries.end; query += kTileTokens, ring_.advance()) {
-        mbarrier_wait(memory_.full(ring_.stage), ring_.parity);
-        if (has_keys && any_sees(query, kTileTokens, key_, kTileTokens, task_.window)) {
-          multiply(query);
-        } else {
-          release(memory_, ring_.stage);
-        }
-      }
+    if (!find_queries()) return;
+    float p[32];
+    float ds[32];
+    std::uint32_t weights[4][4];
+    std::uint32_t gradients[4][4];
+    multiply_rows<T>(p, tile(0), passing(ring_.stage, 0));
+    multiply_rows<T>(ds, tile(1), passing(ring_.stage, 1));
+    wgmma_wait<1>(p);
+    make_probabilities(p);
+    wgmma_wait<0>(ds);
+    make_score_gradients(p, ds);
+    round_operand<T>(p, weights);
+    round_operand<T>(ds, gradients);
+    int stage = ring_.stage;
+    advance();
+    while (find_queries()) {
+      multiply_rows<T>(p, tile(0), passing(ring_.stage, 0));
+      add_product<T, kDim>(dv_, weights, passing(stage, 1), true);
+      add_product<T, kDim>(dk_, gradients, passing(stage, 0), true);
+      wgmma_wait<2>(p);
+      make_probabilities(p);
+      wgmma_wait<0>(dv_);
+      wgmma_wait<0>(dk_);
+      release(memory_, stage);
+      multiply_rows<T>(ds, tile(1), passing(ring_.stage, 1));
+      wgmma_wait<0>(ds);
+      make_score_gradients(p, ds);
+      round_operand<T>(p, weights);
+      round_operand<T>(ds, gradients);
+      stage = ring_.stage;
+      advance();
     }
-    if (has_keys) store();
+    add_product<T, kDim>(dv_, weights, passing(stage, 1), true);
+    add_product<T, kDim>(dk_, gradients, passing(stage, 0), true);
+    wgmma_wait<0>(dv_);
+    wgmma_wait<0>(dk_);
+    release(memory_, stage);
+    store();
   }
 
  private:
-  __device__ __forceinline__ void multiply(int query) {
-    const TokenTile<kDim> q{memory_.passing(ring_.stage, 0)};
-    const TokenTile<kDim> dout{memory_.passing(ring_.stage, 1)};
-    float p[32];
-    float ds[32];
-    multiply_rows<T>(p, TokenTile<kDim>{memory_.fixed(group_, 0)}, q);
-    multiply_rows<T>(ds, TokenTile<kDim>{memory_.fixed(group_, 1)}, dout);
-    wgmma_wait<1>(p);
-    make_probabilities(query, p);
-    std::uint32_t operand[4][4];
-    round_operand<T>(p, operand);
-    add_product<T, kDim>(dv_, operand, dout, begun_);
-    wgmma_wait<1>(ds);
-    make_score_gradients(p, ds);
-    std::uint32_t gradients[4][4];
-    round_operand<T>(ds, gradients);
-    add_product<T, kDim>(dk_, gradients, q, begun_);
-    begun_ = true;
-    // Left under way, the last two would hold their operands' registers while the next products need theirs.
-    wgmma_wait<0>(dv_);
-    wgmma_wait<0>(dk_);
-    release(memory_, ring_.stage);
+  [[nodiscard]] __device__ __forceinline__ TokenTile<kDim> tile(int which) const {
+    return {memory_.fixed(group_, which)};
+  }
+  [[nodiscard]] __device__ __forceinline__ TokenTile<kDim> passing(int stage, int which) const {
+    return {memory_.passing(stage, which)};
+  }
+
+  /// Waits for the next queries, at or after those of this step, that see a key of this warpgroup; passes those over
+  /// that see none. Returns whether there are any.
+  __device__ __forceinline__ bool find_queries() {
+    for (; head_ < work_.heads; advance()) {
+      mbarrier_wait(memory_.full(ring_.stage), ring_.parity);
+      if (present_ > 0 && any_sees(query_, kTileTokens, key_, kTileTokens, task_.window)) return true;
+      release(memory_, ring_.stage);
+    }
+    return false;
+  }
+
+  __device__ __forceinline__ void advance() {
+    ring_.advance();
+    query_ += kTileTokens;
+    if (query_ < work_.queries.end) return;
+    query_ = work_.queries.begin;
+    ++head_;
   }
 
   /// exp(scale score - lse) in place of the scores.
-  __device__ __forceinline__ void make_probabilities(int query, float (&p)[32]) const {
+  __device__ __forceinline__ void make_probabilities(float (&p)[32]) const {
     const float exponent_scale = task_.scale * kLog2E;
     const std::uint32_t lse = memory_.floats(ring_.stage) + lane_ % 4 * 8;
 #pragma unroll
@@ -144,13 +178,13 @@ class KeyGradientMultiplier {
         p[4 * i + c] = exp2_ftz(fmaf(p[4 * i + c], exponent_scale, -(c % 2 == 0 ? of.x : of.y)));
       }
     }
-    if (all_see(query, kTileTokens, key_, kTileTokens, task_.window)) return;
+    if (all_see(query_, kTileTokens, key_, kTileTokens, task_.window)) return;
     const int key = key_ + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane_ / 4;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
 #pragma unroll
       for (int c = 0; c < 4; ++c) {
-        if (!sees(query + 8 * i + lane_ % 4 * 2 + c % 2, key + c / 2 * 8, task_.window)) p[4 * i + c] = 0.0F;
+        if (!sees(query_ + 8 * i + lane_ % 4 * 2 + c % 2, key + c / 2 * 8, task_.window)) p[4 * i + c] = 0.0F;
       }
     }
   }
@@ -168,20 +202,17 @@ class KeyGradientMultiplier {
 
   __device__ __forceinline__ void store() {
     const std::int64_t token = work_.tile.begin + key_;
-    const int present = work_.tile.length - key_;
     if (task_.splits > 1) {
       const std::int64_t stride = static_cast<std::int64_t>(task_.kv_heads) * kDim;
       const std::int64_t at =
           (work_.split * static_cast<std::int64_t>(task_.tokens) + token) * stride + work_.kv_head * kDim;
-      store_partial(dk_, task_.scale, task_.partial_k + at, stride, present);
-      store_partial(dv_, 1.0F, task_.partial_v + at, stride, present);
+      store_partial(dk_, task_.scale, task_.partial_k + at, stride, present_);
+      store_partial(dv_, 1.0F, task_.partial_v + at, stride, present_);
       return;
     }
     const std::int64_t at = token * task_.kv_stride + work_.kv_head * kDim;
-    const TokenTile<kDim> k{memory_.fixed(group_, 0)};
-    const TokenTile<kDim> v{memory_.fixed(group_, 1)};
-    k.template store<T>(dk_, task_.scale, task_.dk + at, task_.kv_stride, present);
-    v.template store<T>(dv_, 1.0F, task_.dv + at, task_.kv_stride, present);
+    tile(0).template store<T>(dk_, task_.scale, task_.dk + at, task_.kv_stride, present_);
+    tile(1).template store<T>(dv_, 1.0F, task_.dv + at, task_.kv_stride, present_);
   }
 
   /// Writes factor * sums as float.
@@ -205,8 +236,10 @@ class KeyGradientMultiplier {
   const KeyGradientWork& work_;
   int group_;
   int key_;
+  int present_;
   int lane_;
-  bool begun_ = false;
+  int head_ = 0;  // of the thread block's
+  int query_;
   Ring<kKeyStages> ring_;
   float dk_[kDim / 2];
   float dv_[kDim / 2];

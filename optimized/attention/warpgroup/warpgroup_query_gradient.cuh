@@ -2,11 +2,11 @@
 
 #include "optimized/attention/warpgroup/query_work.cuh"
 
-// dq: a thread block keeps 192 queries of one head, 64 a warpgroup, and walks along the keys that they see.
+// dq: a thread block keeps 128 queries of one head, 64 a warpgroup, and walks along the keys that they see.
 namespace qshard::optimized::warpgroup_attention {
 
-inline constexpr int kQueryGroups = 3;
-inline constexpr int kQueryStages = 3;
+inline constexpr int kQueryGroups = 2;
+inline constexpr int kQueryStages = 4;
 inline constexpr int kGradientQueries = kQueryGroups * kTileTokens;
 
 /// Passing: k and v of 64 keys.
@@ -42,74 +42,89 @@ class QueryGradientMultiplier {
         memory_(memory),
         work_(work),
         group_(group),
-        query_(work.tile.first + group * kTileTokens),
-        present_(work.tile.length - query_),
-        lane_(static_cast<int>(threadIdx.x) % 32),
-        row_(static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane_ / 4) {
-    const std::int64_t at = static_cast<std::int64_t>(work.head) * task.tokens + work.tile.begin + query_ + row_;
+        walk_(work, group),
+        row_(static_cast<int>(threadIdx.x) % 128 / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4) {
+    const std::int64_t at = static_cast<std::int64_t>(work.head) * task.tokens + work.tile.begin + walk_.query + row_;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const bool inside = row_ + 8 * half < present_;
+      const bool inside = row_ + 8 * half < present();
       lse_log2_[half] = inside ? task.lse[at + 8 * half] * kLog2E : INFINITY;  // of what is not there p becomes 0
       delta_[half] = inside ? task.delta[at + 8 * half] : 0.0F;
     }
+#pragma unroll
+    for (float& value : dq_) value = 0.0F;
   }
 
+  /// While one step's part of dq is multiplied, the next step's gradients of scores are made.
   __device__ __forceinline__ void run() {
     mbarrier_wait(memory_.fixed_full(), 0);
-    for (int key = work_.first_key; key < work_.keys.end; key += kTileTokens, ring_.advance()) {
-      mbarrier_wait(memory_.full(ring_.stage), ring_.parity);
-      if (present_ > 0 && any_sees(query_, kTileTokens, key, kTileTokens, task_.window)) {
-        multiply(key);
-      } else {
-        release(memory_, ring_.stage);
-      }
+    if (!walk_.find(memory_, work_, task_.window)) return;
+    float p[32];
+    float ds[32];
+    std::uint32_t operand[4][4];
+    multiply_scores(p, ds);
+    wgmma_wait<1>(p);
+    make_probabilities(p);
+    wgmma_wait<0>(ds);
+    make_score_gradients(p, ds);
+    round_operand<T>(ds, operand);
+    int stage = walk_.ring.stage;
+    walk_.advance();
+    while (walk_.find(memory_, work_, task_.window)) {
+      multiply_scores(p, ds);
+      add_keys(operand, stage);
+      wgmma_wait<2>(p);
+      make_probabilities(p);
+      wgmma_wait<1>(ds);
+      make_score_gradients(p, ds);
+      wgmma_wait<0>(dq_);
+      release(memory_, stage);
+      round_operand<T>(ds, operand);
+      stage = walk_.ring.stage;
+      walk_.advance();
     }
-    if (present_ <= 0) return;
-    const std::int64_t token = work_.tile.begin + query_;
+    add_keys(operand, stage);
+    wgmma_wait<0>(dq_);
+    release(memory_, stage);
     TokenTile<kDim>{memory_.fixed(group_, 0)}.template store<T>(
-        dq_, task_.scale, task_.dq + token * task_.q_stride + work_.head * kDim, task_.q_stride, present_);
+        dq_, task_.scale, task_.dq + (work_.tile.begin + walk_.query) * task_.q_stride + work_.head * kDim,
+        task_.q_stride, present());
   }
 
  private:
-  __device__ __forceinline__ void multiply(int key) {
-    const TokenTile<kDim> k{memory_.passing(ring_.stage, 0)};
-    const TokenTile<kDim> v{memory_.passing(ring_.stage, 1)};
-    float p[32];
-    float ds[32];
-    multiply_rows<T>(p, TokenTile<kDim>{memory_.fixed(group_, 0)}, k);
-    multiply_rows<T>(ds, TokenTile<kDim>{memory_.fixed(group_, 1)}, v);
-    wgmma_wait<1>(p);
-    make_probabilities(key, p);
-    wgmma_wait<0>(ds);
+  [[nodiscard]] __device__ __forceinline__ int present() const { return work_.tile.length - walk_.query; }
+
+  /// Of these keys: the scores, and dp in place of ds.
+  __device__ __forceinline__ void multiply_scores(float (&p)[32], float (&ds)[32]) const {
+    const int stage = walk_.ring.stage;
+    multiply_rows<T>(p, TokenTile<kDim>{memory_.fixed(group_, 0)}, TokenTile<kDim>{memory_.passing(stage, 0)});
+    multiply_rows<T>(ds, TokenTile<kDim>{memory_.fixed(group_, 1)}, TokenTile<kDim>{memory_.passing(stage, 1)});
+  }
+
+  __device__ __forceinline__ void add_keys(std::uint32_t (&operand)[4][4], int stage) {
+    add_product<T, kDim>(dq_, operand, TokenTile<kDim>{memory_.passing(stage, 0)}, true);
+  }
+
+  /// ds = p (dp - delta) in place of dp.
+  __device__ __forceinline__ void make_score_gradients(const float (&p)[32], float (&ds)[32]) const {
 #pragma unroll
     for (int i = 0; i < 32; ++i) ds[i] = p[i] * (ds[i] - delta_[i / 2 % 2]);
-    std::uint32_t gradients[4][4];
-    round_operand<T>(ds, gradients);
-    add_product<T, kDim>(dq_, gradients, k, begun_);
-    begun_ = true;
-    wgmma_wait<0>(dq_);
-    release(memory_, ring_.stage);
   }
 
   /// exp(scale score - lse) in place of the scores.
-  __device__ __forceinline__ void make_probabilities(int key, float (&p)[32]) const {
+  __device__ __forceinline__ void make_probabilities(float (&p)[32]) const {
     const float exponent_scale = task_.scale * kLog2E;
 #pragma unroll
     for (int i = 0; i < 32; ++i) p[i] = exp2_ftz(fmaf(p[i], exponent_scale, -lse_log2_[i / 2 % 2]));
-    hide_keys(p, query_, row_, key, task_.window, 0.0F);
+    hide_keys(p, walk_.query, row_, walk_.key, task_.window, 0.0F);
   }
 
   const AttentionTask<T>& task_;
   const QueryGradientMemory<kDim>& memory_;
   const QueryWork& work_;
   int group_;
-  int query_;
-  int present_;
-  int lane_;
+  KeyWalk<QueryGradientMemory<kDim>> walk_;
   int row_;
-  bool begun_ = false;
-  Ring<kQueryStages> ring_;
   float lse_log2_[2];
   float delta_[2];
   float dq_[kDim / 2];
@@ -130,10 +145,10 @@ __global__ void __launch_bounds__(QueryGradientMemory<kDim>::kThreads, 1)
   __syncthreads();
   const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
   if (group == kQueryGroups) {
-    setmaxnreg_dec<32>();
+    setmaxnreg_dec<40>();
     if (threadIdx.x % 128 < 32) load_query_gradient<T, kDim>(task, maps, memory, work);
   } else {
-    setmaxnreg_inc<160>();
+    setmaxnreg_inc<232>();
     QueryGradientMultiplier<T, kDim>(task, memory, work, group).run();
   }
 #else
