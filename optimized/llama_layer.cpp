@@ -281,9 +281,9 @@ class LayerPass {
     kept_.lse = resources_.arena->take(config_.num_attention_heads * tokens_ * 4, "activations");
     const Arena::Piece workspace = attention_workspace();
     resources_.launch([&] {
-      attention_forward(*resources_.attention, attention_shape(), *context_.rows, at(rotated(), 0),
-                        at(rotated(), query_), at(rotated(), query_ + key_value_), kept_.attention_output.as(),
-                        kept_.lse.as<float>(), workspace.as(), resources_.stream);
+      attention_forward(attention_shape(), *context_.rows, at(rotated(), 0), at(rotated(), query_),
+                        at(rotated(), query_ + key_value_), kept_.attention_output.as(), kept_.lse.as<float>(),
+                        workspace.as(), resources_.stream);
     });
   }
 
@@ -331,10 +331,10 @@ class LayerPass {
     {
       const Arena::Piece workspace = attention_workspace();
       resources_.launch([&] {
-        attention_backward(*resources_.attention, attention_shape(), *context_.rows, at(rotated(), 0),
-                           at(rotated(), query_), at(rotated(), query_ + key_value_), kept_.attention_output.as(),
-                           kept_.lse.as<float>(), dattention.as(), at(dqkv, 0), at(dqkv, query_),
-                           at(dqkv, query_ + key_value_), workspace.as(), resources_.stream);
+        attention_backward(attention_shape(), *context_.rows, at(rotated(), 0), at(rotated(), query_),
+                           at(rotated(), query_ + key_value_), kept_.attention_output.as(), kept_.lse.as<float>(),
+                           dattention.as(), at(dqkv, 0), at(dqkv, query_), at(dqkv, query_ + key_value_),
+                           workspace.as(), resources_.stream);
       });
     }
     resources_.launch([&] {

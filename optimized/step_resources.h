@@ -41,7 +41,6 @@ struct StepResources {
   Arena* arena = nullptr;
   MatmulPlans* matmul = nullptr;
   Linear4bitPlans* linear4bit = nullptr;
-  AttentionPlans* attention = nullptr;
   cudaStream_t stream = nullptr;
 
   [[nodiscard]] bool dry_run() const { return arena->dry_run(); }

@@ -28,7 +28,7 @@ chmod +x .venv/bin/python
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     (tmp_path / "ci").mkdir()
-    for name in ("setup", "packages.txt", "requirements.txt", "requirements-headers.txt"):
+    for name in ("setup", "packages.txt", "requirements.txt"):
         shutil.copy(CI / name, tmp_path / "ci" / name)
     (tmp_path / "bin").mkdir()
     add_program(tmp_path, "python3", PYTHON)

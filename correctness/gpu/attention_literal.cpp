@@ -70,16 +70,13 @@ class Head {
       auto dk = result.dk.value.block(begin + first, kv_head * d, n, d);
       auto dk_bound = result.dk.bound.block(begin + first, kv_head * d, n, d);
       dk += scale * ds.matrix().transpose() * q.row(i);
-      dk_bound += 1.01 * scale *
-                  (ds_error + (terms + rounding_.result + rounding_.group) * ds.abs()).matrix().transpose() *
-                  q.row(i).cwiseAbs();
+      dk_bound +=
+          1.01 * scale * (ds_error + (terms + rounding_.result) * ds.abs()).matrix().transpose() * q.row(i).cwiseAbs();
       auto dv = result.dv.value.block(begin + first, kv_head * d, n, d);
       auto dv_bound = result.dv.bound.block(begin + first, kv_head * d, n, d);
       dv += p.matrix().transpose() * dout.row(i);
-      dv_bound +=
-          1.01 *
-          ((weight_error + terms + rounding_.result + rounding_.group) * p + rounding_.tiny).matrix().transpose() *
-          dout.row(i).cwiseAbs();
+      dv_bound += 1.01 * ((weight_error + terms + rounding_.result) * p + rounding_.tiny).matrix().transpose() *
+                  dout.row(i).cwiseAbs();
     }
   }
 

@@ -12,7 +12,6 @@ namespace qshard::test {
 struct AttentionRounding {
   double result = 0;   // unit roundoff of the results
   double weights = 0;  // of p and ds before they are multiplied; 0: they stay in float
-  double group = 0;    // of each query head's dk and dv before they are summed over the group; 0: they stay in float
   double tiny = 0;     // largest error of rounding a subnormal number of the dtype
 };
 

@@ -94,7 +94,7 @@ class LayerOnDevice {
     pass({&plan}, in_4bit, keep, gradients, y, dx);
     const DeviceBuffer memory(static_cast<std::size_t>(plan.peak()));
     optimized::Arena arena(memory.as<std::byte>(), plan.peak());
-    pass({&arena, &matmul_, &linear4bit_, &attention_, nullptr}, in_4bit, keep, gradients, y, dx);
+    pass({&arena, &matmul_, &linear4bit_, nullptr}, in_4bit, keep, gradients, y, dx);
     QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
     Result result{floats_of(y), floats_of(dx), {}};
     for (const DeviceBuffer& gradient : gradients) result.gradients.push_back(gradient.download<float>());
@@ -145,7 +145,6 @@ class LayerOnDevice {
   std::vector<Linear> linears_;
   optimized::MatmulPlans matmul_;
   optimized::Linear4bitPlans linear4bit_;
-  optimized::AttentionPlans attention_;
 };
 
 /// The root of the mean square of the difference, over that of the expected values.

@@ -65,20 +65,20 @@ std::size_t attention_workspace_bytes(const AttentionShape& shape, std::int64_t 
   return most;
 }
 
-void attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows, const void* q,
-                       const void* k, const void* v, void* o, float* lse, void* workspace, cudaStream_t stream) {
+void attention_forward(const AttentionShape& shape, const TokenRows& rows, const void* q, const void* k, const void* v,
+                       void* o, float* lse, void* workspace, cudaStream_t stream) {
   const AttentionSizes sizes{rows.tokens, rows.rows, rows.longest};
   const AttentionTensors tensors{.q = q, .k = k, .v = v, .o = o, .lse = lse};
   check_attention_shape(shape, sizes);
   check_attention_tensors(shape, tensors, false);
   check_pointer(rows.offsets, alignof(std::int32_t), "the offsets of attention's rows");
   check_pointer(workspace, 256, "the workspace of attention");
-  choose_attention_kernel(plans, shape, sizes, tensors).forward(plans, shape, rows, tensors, workspace, stream);
+  choose_attention_kernel(shape, sizes, tensors).forward(shape, rows, tensors, workspace, stream);
 }
 
-void attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows, const void* q,
-                        const void* k, const void* v, const void* o, const float* lse, const void* dout, void* dq,
-                        void* dk, void* dv, void* workspace, cudaStream_t stream) {
+void attention_backward(const AttentionShape& shape, const TokenRows& rows, const void* q, const void* k, const void* v,
+                        const void* o, const float* lse, const void* dout, void* dq, void* dk, void* dv,
+                        void* workspace, cudaStream_t stream) {
   const AttentionSizes sizes{rows.tokens, rows.rows, rows.longest};
   const AttentionTensors tensors{.q = q,
                                  .k = k,
@@ -93,7 +93,7 @@ void attention_backward(AttentionPlans& plans, const AttentionShape& shape, cons
   check_attention_tensors(shape, tensors, true);
   check_pointer(rows.offsets, alignof(std::int32_t), "the offsets of attention's rows");
   check_pointer(workspace, 256, "the workspace of attention");
-  choose_attention_kernel(plans, shape, sizes, tensors).backward(plans, shape, rows, tensors, workspace, stream);
+  choose_attention_kernel(shape, sizes, tensors).backward(shape, rows, tensors, workspace, stream);
 }
 
 }  // namespace qshard::optimized

@@ -2,7 +2,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 
 #include <cuda_runtime_api.h>
 
@@ -29,22 +28,6 @@ struct AttentionShape {
   bool operator==(const AttentionShape&) const = default;
 };
 
-/// What attention keeps from call to call: cuDNN's handle and graphs, where this build has cuDNN. Belongs to the device
-/// that is current when it is made; one thread at a time.
-class AttentionPlans {
- public:
-  AttentionPlans();
-  ~AttentionPlans();
-  AttentionPlans(const AttentionPlans&) = delete;
-  AttentionPlans& operator=(const AttentionPlans&) = delete;
-
-  struct State;
-  [[nodiscard]] State& state() { return *state_; }
-
- private:
-  std::unique_ptr<State> state_;
-};
-
 /// Device memory that attention_forward() and attention_backward() of these sizes need, in bytes; linear in `tokens`.
 std::size_t attention_workspace_bytes(const AttentionShape& shape, std::int64_t tokens, std::int64_t rows,
                                       std::int64_t longest);
@@ -56,20 +39,20 @@ std::size_t attention_workspace_bytes(const AttentionShape& shape, std::int64_t 
 /// o [tokens, heads * head_dim] is rounded to dtype; lse [heads, tokens]. Arithmetic in float; 16-bit kernels round
 /// exp(score - greatest score so far) to dtype before they multiply it with v, where the reference rounds p.
 /// workspace: attention_workspace_bytes(), aligned to 256 bytes. Deterministic: every element is summed by one thread
-/// block in an order that only the sizes give. Ordered with `stream`, nothing allocated or awaited, except that the
-/// first call with a shape may build cuDNN's graph, so make one before a stream is captured. Throws Error(bad_input)
+/// block in an order that only the sizes give. Ordered with `stream`, nothing allocated or awaited; may be captured
+/// into a graph. Throws Error(bad_input)
 /// for sizes, strides or pointers that do not fit.
-void attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows, const void* q,
-                       const void* k, const void* v, void* o, float* lse, void* workspace, cudaStream_t stream);
+void attention_forward(const AttentionShape& shape, const TokenRows& rows, const void* q, const void* k, const void* v,
+                       void* o, float* lse, void* workspace, cudaStream_t stream);
 
 /// Gradients given dout, with the probabilities computed again from lse:
 ///   dv_j = sum_i p_ij do_i,  dp_ij = do_i . v_j,  ds_ij = p_ij (dp_ij - do_i . o_i),
 ///   dq_i = sum_j ds_ij k_j / sqrt(head_dim),  dk_j = sum_i ds_ij q_i / sqrt(head_dim),
 /// dk and dv summed over the query heads of their group. p and ds are rounded to dtype before they are multiplied (by
-/// 16-bit kernels), the results at the end; cuDNN also rounds each query head's dk and dv before it sums them.
+/// 16-bit kernels), the results at the end.
 /// dq, dk and dv may not overlap anything else. Otherwise as attention_forward().
-void attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows, const void* q,
-                        const void* k, const void* v, const void* o, const float* lse, const void* dout, void* dq,
-                        void* dk, void* dv, void* workspace, cudaStream_t stream);
+void attention_backward(const AttentionShape& shape, const TokenRows& rows, const void* q, const void* k, const void* v,
+                        const void* o, const float* lse, const void* dout, void* dq, void* dk, void* dv,
+                        void* workspace, cudaStream_t stream);
 
 }  // namespace qshard::optimized

@@ -7,9 +7,6 @@
 
 #include "core/base/error.h"
 #include "optimized/device/cuda_check.h"
-#if QSHARD_HAS_CUDNN
-#include "optimized/attention/cudnn/cudnn_attention.h"
-#endif
 
 namespace qshard::optimized {
 
@@ -23,14 +20,14 @@ std::string nothing_to_refuse(const AttentionShape& /*shape*/, const AttentionSi
   return "";
 }
 
-std::string no_call_to_refuse(AttentionPlans& /*plans*/, const AttentionShape& /*shape*/,
-                              const AttentionSizes& /*sizes*/, const AttentionTensors& /*tensors*/) {
+std::string no_call_to_refuse(const AttentionShape& /*shape*/, const AttentionSizes& /*sizes*/,
+                              const AttentionTensors& /*tensors*/) {
   return "";
 }
 
 /// What reads and writes 16 bytes at once needs; null pointers are aligned.
-std::string refuses_alignment(AttentionPlans& /*plans*/, const AttentionShape& /*shape*/,
-                              const AttentionSizes& /*sizes*/, const AttentionTensors& tensors) {
+std::string refuses_alignment(const AttentionShape& /*shape*/, const AttentionSizes& /*sizes*/,
+                              const AttentionTensors& tensors) {
   for (const void* pointer : {tensors.q, tensors.k, tensors.v, static_cast<const void*>(tensors.o), tensors.dout,
                               static_cast<const void*>(tensors.dq), static_cast<const void*>(tensors.dk),
                               static_cast<const void*>(tensors.dv)}) {
@@ -49,59 +46,30 @@ std::string tensor_core_refuses(const AttentionShape& shape, const AttentionSize
 }
 
 std::string warpgroup_refuses(const AttentionShape& shape, const AttentionSizes& sizes) {
-  if (shape.head_dim != 64 && shape.head_dim != 128) return fmt::format("head_dim {} is not 64 or 128", shape.head_dim);
+  if (shape.head_dim > 128) return fmt::format("head_dim {} is greater than 128", shape.head_dim);
   return tensor_core_refuses(shape, sizes);
 }
 
-std::string warpgroup_refuses_call(AttentionPlans& plans, const AttentionShape& shape, const AttentionSizes& sizes,
+std::string warpgroup_refuses_call(const AttentionShape& shape, const AttentionSizes& sizes,
                                    const AttentionTensors& tensors) {
   if (const int major = device_attribute(cudaDevAttrComputeCapabilityMajor); major != 9) {
     return fmt::format("the GPU has compute capability {}.x, and only 9.x has wgmma", major);
   }
-  return refuses_alignment(plans, shape, sizes, tensors);
+  return refuses_alignment(shape, sizes, tensors);
 }
-
-#if QSHARD_HAS_CUDNN
-std::string cudnn_refuses_call(AttentionPlans& plans, const AttentionShape& shape, const AttentionSizes& sizes,
-                               const AttentionTensors& tensors) {
-  const std::string refusal = refuses_alignment(plans, shape, sizes, tensors);
-  return refusal.empty() ? cudnn_attention_refuses_device(plans, shape, sizes) : refusal;
-}
-#endif
 
 constexpr auto kKernels = std::to_array<AttentionKernel>({
     {"warpgroup",
-     "wgmma, on Hopper: rows of any lengths and windows, deterministic, memory linear in tokens; head_dim 64 and 128.",
-     warpgroup_refuses,
-     warpgroup_refuses_call,
-     warpgroup_attention_workspace_bytes,
-     warpgroup_attention_forward,
+     "wgmma, on Hopper: rows of any lengths and windows, deterministic, memory linear in tokens; head_dim up to 128.",
+     warpgroup_refuses, warpgroup_refuses_call, warpgroup_attention_workspace_bytes, warpgroup_attention_forward,
      warpgroup_attention_backward},
-#if QSHARD_HAS_CUDNN
-  {"cudnn",
-   "Hopper's warpgroup products: about twice the speed of mma.sync. Only where its backward pass is deterministic in "
-   "bounded memory and no known fault of version 9.19 lies near: rows of one length that 128 divides, no window.",
-   cudnn_attention_refuses_shape,
-   cudnn_refuses_call,
-   cudnn_attention_workspace_bytes,
-   cudnn_attention_forward,
-   cudnn_attention_backward},
-#endif
-      {"tensor-core",
-       "mma.sync, on every GPU from sm_80 on: rows of any lengths and windows, deterministic, memory linear in tokens. "
-       "Needs 16-bit elements and rows that begin on 16 bytes.",
-       tensor_core_refuses,
-       refuses_alignment,
-       tensor_core_attention_workspace_bytes,
-       tensor_core_attention_forward,
-       tensor_core_attention_backward},
-      {"plain",
-       "Everything else: float32, any head_dim, any alignment.",
-       nothing_to_refuse,
-       no_call_to_refuse,
-       plain_attention_workspace_bytes,
-       plain_attention_forward,
-       plain_attention_backward},
+    {"tensor-core",
+     "mma.sync, on every GPU from sm_80 on: rows of any lengths and windows, deterministic, memory linear in tokens. "
+     "Needs 16-bit elements and rows that begin on 16 bytes.",
+     tensor_core_refuses, refuses_alignment, tensor_core_attention_workspace_bytes, tensor_core_attention_forward,
+     tensor_core_attention_backward},
+    {"plain", "Everything else: float32, any head_dim, any alignment.", nothing_to_refuse, no_call_to_refuse,
+     plain_attention_workspace_bytes, plain_attention_forward, plain_attention_backward},
 });
 
 }  // namespace
@@ -119,12 +87,12 @@ const AttentionKernel& attention_kernel(std::string_view name) {
   fail_input("attention has no kernel \"{}\" in this build: use one of {}", name, names);
 }
 
-const AttentionKernel& choose_attention_kernel(AttentionPlans& plans, const AttentionShape& shape,
-                                               const AttentionSizes& sizes, const AttentionTensors& tensors) {
+const AttentionKernel& choose_attention_kernel(const AttentionShape& shape, const AttentionSizes& sizes,
+                                               const AttentionTensors& tensors) {
   std::string refusals;
   for (const AttentionKernel& kernel : kKernels) {
     std::string refusal = kernel.refuses_shape(shape, sizes);
-    if (refusal.empty()) refusal = kernel.refuses_call(plans, shape, sizes, tensors);
+    if (refusal.empty()) refusal = kernel.refuses_call(shape, sizes, tensors);
     if (refusal.empty()) return kernel;
     refusals += fmt::format("\n  {}: {}", kernel.name, refusal);
   }

@@ -44,14 +44,14 @@ struct AttentionKernel {
   std::string (*refuses_shape)(const AttentionShape& shape, const AttentionSizes& sizes);
 
   /// Why the current device or these pointers cannot be used; empty: they can.
-  std::string (*refuses_call)(AttentionPlans& plans, const AttentionShape& shape, const AttentionSizes& sizes,
+  std::string (*refuses_call)(const AttentionShape& shape, const AttentionSizes& sizes,
                               const AttentionTensors& tensors);
 
   std::size_t (*workspace_bytes)(const AttentionShape& shape, const AttentionSizes& sizes);
-  void (*forward)(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                  const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
-  void (*backward)(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                   const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
+  void (*forward)(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors, void* workspace,
+                  cudaStream_t stream);
+  void (*backward)(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors, void* workspace,
+                   cudaStream_t stream);
 };
 
 /// In the order of choice: the first that does not refuse computes.
@@ -61,8 +61,8 @@ std::span<const AttentionKernel> attention_kernels();
 const AttentionKernel& attention_kernel(std::string_view name);
 
 /// The row that computes this call.
-const AttentionKernel& choose_attention_kernel(AttentionPlans& plans, const AttentionShape& shape,
-                                               const AttentionSizes& sizes, const AttentionTensors& tensors);
+const AttentionKernel& choose_attention_kernel(const AttentionShape& shape, const AttentionSizes& sizes,
+                                               const AttentionTensors& tensors);
 
 /// Throws Error(bad_input) unless shape, sizes and, where there are any, pointers make sense. backward: the gradients'
 /// pointers are needed, too.
@@ -71,19 +71,19 @@ void check_attention_tensors(const AttentionShape& shape, const AttentionTensors
 
 // The rows' functions.
 std::size_t warpgroup_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
-void warpgroup_attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                                 const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
-void warpgroup_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                                  const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
+void warpgroup_attention_forward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                 void* workspace, cudaStream_t stream);
+void warpgroup_attention_backward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                  void* workspace, cudaStream_t stream);
 std::size_t tensor_core_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
-void tensor_core_attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                                   const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
-void tensor_core_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                                    const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
+void tensor_core_attention_forward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                   void* workspace, cudaStream_t stream);
+void tensor_core_attention_backward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                    void* workspace, cudaStream_t stream);
 std::size_t plain_attention_workspace_bytes(const AttentionShape& shape, const AttentionSizes& sizes);
-void plain_attention_forward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                             const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
-void plain_attention_backward(AttentionPlans& plans, const AttentionShape& shape, const TokenRows& rows,
-                              const AttentionTensors& tensors, void* workspace, cudaStream_t stream);
+void plain_attention_forward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                             void* workspace, cudaStream_t stream);
+void plain_attention_backward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                              void* workspace, cudaStream_t stream);
 
 }  // namespace qshard::optimized

@@ -22,8 +22,8 @@ std::size_t plain_attention_workspace_bytes(const AttentionShape& shape, const A
   return sizeof(float) * attention_delta_floats(shape.heads, sizes.tokens);
 }
 
-void plain_attention_forward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,
-                             const AttentionTensors& tensors, void* /*workspace*/, cudaStream_t stream) {
+void plain_attention_forward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                             void* /*workspace*/, cudaStream_t stream) {
   with_type_and_dim(shape, [&]<typename T, int kDim>(T, std::integral_constant<int, kDim>) {
     using Tiling = PlainTiling<kDim>;
     const auto task = make_attention_task<T>(shape, rows, tensors, 1, nullptr);
@@ -32,8 +32,8 @@ void plain_attention_forward(AttentionPlans& /*plans*/, const AttentionShape& sh
   });
 }
 
-void plain_attention_backward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,
-                              const AttentionTensors& tensors, void* workspace, cudaStream_t stream) {
+void plain_attention_backward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                              void* workspace, cudaStream_t stream) {
   with_type_and_dim(shape, [&]<typename T, int kDim>(T, std::integral_constant<int, kDim>) {
     using Tiling = PlainTiling<kDim>;
     const auto task = make_attention_task<T>(shape, rows, tensors, 1, workspace);

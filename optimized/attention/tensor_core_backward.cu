@@ -37,8 +37,8 @@ std::size_t tensor_core_attention_workspace_bytes(const AttentionShape& shape, c
   return attention_backward_workspace_bytes(shape, sizes, splits_of(shape, sizes.tokens, sizes.rows));
 }
 
-void tensor_core_attention_backward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,
-                                    const AttentionTensors& tensors, void* workspace, cudaStream_t stream) {
+void tensor_core_attention_backward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                    void* workspace, cudaStream_t stream) {
   const auto backward = [&]<typename T, int kDim>(T, std::integral_constant<int, kDim>) {
     using Tiling = QueryGradientTiling<kDim>;
     const int splits = splits_of(shape, rows.tokens, rows.rows);

@@ -3,8 +3,8 @@
 
 namespace qshard::optimized {
 
-void tensor_core_attention_forward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,
-                                   const AttentionTensors& tensors, void* /*workspace*/, cudaStream_t stream) {
+void tensor_core_attention_forward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                   void* /*workspace*/, cudaStream_t stream) {
   const auto forward = [&]<typename T, int kDim>(T, std::integral_constant<int, kDim>) {
     using Tiling = ForwardTiling<kDim>;
     const auto task = make_attention_task<T>(shape, rows, tensors, 1, nullptr);

@@ -17,8 +17,8 @@ namespace qshard::optimized {
 
 namespace {
 
-// What libraries take later: cuBLASLt's and cuDNN's kernels are loaded at their first use. 19 to 26 MiB were measured
-// on H100 and H200 with driver 580 and cuDNN 9.19.
+// What libraries take later: cuBLASLt's kernels are loaded at their first use. 19 to 26 MiB were measured on H100 and
+// H200 with driver 580.
 constexpr std::int64_t kLibraryReserve = std::int64_t{28} << 20;
 
 // The context of a process with these kernels on H100 and H200, driver 580. Other drivers and GPUs differ.

@@ -64,7 +64,7 @@ class ShardedEngine : public TrainingEngine {
         shards_(places_, plan_.options.offload, arena_),
         exchange_room_(take_exchange_room(plan_, arena_)),
         exchange_(make_exchange()),
-        resources_{&arena_, &matmul_, &linear4bit_, &attention_, stream_.get()} {
+        resources_{&arena_, &matmul_, &linear4bit_, stream_.get()} {
     const TraceRange range("load");
     state_.emplace(plan_, places_, shards_, memory_plan_.choice, exchange_.get(), resources_);
     make_loader(source).load(*exchange_, static_cast<std::size_t>(link.rank()), arena_, stream_.get());
@@ -231,7 +231,6 @@ class ShardedEngine : public TrainingEngine {
   Stream stream_;
   MatmulPlans matmul_;
   Linear4bitPlans linear4bit_;
-  AttentionPlans attention_;
   Arena arena_;
   ShardMemory shards_;
   Arena::Piece exchange_room_;

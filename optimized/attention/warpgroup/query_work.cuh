@@ -30,7 +30,7 @@ __device__ __forceinline__ void load_keys(const HeadRows<T> (&keys)[2], const Me
   Ring<Memory::kRing> ring;
   for (int key = work.first_key; key < work.keys.end; key += kTileTokens, ring.advance()) {
     mbarrier_wait(memory.empty(ring.stage), ring.parity ^ 1);
-    load_tiles<kDim>(keys, work.kv_head * kDim, {memory.passing(ring.stage, 0), memory.passing(ring.stage, 1)},
+    load_tiles<kDim>(keys, work.kv_head, {memory.passing(ring.stage, 0), memory.passing(ring.stage, 1)},
                      work.tile.begin + key, work.tile.length - key, memory.full(ring.stage));
   }
 }

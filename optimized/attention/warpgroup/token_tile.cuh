@@ -17,7 +17,7 @@ inline constexpr int kTileTokens = 64;
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 /// 64 tokens of one head, kDim two-byte elements each, in shared memory: boxes of 64 tokens by 64 elements as copies
-/// with the 128-byte swizzle lay them out.
+/// with the 128-byte swizzle lay them out. Elements from head_dim on are zeros.
 template <int kDim>
 struct TokenTile {
   static constexpr int kBoxBytes = kTileTokens * 128;
@@ -40,24 +40,24 @@ struct TokenTile {
     return address + chunk / 8 * kBoxBytes + token * 128 + ((chunk % 8 ^ token % 8) << 4);
   }
 
-  /// One lane: starts copying 64 tokens from `token` on, elements from `column` on; `barrier` counts kBytes.
-  __device__ __forceinline__ void copy(const CUtensorMap& map, int column, int token, std::uint32_t barrier) const {
+  /// One lane: starts copying 64 tokens from `token` on; `barrier` counts kBytes.
+  __device__ __forceinline__ void copy(const CUtensorMap& map, int head, int token, std::uint32_t barrier) const {
 #pragma unroll
-    for (int box = 0; box < kDim / 64; ++box) {
-      tma_load(address + box * kBoxBytes, map, 2 * (column + 64 * box), token, barrier);
-    }
+    for (int box = 0; box < kDim / 64; ++box) tma_load(address + box * kBoxBytes, map, 128 * box, head, token, barrier);
   }
 
   /// A warp: copies the first `present` tokens, `stride` elements apart; the others become zeros.
   template <typename T>
-  __device__ __forceinline__ void copy_present(const T* from, std::int64_t stride, int present) const {
+  __device__ __forceinline__ void copy_present(const T* from, std::int64_t stride, int head_dim, int present) const {
     constexpr int kChunks = kDim / 8;
-#pragma unroll 1  // rare; the producer has few registers
+#pragma unroll 1  // rare, and the producer has few registers
     for (int piece = static_cast<int>(threadIdx.x) % 32; piece < kTileTokens * kChunks; piece += 32) {
       const int token = piece / kChunks;
       const int chunk = piece % kChunks;
       uint4 value{};
-      if (token < present) value = *reinterpret_cast<const uint4*>(from + token * stride + chunk * 8);
+      if (token < present && chunk * 8 < head_dim) {
+        value = *reinterpret_cast<const uint4*>(from + token * stride + chunk * 8);
+      }
       store_shared_u32x4(at(token, chunk), value);
     }
     fence_proxy_async_shared();
@@ -67,7 +67,7 @@ struct TokenTile {
   /// `stride` elements apart. sums: of wgmma, 64 rows by kDim columns. Each warp writes its own 16 rows.
   template <typename T>
   __device__ __forceinline__ void store(const float (&sums)[kDim / 2], float factor, T* to, std::int64_t stride,
-                                        int present) const {
+                                        int head_dim, int present) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int first = static_cast<int>(threadIdx.x) % 128 / 32 * 16;
 #pragma unroll
@@ -84,7 +84,8 @@ struct TokenTile {
     for (int piece = lane; piece < 16 * kChunks; piece += 32) {
       const int row = first + piece / kChunks;
       const int chunk = piece % kChunks;
-      if (row < present) *reinterpret_cast<uint4*>(to + row * stride + chunk * 8) = load_shared_u32x4(at(row, chunk));
+      if (row >= present || chunk * 8 >= head_dim) continue;
+      *reinterpret_cast<uint4*>(to + row * stride + chunk * 8) = load_shared_u32x4(at(row, chunk));
     }
   }
 };

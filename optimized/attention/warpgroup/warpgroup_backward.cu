@@ -16,8 +16,8 @@ std::size_t warpgroup_attention_workspace_bytes(const AttentionShape& shape, con
   return attention_backward_workspace_bytes(shape, sizes, splits_of(shape, sizes.tokens, sizes.rows));
 }
 
-void warpgroup_attention_backward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,
-                                  const AttentionTensors& tensors, void* workspace, cudaStream_t stream) {
+void warpgroup_attention_backward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                  void* workspace, cudaStream_t stream) {
   using namespace warpgroup_attention;  // NOLINT(google-build-using-namespace)
   const int splits = splits_of(shape, rows.tokens, rows.rows);
   const TensorMaps maps = tensor_maps(shape, rows.tokens, tensors);

@@ -3,8 +3,8 @@
 
 namespace qshard::optimized {
 
-void warpgroup_attention_forward(AttentionPlans& /*plans*/, const AttentionShape& shape, const TokenRows& rows,
-                                 const AttentionTensors& tensors, void* /*workspace*/, cudaStream_t stream) {
+void warpgroup_attention_forward(const AttentionShape& shape, const TokenRows& rows, const AttentionTensors& tensors,
+                                 void* /*workspace*/, cudaStream_t stream) {
   using namespace warpgroup_attention;  // NOLINT(google-build-using-namespace)
   const TensorMaps maps = tensor_maps(shape, rows.tokens, tensors);
   with_type(shape, [&]<typename T, int kDim>(T, std::integral_constant<int, kDim>) {

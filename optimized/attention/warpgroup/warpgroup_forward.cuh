@@ -2,9 +2,9 @@
 
 #include "optimized/attention/warpgroup/query_work.cuh"
 
-// The forward pass: a thread block keeps 192 queries of one head, 64 a warpgroup, and walks along the keys that they see,
-// with a softmax that is corrected on the way (arXiv 2307.08691). While one warpgroup makes exponentials, the others
-// multiply.
+// The forward pass: a thread block keeps 192 queries of one head, 64 a warpgroup, and walks along the keys that they
+// see, with a softmax that is corrected on the way (arXiv 2307.08691). While one warpgroup makes exponentials, the
+// others multiply.
 namespace qshard::optimized::warpgroup_attention {
 
 inline constexpr int kForwardGroups = 3;
@@ -20,13 +20,14 @@ using ForwardMemory = Memory<kDim, kForwardGroups, 1, kForwardStages, 0>;
 template <typename T, int kDim>
 __device__ __forceinline__ void load_forward(const AttentionTask<T>& task, const TensorMaps& maps,
                                              const ForwardMemory<kDim>& memory, const QueryWork& work) {
-  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride}, {maps.v, task.v, task.kv_stride}};
-  const HeadRows<T> queries[1] = {{maps.q, task.q, task.q_stride}};
+  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride, task.head_dim},
+                               {maps.v, task.v, task.kv_stride, task.head_dim}};
+  const HeadRows<T> queries[1] = {{maps.q, task.q, task.q_stride, task.head_dim}};
 #pragma unroll 1
   for (int group = 0; group < kForwardGroups; ++group) {
     const int query = work.tile.first + group * kTileTokens;
-    load_tiles<kDim>(queries, work.head * kDim, {memory.fixed(group, 0)}, work.tile.begin + query,
-                     work.tile.length - query, memory.fixed_full());
+    load_tiles<kDim>(queries, work.head, {memory.fixed(group, 0)}, work.tile.begin + query, work.tile.length - query,
+                     memory.fixed_full());
   }
   load_keys<kDim>(keys, memory, work);
 }
@@ -137,7 +138,8 @@ class ForwardMultiplier {
       }
     }
     TokenTile<kDim>{memory_.fixed(group_, 0)}.template store<T>(
-        o_, 1.0F, task_.o + token * task_.o_stride + work_.head * kDim, task_.o_stride, present);
+        o_, 1.0F, task_.o + token * task_.o_stride + work_.head * task_.head_dim, task_.o_stride, task_.head_dim,
+        present);
   }
 
   const AttentionTask<T>& task_;

@@ -3,9 +3,9 @@
 #include "optimized/attention/row_tiles.h"
 #include "optimized/attention/warpgroup/warpgroup_stages.cuh"
 
-// dk and dv: a thread block keeps 128 keys, 64 a warpgroup, and walks along the queries that see them, of all its heads.
-// Everything is transposed, [keys, queries], so that p and ds are made in the registers where the next product wants
-// them.
+// dk and dv: a thread block keeps 128 keys, 64 a warpgroup, and walks along the queries that see them, of all its
+// heads. Everything is transposed, [keys, queries], so that p and ds are made in the registers where the next product
+// wants them.
 namespace qshard::optimized::warpgroup_attention {
 
 inline constexpr int kKeyGroups = 2;
@@ -55,14 +55,15 @@ __device__ __forceinline__ void load_statistics(const AttentionTask<T>& task, in
 template <typename T, int kDim>
 __device__ __forceinline__ void load_key_gradient(const AttentionTask<T>& task, const TensorMaps& maps,
                                                   const KeyGradientMemory<kDim>& memory, const KeyGradientWork& work) {
-  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride}, {maps.v, task.v, task.kv_stride}};
-  const HeadRows<T> queries[2] = {{maps.q, task.q, task.q_stride}, {maps.dout, task.dout, task.o_stride}};
+  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride, task.head_dim},
+                               {maps.v, task.v, task.kv_stride, task.head_dim}};
+  const HeadRows<T> queries[2] = {{maps.q, task.q, task.q_stride, task.head_dim},
+                                  {maps.dout, task.dout, task.o_stride, task.head_dim}};
 #pragma unroll 1
   for (int group = 0; group < kKeyGroups; ++group) {
     const int key = work.tile.first + group * kTileTokens;
-    const int column = work.kv_head * kDim;
-    load_tiles<kDim>(keys, column, {memory.fixed(group, 0), memory.fixed(group, 1)},
-                        work.tile.begin + key, work.tile.length - key, memory.fixed_full());
+    load_tiles<kDim>(keys, work.kv_head, {memory.fixed(group, 0), memory.fixed(group, 1)}, work.tile.begin + key,
+                     work.tile.length - key, memory.fixed_full());
   }
   Ring<kKeyStages> ring;
   for (int head = work.first_head; head < work.first_head + work.heads; ++head) {
@@ -71,9 +72,8 @@ __device__ __forceinline__ void load_key_gradient(const AttentionTask<T>& task, 
       const int present = work.tile.length - query;
       mbarrier_wait(memory.empty(ring.stage), ring.parity ^ 1);
       load_statistics(task, head, token, present, memory.floats(ring.stage));
-      load_tiles<kDim>(queries, head * kDim,
-                          {memory.passing(ring.stage, 0), memory.passing(ring.stage, 1)}, token, present,
-                          memory.full(ring.stage));
+      load_tiles<kDim>(queries, head, {memory.passing(ring.stage, 0), memory.passing(ring.stage, 1)}, token, present,
+                       memory.full(ring.stage));
     }
   }
 }
@@ -203,16 +203,16 @@ class KeyGradientMultiplier {
   __device__ __forceinline__ void store() {
     const std::int64_t token = work_.tile.begin + key_;
     if (task_.splits > 1) {
-      const std::int64_t stride = static_cast<std::int64_t>(task_.kv_heads) * kDim;
+      const std::int64_t stride = static_cast<std::int64_t>(task_.kv_heads) * task_.head_dim;
       const std::int64_t at =
-          (work_.split * static_cast<std::int64_t>(task_.tokens) + token) * stride + work_.kv_head * kDim;
+          (work_.split * static_cast<std::int64_t>(task_.tokens) + token) * stride + work_.kv_head * task_.head_dim;
       store_partial(dk_, task_.scale, task_.partial_k + at, stride, present_);
       store_partial(dv_, 1.0F, task_.partial_v + at, stride, present_);
       return;
     }
-    const std::int64_t at = token * task_.kv_stride + work_.kv_head * kDim;
-    tile(0).template store<T>(dk_, task_.scale, task_.dk + at, task_.kv_stride, present_);
-    tile(1).template store<T>(dv_, 1.0F, task_.dv + at, task_.kv_stride, present_);
+    const std::int64_t at = token * task_.kv_stride + work_.kv_head * task_.head_dim;
+    tile(0).template store<T>(dk_, task_.scale, task_.dk + at, task_.kv_stride, task_.head_dim, present_);
+    tile(1).template store<T>(dv_, 1.0F, task_.dv + at, task_.kv_stride, task_.head_dim, present_);
   }
 
   /// Writes factor * sums as float.
@@ -224,7 +224,7 @@ class KeyGradientMultiplier {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = first + 8 * half;
-        if (row >= present) continue;
+        if (row >= present || 8 * i >= task_.head_dim) continue;
         *reinterpret_cast<float2*>(to + row * stride + 8 * i + lane_ % 4 * 2) =
             make_float2(sums[4 * i + 2 * half] * factor, sums[4 * i + 2 * half + 1] * factor);
       }

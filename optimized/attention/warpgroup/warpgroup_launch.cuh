@@ -8,8 +8,8 @@ namespace qshard::optimized::warpgroup_attention {
 
 inline CUtensorMap head_map(const void* data, std::int64_t heads, std::int64_t head_dim, std::int64_t tokens,
                             std::int64_t stride) {
-  return byte_tensor_map(static_cast<const std::uint8_t*>(data), {2 * heads * head_dim, tokens}, {2 * stride},
-                         {128, kTileTokens}, CU_TENSOR_MAP_SWIZZLE_128B);
+  return byte_tensor_map(static_cast<const std::uint8_t*>(data), {2 * head_dim, heads, tokens},
+                         {2 * head_dim, 2 * stride}, {128, 1, kTileTokens}, CU_TENSOR_MAP_SWIZZLE_128B);
 }
 
 /// Of a forward pass, which has no dout, the last one is that of q.
@@ -28,11 +28,11 @@ void launch(void (*kernel)(AttentionTask<T>, TensorMaps), dim3 grid, int threads
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
-/// Calls work(T{}, std::integral_constant<int, kDim>{}) for the dtype and head_dim, which is 64 or 128.
+/// Calls work(T{}, std::integral_constant<int, kDim>{}) for the dtype and the tile that holds head_dim, at most 128.
 template <typename Work>
 void with_type(const AttentionShape& shape, const Work& work) {
   const auto with_dim = [&]<typename T>(T type) {
-    if (shape.head_dim == 64) {
+    if (shape.head_dim <= 64) {
       work(type, std::integral_constant<int, 64>{});
     } else {
       work(type, std::integral_constant<int, 128>{});

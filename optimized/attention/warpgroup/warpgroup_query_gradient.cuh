@@ -17,16 +17,16 @@ using QueryGradientMemory = Memory<kDim, kQueryGroups, 2, kQueryStages, 0>;
 
 template <typename T, int kDim>
 __device__ __forceinline__ void load_query_gradient(const AttentionTask<T>& task, const TensorMaps& maps,
-                                                    const QueryGradientMemory<kDim>& memory,
-                                                    const QueryWork& work) {
-  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride}, {maps.v, task.v, task.kv_stride}};
-  const HeadRows<T> queries[2] = {{maps.q, task.q, task.q_stride}, {maps.dout, task.dout, task.o_stride}};
+                                                    const QueryGradientMemory<kDim>& memory, const QueryWork& work) {
+  const HeadRows<T> keys[2] = {{maps.k, task.k, task.kv_stride, task.head_dim},
+                               {maps.v, task.v, task.kv_stride, task.head_dim}};
+  const HeadRows<T> queries[2] = {{maps.q, task.q, task.q_stride, task.head_dim},
+                                  {maps.dout, task.dout, task.o_stride, task.head_dim}};
 #pragma unroll 1
   for (int group = 0; group < kQueryGroups; ++group) {
     const int query = work.tile.first + group * kTileTokens;
-    const int column = work.head * kDim;
-    load_tiles<kDim>(queries, column, {memory.fixed(group, 0), memory.fixed(group, 1)},
-                        work.tile.begin + query, work.tile.length - query, memory.fixed_full());
+    load_tiles<kDim>(queries, work.head, {memory.fixed(group, 0), memory.fixed(group, 1)}, work.tile.begin + query,
+                     work.tile.length - query, memory.fixed_full());
   }
   load_keys<kDim>(keys, memory, work);
 }
@@ -36,8 +36,8 @@ template <typename T, int kDim>
 class QueryGradientMultiplier {
  public:
   __device__ __forceinline__ QueryGradientMultiplier(const AttentionTask<T>& task,
-                                                     const QueryGradientMemory<kDim>& memory,
-                                                     const QueryWork& work, int group)
+                                                     const QueryGradientMemory<kDim>& memory, const QueryWork& work,
+                                                     int group)
       : task_(task),
         memory_(memory),
         work_(work),
@@ -87,12 +87,14 @@ class QueryGradientMultiplier {
     wgmma_wait<0>(dq_);
     release(memory_, stage);
     TokenTile<kDim>{memory_.fixed(group_, 0)}.template store<T>(
-        dq_, task_.scale, task_.dq + (work_.tile.begin + walk_.query) * task_.q_stride + work_.head * kDim,
-        task_.q_stride, present());
+        dq_, task_.scale, task_.dq + (work_.tile.begin + walk_.query) * task_.q_stride + work_.head * task_.head_dim,
+        task_.q_stride, task_.head_dim, present());
   }
 
  private:
-  [[nodiscard]] __device__ __forceinline__ int present() const { return work_.tile.length - walk_.query; }
+  [[nodiscard]] __device__ __forceinline__ int present() const {
+    return work_.tile.length - walk_.query;
+  }
 
   /// Of these keys: the scores, and dp in place of ds.
   __device__ __forceinline__ void multiply_scores(float (&p)[32], float (&ds)[32]) const {

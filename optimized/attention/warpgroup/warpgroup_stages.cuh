@@ -9,7 +9,7 @@
 
 namespace qshard::optimized::warpgroup_attention {
 
-/// What the copies read; boxes of 64 tokens by 128 bytes. A kernel leaves those that it does not read as they are.
+/// What the copies read: [tokens, heads, head_dim], in boxes of 64 tokens by 128 bytes of a head.
 struct TensorMaps {
   CUtensorMap q;
   CUtensorMap k;
@@ -79,20 +79,23 @@ struct HeadRows {
   const CUtensorMap& map;
   const T* data;
   std::int64_t stride;
+  int head_dim;
 };
 
-/// The producer's warp: fills kTiles tiles with 64 tokens from `token` on, elements from the columns on, and arrives at
+/// The producer's warp: fills kTiles tiles with 64 tokens of a head from `token` on, and arrives at
 /// `barrier` with all lanes; of fewer than 64 that are present the others become zeros, so that nothing of another row
 /// comes near a sum.
 template <int kDim, typename T, int kTiles>
-__device__ __forceinline__ void load_tiles(const HeadRows<T> (&rows)[kTiles], int column,
+__device__ __forceinline__ void load_tiles(const HeadRows<T> (&rows)[kTiles], int head,
                                            const std::uint32_t (&to)[kTiles], int token, int present,
                                            std::uint32_t barrier) {
   const bool first_lane = threadIdx.x % 32 == 0;
   if (present < kTileTokens) {
 #pragma unroll
     for (int i = 0; i < kTiles; ++i) {
-      TokenTile<kDim>{to[i]}.copy_present(rows[i].data + token * rows[i].stride + column, rows[i].stride, present);
+      const HeadRows<T>& from = rows[i];
+      TokenTile<kDim>{to[i]}.copy_present(from.data + token * from.stride + head * from.head_dim, from.stride,
+                                          from.head_dim, present);
     }
     mbarrier_arrive(barrier);
   } else if (!first_lane) {
@@ -100,7 +103,7 @@ __device__ __forceinline__ void load_tiles(const HeadRows<T> (&rows)[kTiles], in
   } else {
     mbarrier_arrive_expect_tx(barrier, kTiles * TokenTile<kDim>::kBytes);
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i) TokenTile<kDim>{to[i]}.copy(rows[i].map, column, token, barrier);
+    for (int i = 0; i < kTiles; ++i) TokenTile<kDim>{to[i]}.copy(rows[i].map, head, token, barrier);
   }
 }
 
