@@ -37,6 +37,7 @@ struct StepCase {
 
 struct RecordedStep {
   std::string file;  // in reports/results
+  std::string date;  // as ISO 8601 has it
   std::string name;
   StepCase of;
   double seconds = 0;           // median
@@ -111,8 +112,9 @@ inline std::vector<RecordedStep> recorded_steps() {
       peaks[row_name] = std::max(peaks[row_name], row.at("peak_bytes").get<std::int64_t>());
     }
     for (const auto& [of_row, all] : seconds) {
-      steps.push_back({file.path().lexically_relative(folder).string(), of_row, case_of(gpu, of_row), median(all),
-                       peaks[of_row], arena_bytes_of(document.at("context").at("lines"), peaks[of_row])});
+      steps.push_back({file.path().lexically_relative(folder).string(), document.at("context").at("date"), of_row,
+                       case_of(gpu, of_row), median(all), peaks[of_row],
+                       arena_bytes_of(document.at("context").at("lines"), peaks[of_row])});
     }
   }
   return steps;

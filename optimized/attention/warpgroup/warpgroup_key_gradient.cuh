@@ -38,7 +38,7 @@ struct KeyGradientWork {
   }
 };
 
-/// lse (times log2(e)) and delta of 64 queries; of those that are not there p becomes 0.
+/// lse (times log2(e)) and delta of 64 queries; those that are not there add nothing, since their dout is 0.
 template <typename T>
 __device__ __forceinline__ void load_statistics(const AttentionTask<T>& task, int head, int token, int present,
                                                 std::uint32_t to) {
@@ -47,7 +47,7 @@ __device__ __forceinline__ void load_statistics(const AttentionTask<T>& task, in
   for (int part = 0; part < kTileTokens / 32; ++part) {
     const int i = 32 * part + static_cast<int>(threadIdx.x) % 32;
     const bool inside = i < present;
-    store_shared_u32(to + 4 * i, __float_as_uint(inside ? task.lse[at + i] * kLog2E : INFINITY));
+    store_shared_u32(to + 4 * i, __float_as_uint(inside ? task.lse[at + i] * kLog2E : 0.0F));
     store_shared_u32(to + 4 * (kTileTokens + i), __float_as_uint(inside ? task.delta[at + i] : 0.0F));
   }
 }

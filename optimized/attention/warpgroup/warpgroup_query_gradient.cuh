@@ -48,7 +48,7 @@ class QueryGradientMultiplier {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const bool inside = row_ + 8 * half < present();
-      lse_log2_[half] = inside ? task.lse[at + 8 * half] * kLog2E : INFINITY;  // of what is not there p becomes 0
+      lse_log2_[half] = inside ? task.lse[at + 8 * half] * kLog2E : 0.0F;
       delta_[half] = inside ? task.delta[at + 8 * half] : 0.0F;
     }
 #pragma unroll
