@@ -1,7 +1,10 @@
+#include <array>
+
 #include "optimized/device/cuda_check.h"
 #include "optimized/lora.h"
 #include "optimized/lora/column_groups.h"
 #include "optimized/lora/rank_product.cuh"
+#include "optimized/lora/warpgroup/warpgroup_product.h"
 
 namespace qshard::optimized {
 
@@ -30,12 +33,16 @@ void launch_tiles(const ProductTask& task, bool wide, int tiles, cudaStream_t st
 }
 
 template <typename T>
-void run(const ProductTask& task, const ProductSums& sums, bool wide, bool transposed, int tiles, cudaStream_t stream) {
+void multiply(const ProductTask& task, bool wide, bool transposed, int tiles, cudaStream_t stream) {
   if (transposed) {
     launch_tiles<T, true>(task, wide, tiles, stream);
   } else {
     launch_tiles<T, false>(task, wide, tiles, stream);
   }
+}
+
+template <typename T>
+void add_slices(const ProductSums& sums, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(divide_up(sums.tokens * (sums.columns / kSumColumns), kSumThreads));
   add_product_slices_kernel<T><<<blocks, kSumThreads, 0, stream>>>(sums);
   QSHARD_CUDA_CHECK(cudaGetLastError());
@@ -47,30 +54,39 @@ void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& in
                   std::span<const RankProduct> products, float* partials, cudaStream_t stream) {
   std::int64_t ranks[kMostProducts] = {};
   for (std::size_t i = 0; i < products.size(); ++i) ranks[i] = products[i].rank;
-  const ColumnGroups groups(std::span<const std::int64_t>(ranks, products.size()), !wide);
-
   ProductSums sums{partials, input.tokens, 0, 0, {}, static_cast<int>(products.size()), input.scale};
+  std::array<int, kMostProducts> first_columns{};
   for (std::size_t i = 0; i < products.size(); ++i) {
     const auto stride = static_cast<int>(lora_rank_stride(products[i].rank));
+    first_columns[i] = sums.columns;
     sums.products[i] = {products[i].out, sums.columns, stride};
     sums.columns += stride;
   }
-  ProductTask task{input,
-                   {},
-                   groups.count,
-                   groups.block_groups,
-                   partials,
-                   sums.columns,
-                   cut_product(input.tokens, input.features, groups.count),
-                   0};
-  for (int i = 0; i < groups.count; ++i) {
-    const auto [product, first] = groups.groups[i];
-    task.groups[i] = {products[product].weight, products[product].mask, static_cast<int>(products[product].rank), first,
-                      sums.products[product].first + first};
+  if (warpgroup_lora::takes(wide, transposed, products)) {
+    const SumCut cut = warpgroup_lora::cut_product(input.tokens, input.features);
+    sums.slices = cut.slices;
+    warpgroup_lora::multiply(dtype, transposed, input, products, first_columns, sums.columns, cut, partials, stream);
+  } else {
+    const ColumnGroups groups(std::span<const std::int64_t>(ranks, products.size()), !wide);
+    ProductTask task{input,
+                     {},
+                     groups.count,
+                     groups.block_groups,
+                     partials,
+                     sums.columns,
+                     cut_product(input.tokens, input.features, groups.count),
+                     0};
+    for (int i = 0; i < groups.count; ++i) {
+      const auto [product, first] = groups.groups[i];
+      task.groups[i] = {products[product].weight, products[product].mask, static_cast<int>(products[product].rank),
+                        first, first_columns[product] + first};
+    }
+    sums.slices = task.cut.slices;
+    const auto multiply_typed = dtype == DType::bf16 ? multiply<__nv_bfloat16> : multiply<__half>;
+    multiply_typed(task, wide, transposed, groups.tiles, stream);
   }
-  sums.slices = task.cut.slices;
-  const auto run_typed = dtype == DType::bf16 ? run<__nv_bfloat16> : run<__half>;
-  run_typed(task, sums, wide, transposed, groups.tiles, stream);
+  const auto add_typed = dtype == DType::bf16 ? add_slices<__nv_bfloat16> : add_slices<__half>;
+  add_typed(sums, stream);
 }
 
 }  // namespace qshard::optimized
