@@ -1,5 +1,7 @@
 #include "correctness/expect_error.h"
 #include "correctness/gpu/lora_gpu_testing.h"
+#include "optimized/lora/rank_gradient.h"
+#include "optimized/lora/rank_product.h"
 #include "reference/matrix_product.h"
 
 namespace qshard::test {
@@ -112,6 +114,59 @@ TEST_F(LoraGpu, SlicedSums) {
 }
 
 /// h is dropout(x) itself where A selects features: mask, scale and its rounding, to the bit.
+/// h and dA of projections that share an input, by a kernel.
+std::vector<std::uint8_t> rank_results(const LoraProblem& problem, optimized::RankKernel kernel) {
+  const LoraCase& of = problem.setting;
+  const DeviceMatrix x(problem.x, of.dtype, of.in);
+  const DeviceRows rows(problem.batch);
+  const optimized::ScaledInput input{x.data(), of.in, problem.batch.tokens(),
+                                     of.in,    2,     optimized::dropout_mask_stride(of.in)};
+  std::vector<DeviceMatrix> weights, gradients, hs;
+  std::vector<DeviceBuffer> masks;
+  std::vector<optimized::RankProduct> products;
+  std::vector<optimized::RankGradient> sums;
+  std::int64_t columns = 0;
+  for (std::size_t i = 0; i < of.ranks.size(); ++i) {
+    const std::int64_t rank = of.ranks[i];
+    const std::int64_t stride = optimized::lora_rank_stride(rank);
+    columns += stride;
+    weights.emplace_back(problem.projections[i].a, of.dtype, of.in);
+    gradients.emplace_back(problem.projections[i].da, DType::f32, of.in);
+    hs.emplace_back(problem.batch.tokens(), stride, of.dtype, stride);
+    masks.emplace_back(problem.batch.tokens() * optimized::dropout_mask_stride(of.in));
+    const optimized::DropoutMaskBits bits{problem.place(i).projection, of.in, masks.back().as<std::uint8_t>()};
+    optimized::dropout_masks(problem.mask(), rows.view(), {&bits, 1}, nullptr);
+    products.push_back({weights[i].data(), rank, masks[i].as<std::uint8_t>(), hs[i].data()});
+    sums.push_back({hs[i].data(), rank, masks[i].as<std::uint8_t>(), static_cast<float*>(gradients[i].data())});
+  }
+  const DeviceBuffer partials(optimized::lora_input_workspace_bytes(problem.input_shape(), of.ranks));
+  auto* const floats = partials.as<float>();
+  optimized::rank_product(of.dtype, true, true, input, products, floats, nullptr, kernel);
+  optimized::rank_gradient(of.dtype, true, true, input, sums, floats, nullptr, kernel);
+  std::vector<std::uint8_t> all;
+  for (std::size_t i = 0; i < of.ranks.size(); ++i) {
+    for (const DeviceMatrix* matrix : {&hs[i], &gradients[i]}) {
+      const std::vector<std::uint8_t> bytes = matrix->bytes();
+      all.insert(all.end(), bytes.begin(), bytes.end());
+    }
+  }
+  return all;
+}
+
+// On a Hopper GPU wgmma takes ranks up to 64; the others' kernel gives the same sums where they are exact.
+TEST_F(LoraGpu, TheKernelOfEveryGpuGivesTheSameSums) {
+  std::uint64_t seed = 350;
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    for (const std::vector<std::int64_t>& ranks :
+         std::vector<std::vector<std::int64_t>>{{8}, {16, 13}, {32, 24, 8}, {64}, {64, 40, 64}}) {
+      const LoraProblem problem({dtype, {90, 1, 45}, 200, 8, ranks, 0.5, 1}, ++seed, small_integer);
+      EXPECT_EQ(rank_results(problem, optimized::RankKernel::fastest),
+                rank_results(problem, optimized::RankKernel::every_gpu))
+          << problem.setting.name();
+    }
+  }
+}
+
 TEST_F(LoraGpu, MasksAreTheReferences) {
   for (const DType dtype : kFloatingDTypes) {
     for (const std::int64_t in : {std::int64_t{192}, std::int64_t{130}}) {

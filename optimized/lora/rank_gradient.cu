@@ -1,6 +1,9 @@
+#include <array>
+
 #include "optimized/device/cuda_check.h"
 #include "optimized/lora/column_groups.h"
 #include "optimized/lora/rank_gradient.cuh"
+#include "optimized/lora/warpgroup/warpgroup_sums.h"
 
 namespace qshard::optimized {
 
@@ -31,37 +34,55 @@ void launch_tiles(const GradientTask& task, bool wide, int tiles, cudaStream_t s
 }  // namespace
 
 void rank_gradient(DType dtype, bool wide, bool transposed, const ScaledInput& input,
-                   std::span<const RankGradient> gradients, float* partials, cudaStream_t stream) {
-  std::int64_t ranks[kMostProducts] = {};
-  for (std::size_t i = 0; i < gradients.size(); ++i) ranks[i] = gradients[i].rank;
-  const ColumnGroups groups(std::span<const std::int64_t>(ranks, gradients.size()), !wide);
-  const SumCut cut = cut_gradient(input.tokens, input.features, groups.count);
-  const bool sliced = cut.slices > 1;
-
-  GradientSums sums{partials, 0, cut.slices, {}, {}, static_cast<int>(gradients.size())};
+                   std::span<const RankGradient> gradients, float* partials, cudaStream_t stream, RankKernel kernel) {
+  GradientSums sums{partials, 0, 1, {}, {}, static_cast<int>(gradients.size())};
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     sums.out[i] = gradients[i].sum;
     sums.first[i] = sums.slice_stride;
     sums.slice_stride += gradients[i].rank * input.features;
   }
-  GradientTask task{input, {}, groups.count, groups.block_groups, sums.slice_stride, !sliced, cut, 0};
-  for (int i = 0; i < groups.count; ++i) {
-    const auto [gradient, first] = groups.groups[i];
-    const auto& [factor, rank, mask, sum] = gradients[gradient];
-    task.groups[i] = {factor,
-                      mask,
-                      static_cast<int>(rank),
-                      first,
-                      sliced ? partials + sums.first[gradient] : sum,
-                      transposed ? 1 : rank,
-                      transposed ? input.features : 1};
+  const auto place_of = [&](std::size_t i, bool sliced) {
+    return sliced ? partials + sums.first[i] : gradients[i].sum;
+  };
+  std::array<warpgroup_lora::RankSum, kMostProducts> rank_sums{};
+  const SumCut warpgroup_cut = warpgroup_lora::cut_sums(input.features, input.tokens);
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const auto& [factor, rank, mask, sum] = gradients[i];
+    rank_sums[i] = {factor,
+                    rank,
+                    mask,
+                    place_of(i, warpgroup_cut.slices > 1),
+                    transposed ? 1 : rank,
+                    transposed ? input.features : 1,
+                    static_cast<int>(rank)};
   }
-  if (dtype == DType::bf16) {
-    launch_tiles<__nv_bfloat16>(task, wide, groups.tiles, stream);
+  const auto used = std::span<const warpgroup_lora::RankSum>(rank_sums).first(gradients.size());
+  if (kernel == RankKernel::fastest && warpgroup_lora::takes(warpgroup_lora::Sum::tokens, wide, used)) {
+    sums.slices = warpgroup_cut.slices;
+    warpgroup_lora::run(warpgroup_lora::Sum::tokens, dtype, input, used, warpgroup_cut, sums.slice_stride, input.scale,
+                        sums.slices == 1, stream);
   } else {
-    launch_tiles<__half>(task, wide, groups.tiles, stream);
+    std::int64_t ranks[kMostProducts] = {};
+    for (std::size_t i = 0; i < gradients.size(); ++i) ranks[i] = gradients[i].rank;
+    const ColumnGroups groups(std::span<const std::int64_t>(ranks, gradients.size()), !wide);
+    const SumCut cut = cut_gradient(input.tokens, input.features, groups.count);
+    sums.slices = cut.slices;
+    GradientTask task{input, {}, groups.count, groups.block_groups, sums.slice_stride, cut.slices == 1, cut, 0};
+    for (int i = 0; i < groups.count; ++i) {
+      const auto [gradient, first] = groups.groups[i];
+      const auto& [factor, rank, mask, sum] = gradients[gradient];
+      task.groups[i] = {factor,
+                        mask,
+                        static_cast<int>(rank),
+                        first,
+                        place_of(gradient, cut.slices > 1),
+                        transposed ? 1 : rank,
+                        transposed ? input.features : 1};
+    }
+    const auto launch_typed = dtype == DType::bf16 ? launch_tiles<__nv_bfloat16> : launch_tiles<__half>;
+    launch_typed(task, wide, groups.tiles, stream);
   }
-  if (!sliced) return;
+  if (sums.slices == 1) return;
   add_gradient_slices_kernel<<<static_cast<unsigned>(divide_up(sums.slice_stride, 256)), 256, 0, stream>>>(sums);
   QSHARD_CUDA_CHECK(cudaGetLastError());
 }

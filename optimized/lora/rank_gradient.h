@@ -18,6 +18,7 @@ struct RankGradient {
 /// [features, rank], or its transpose where `transposed`. `wide` as for rank_product(). Partial sums go to `partials`,
 /// [slices of cut_gradient(), features * the sum of the ranks], where there is more than one slice.
 void rank_gradient(DType dtype, bool wide, bool transposed, const ScaledInput& input,
-                   std::span<const RankGradient> gradients, float* partials, cudaStream_t stream);
+                   std::span<const RankGradient> gradients, float* partials, cudaStream_t stream,
+                   RankKernel kernel = RankKernel::fastest);
 
 }  // namespace qshard::optimized

@@ -4,7 +4,7 @@
 #include "optimized/lora.h"
 #include "optimized/lora/column_groups.h"
 #include "optimized/lora/rank_product.cuh"
-#include "optimized/lora/warpgroup/warpgroup_product.h"
+#include "optimized/lora/warpgroup/warpgroup_sums.h"
 
 namespace qshard::optimized {
 
@@ -51,7 +51,7 @@ void add_slices(const ProductSums& sums, cudaStream_t stream) {
 }  // namespace
 
 void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& input,
-                  std::span<const RankProduct> products, float* partials, cudaStream_t stream) {
+                  std::span<const RankProduct> products, float* partials, cudaStream_t stream, RankKernel kernel) {
   std::int64_t ranks[kMostProducts] = {};
   for (std::size_t i = 0; i < products.size(); ++i) ranks[i] = products[i].rank;
   ProductSums sums{partials, input.tokens, 0, 0, {}, static_cast<int>(products.size()), input.scale};
@@ -62,10 +62,17 @@ void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& in
     sums.products[i] = {products[i].out, sums.columns, stride};
     sums.columns += stride;
   }
-  if (warpgroup_lora::takes(wide, transposed, products)) {
-    const SumCut cut = warpgroup_lora::cut_product(input.tokens, input.features);
+  std::array<warpgroup_lora::RankSum, kMostProducts> rank_sums{};
+  for (std::size_t i = 0; i < products.size(); ++i) {
+    const auto& [weight, rank, mask, out] = products[i];
+    rank_sums[i] = {weight, rank, mask, partials + first_columns[i], sums.columns, 1, sums.products[i].stride};
+  }
+  const auto used = std::span<const warpgroup_lora::RankSum>(rank_sums).first(products.size());
+  const auto sum = transposed ? warpgroup_lora::Sum::weight_rows : warpgroup_lora::Sum::weight_columns;
+  if (kernel == RankKernel::fastest && warpgroup_lora::takes(sum, wide, used)) {
+    const SumCut cut = warpgroup_lora::cut_sums(input.tokens, input.features);
     sums.slices = cut.slices;
-    warpgroup_lora::multiply(dtype, transposed, input, products, first_columns, sums.columns, cut, partials, stream);
+    warpgroup_lora::run(sum, dtype, input, used, cut, input.tokens * sums.columns, 1, false, stream);
   } else {
     const ColumnGroups groups(std::span<const std::int64_t>(ranks, products.size()), !wide);
     ProductTask task{input,

@@ -21,6 +21,9 @@ struct ScaledInput {
   std::int64_t mask_stride = 0;  // bytes from token to token
 };
 
+/// Which kernel: wgmma's where it takes the call, or mma.sync's, which runs on every GPU and is asked for by tests.
+enum class RankKernel { fastest, every_gpu };
+
 /// One weight of few columns that an input is multiplied by.
 struct RankProduct {
   const void* weight = nullptr;
@@ -33,6 +36,7 @@ struct RankProduct {
 /// weight is [features, rank], or its transpose where `transposed`. `wide`: every run of 8 elements is aligned to 16
 /// bytes. Partial sums go to `partials`, [slices of cut_product(), tokens, sum of the strides of out].
 void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& input,
-                  std::span<const RankProduct> products, float* partials, cudaStream_t stream);
+                  std::span<const RankProduct> products, float* partials, cudaStream_t stream,
+                  RankKernel kernel = RankKernel::fastest);
 
 }  // namespace qshard::optimized
