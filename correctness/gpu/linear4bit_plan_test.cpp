@@ -64,6 +64,9 @@ TEST(Linear4bitChoice, WideRunsWhereItPays) {
 TEST(Linear4bitChoice, MiddleRowsRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 300), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 257), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 192), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 193), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 256), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 385), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 896), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 1024), "many_rows");

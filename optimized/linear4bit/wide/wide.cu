@@ -163,17 +163,8 @@ bool supports(const Linear4bitProblem& problem) {
 bool pays(const Linear4bitProblem& problem) {
   constexpr std::int64_t kMi = std::int64_t{1} << 20;
   const std::int64_t elements = problem.shape.out_features * problem.shape.in_features;
-  std::int64_t most_rows = 0;
-  if (problem.forward()) {
-    most_rows = elements >= 128 * kMi  ? 512
-                : elements >= 48 * kMi ? 448
-                : elements >= 32 * kMi ? 256
-                : elements >= 16 * kMi ? 192
-                                       : 0;
-  } else {
-    most_rows = elements >= 24 * kMi ? 192 : 0;
-  }
-  return problem.rows > kMostFusedRows && problem.rows <= most_rows;
+  const std::int64_t most_rows = elements >= 32 * kMi ? 256 : elements >= 16 * kMi ? 192 : 0;
+  return problem.forward() && problem.rows > kMostFusedRows && problem.rows <= most_rows;
 }
 
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
