@@ -612,6 +612,20 @@ TEST_F(Linear4bitGpu, SmallFusedInSlices) {
   }
 }
 
+// `middle_rows` shares a tile of few features and a long inner dimension among clusters, which add up their sums.
+TEST_F(Linear4bitGpu, SmallMiddleRowsInParts) {
+  constexpr std::string_view kMiddleRows = "middle_rows";
+  const auto middle =
+      std::ranges::find(optimized::linear4bit_kernels(), kMiddleRows, &optimized::Linear4bitKernel::name);
+  optimized::MatmulPlans plans;
+  const Layer shape{.out_features = 72, .in_features = 2048};
+  const Call call{.rows = 72, .kernel = kMiddleRows};
+  const auto problem = optimized::Linear4bitPlan(plans, shape_of(shape), call.rows, direction_of(true)).problem();
+  if (!middle->supports(problem)) GTEST_SKIP() << "not run: this kernel is for other GPUs";
+  EXPECT_GT(middle->workspace_bytes(problem), 0U) << "no tile is shared";
+  check(TestLayer(shape, 232), shape, call, plans);
+}
+
 // Blocks that run on from one row of the weight to the next: 688 and 352 features are of the adverbs example.
 TEST_F(Linear4bitGpu, RowsThatEndInsideABlock) {
   optimized::MatmulPlans plans;
