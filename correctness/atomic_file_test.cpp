@@ -186,6 +186,24 @@ TEST(AtomicFile, WhatIsNoRegularFileIsNotReplaced) {
   EXPECT_EQ(names_in(directory.path()), (std::set<std::string>{"directory", "pipe"}));
 }
 
+TEST(AtomicFile, ALinkToNothingIsFollowed) {
+  const TemporaryDirectory directory;
+  std::filesystem::create_symlink("second", directory / "first");
+  std::filesystem::create_symlink(directory / "file", directory / "second");
+  write_file(directory / "first", "new");
+  EXPECT_EQ(read_file(directory / "file"), "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "first"));
+  EXPECT_TRUE(std::filesystem::is_symlink(directory / "second"));
+  std::filesystem::create_symlink("place", directory / "link");
+  make_directories(directory / "link");
+  EXPECT_TRUE(std::filesystem::is_directory(directory / "place"));
+  std::filesystem::create_symlink("round", directory / "round");
+  for (const auto& write : {+[](const std::filesystem::path& path) { write_file(path, "new"); },
+                            +[](const std::filesystem::path& path) { make_directories(path); }}) {
+    expect_bad_input({"round", "circle"}, [&] { write(directory / "round"); });
+  }
+}
+
 TEST(AtomicFile, ALinkStaysAndItsFileIsReplaced) {
   const TemporaryDirectory directory;
   write_file(directory / "file", "old");

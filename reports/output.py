@@ -23,10 +23,12 @@ def fewer_colours(png: bytes) -> bytes:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes beside `path`, as .<name>.tmp-<process id>, and renames; what a killed report left there goes first.
+    """Writes beside `path`, as .<name>.tmp-<process id>, and renames; what a killed report left there goes first. Where a
+    symbolic link leads, though nothing be there yet, it writes there.
 
     Errors: ReportError naming the path; OutOfSpace where the disk is full.
     """
+    path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

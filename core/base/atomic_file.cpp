@@ -65,8 +65,9 @@ void exchange(const fs::path& temporary, const fs::path& destination) {
 // Where a symbolic link leads to, so that the link itself stays.
 fs::path resolve(const fs::path& path) {
   std::error_code error;
-  const fs::path resolved = fs::weakly_canonical(path, error);
-  return error ? path : resolved;
+  const fs::path followed = follow_link(path);
+  const fs::path resolved = fs::weakly_canonical(followed, error);
+  return error ? followed : resolved;
 }
 
 // Only a regular file is ever replaced: not a device, a pipe, a socket or a directory.

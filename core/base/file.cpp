@@ -79,9 +79,22 @@ std::string read_file(const std::filesystem::path& path) {
   return text;
 }
 
+std::filesystem::path follow_link(const std::filesystem::path& path) {
+  constexpr int kMostLinks = 40;  // as many as Linux follows
+  std::error_code error;
+  std::filesystem::path followed = path;
+  for (int links = 0; links < kMostLinks; ++links) {
+    if (!std::filesystem::is_symlink(followed, error) || std::filesystem::exists(followed, error)) return followed;
+    const std::filesystem::path target = std::filesystem::read_symlink(followed, error);
+    if (error) fail_to_read(followed, error.value());
+    followed = followed.parent_path() / target;
+  }
+  fail_input("{}: symbolic links lead in a circle; name another place", path.string());
+}
+
 void make_directories(const std::filesystem::path& path) {
   std::error_code error;
-  std::filesystem::create_directories(path, error);
+  std::filesystem::create_directories(follow_link(path), error);
   if (error) fail_to_write(path, error.value());
 }
 

@@ -33,7 +33,12 @@ class MappedFile {
 /// Reads a whole small file. Throws Error(bad_input) where it cannot be read.
 std::string read_file(const std::filesystem::path& path);
 
-/// Makes a directory and its parents; one that exists is left as it is. Errors as those of fail_to_write.
+/// `path`, or where it leads if it is a symbolic link to what is not there yet. Throws Error(bad_input) where links
+/// lead in a circle.
+std::filesystem::path follow_link(const std::filesystem::path& path);
+
+/// Makes a directory and its parents, where a link leads too; one that exists is left as it is. Errors as those of
+/// fail_to_write.
 void make_directories(const std::filesystem::path& path);
 
 /// Throw for a system call on `path` that failed with `error` (errno): Error(out_of_resources) where memory or

@@ -14,6 +14,7 @@ from reports.caption import provenance
 from reports.errors import ReportError
 from reports.figures import FIGURES
 from reports.loading import load
+from reports.output import write
 from reports.style import Palette, frame
 from reports.tests.conftest import DATA
 
@@ -160,6 +161,13 @@ def test_output_that_cannot_be_written(tmp_path, capsys):
     status, error = report_of(DATA / "layout.json", tmp_path / "file", capsys)
     assert status == 2 and str(tmp_path / "file") in error
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_output_behind_a_link_to_nothing(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    write(tmp_path / "link/figures/a.svg", b"picture")
+    assert (tmp_path / "place/figures/a.svg").read_bytes() == b"picture"
+    assert (tmp_path / "link").is_symlink()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
