@@ -26,6 +26,7 @@ class RunningProgram {
     arguments.insert(arguments.begin(), QSHARD_PROGRAM);
     arguments.insert(arguments.begin(), launcher.begin(), launcher.end());
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     process_ = ::fork();

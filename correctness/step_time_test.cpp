@@ -206,7 +206,7 @@ TEST(StepTime, HybridShardKeepsItsPaceOverThousandsOfGpus) {
   EXPECT_GT(hybrid.tokens_per_second, 0.98 * 512 * one.tokens_per_second);
   EXPECT_LT(hybrid.tokens_per_second, 512 * one.tokens_per_second);
   // The same GPUs with the weights cut over all of them: each machine receives all of a unit, through its 8 links.
-  work.ranks = 8 * 512;
+  work.ranks = std::int64_t{8} * 512;
   work.groups = 1;
   EXPECT_LE(predict_step(work, numbers).tokens_per_second, hybrid.tokens_per_second);
 }

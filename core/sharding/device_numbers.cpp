@@ -60,6 +60,7 @@ constexpr double kNetworkRate = 50e9;  // 400 Gbit/s for each GPU
 template <typename Table>
 std::vector<std::string> names_of(const Table& table) {
   std::vector<std::string> names;
+  names.reserve(table.size());
   for (const auto& row : table) names.emplace_back(row.name);
   return names;
 }
