@@ -99,13 +99,12 @@ void convert_file(const fs::path& input, const fs::path& output, const ConvertTe
   const SafetensorsFile file = SafetensorsFile::open(input);
   TensorCounter counter(progress, file.names().size());
   const ConvertedTensors converted = convert_all(file, file.names(), convert, counter);
-  write_safetensors(output, converted.tensors, file.metadata());
+  write_safetensors(output, converted.tensors, file.metadata(), Existing::refused);
 }
 
 void convert_model(const HfCheckpoint& checkpoint, const fs::path& output, const std::string& config,
                    const ConvertTensor& convert, Progress& progress) {
-  if (fs::exists(output)) fail_input("{}: is already there; name a new directory", output.string());
-  AtomicDirectory directory(output);
+  AtomicDirectory directory(output, Existing::refused);
   TensorCounter counter(progress, checkpoint.names().size());
   const auto files = names_by_file(checkpoint);
   Json weight_map = Json::object();

@@ -31,12 +31,13 @@ std::string_view weight4bit_owner(const TensorSource& source, std::string_view n
 /// True where the tensor is one of the parts that describe a bitsandbytes 4-bit weight.
 bool is_weight4bit_part(const TensorSource& source, std::string_view name);
 
-/// Converts a safetensors file. Throws the errors of reading, converting and writing; `output` then stays as it was.
+/// Converts a safetensors file into a new one. Throws the errors of reading, converting and writing, and
+/// Error(bad_input) where `output` exists, or has come to exist by the end; it then stays as it is.
 void convert_file(const std::filesystem::path& input, const std::filesystem::path& output, const ConvertTensor& convert,
                   Progress& progress);
 
 /// Converts a model directory file by file (memory: one file's converted tensors) into a new directory, with `config`
-/// as its config.json and everything else that is no weight copied. Throws Error(bad_input) where `output` exists.
+/// as its config.json and everything else that is no weight copied. Errors: as convert_file.
 void convert_model(const HfCheckpoint& checkpoint, const std::filesystem::path& output, const std::string& config,
                    const ConvertTensor& convert, Progress& progress);
 

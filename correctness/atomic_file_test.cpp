@@ -1,11 +1,20 @@
 #include "core/base/atomic_file.h"
 
+#include <cerrno>
 #include <csignal>
+#include <cstddef>
+#include <fstream>
+#include <iterator>
+#include <memory>
 #include <set>
 #include <string>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,23 +31,24 @@ std::set<std::string> names_in(const std::filesystem::path& directory) {
   return names;
 }
 
-/// Files of this process end after `bytes`, as on a full disk, until this is destroyed.
-class FileSizeLimit {
+/// This process has at most so much of the resource until this is destroyed: RLIMIT_FSIZE is as a full disk.
+class ResourceLimit {
  public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
+  ResourceLimit(__rlimit_resource resource, rlim_t most) : resource_(resource) {
+    ::getrlimit(resource_, &before_);
     handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{bytes, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
+    const rlimit limit{most, before_.rlim_max};
+    ::setrlimit(resource_, &limit);
   }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
+  ResourceLimit(const ResourceLimit&) = delete;
+  ResourceLimit& operator=(const ResourceLimit&) = delete;
+  ~ResourceLimit() {
+    ::setrlimit(resource_, &before_);
     std::signal(SIGXFSZ, handler_);
   }
 
  private:
+  __rlimit_resource resource_;
   rlimit before_{};
   sighandler_t handler_ = SIG_DFL;
 };
@@ -66,7 +76,7 @@ TEST(AtomicFile, AFullDiskIsOutOfResourcesAndLosesNothing) {
   const TemporaryDirectory directory;
   write_file(directory / "a", "old");
   {
-    const FileSizeLimit limit(1000);
+    const ResourceLimit limit(RLIMIT_FSIZE, 1000);
     expect_error(ExitCode::out_of_resources, {(directory / "a").string(), "too large"},
                  [&] { write_file(directory / "a", std::string(2000, 'x')); });
   }
@@ -118,6 +128,93 @@ TEST(AtomicDirectory, WithoutCommitNothingChanges) {
   }
   EXPECT_EQ(names_in(directory / "out"), std::set<std::string>{"old"});
   EXPECT_EQ(names_in(directory.path()), std::set<std::string>{"out"});
+}
+
+/// What comes to the destination between the constructor and commit() stays.
+void expect_others_stay() {
+  const TemporaryDirectory directory;
+  {
+    AtomicFile file(directory / "file", Existing::refused);
+    file.write("late");
+    AtomicDirectory made(directory / "made", Existing::refused);
+    write_file(made.path() / "late", "");
+    std::ofstream(directory / "file") << "first";
+    make_directories(directory / "made");
+    std::ofstream(directory / "made/first") << "";
+    expect_bad_input({(directory / "file").string(), "another process"}, [&] { file.commit(); });
+    expect_bad_input({(directory / "made").string(), "another process"}, [&] { made.commit(); });
+    AtomicDirectory over_file(directory / "other", Existing::refused);
+    std::ofstream(directory / "other") << "first";
+    expect_bad_input({(directory / "other").string(), "another process"}, [&] { over_file.commit(); });
+  }
+  EXPECT_EQ(read_file(directory / "file"), "first");
+  EXPECT_EQ(names_in(directory / "made"), std::set<std::string>{"first"});
+  EXPECT_EQ(names_in(directory.path()), (std::set<std::string>{"file", "made", "other"}));
+  for (const auto* name : {"file", "made"}) {
+    expect_bad_input({name, "already there"}, [&] { AtomicFile(directory / name, Existing::refused); });
+    expect_bad_input({name, "already there"}, [&] { AtomicDirectory(directory / name, Existing::refused); });
+  }
+}
+
+void expect_new_ones_appear() {
+  const TemporaryDirectory directory;
+  {
+    AtomicFile file(directory / "file", Existing::refused);
+    file.write("text");
+    file.commit();
+    AtomicDirectory made(directory / "made", Existing::refused);
+    write_file(made.path() / "inside", "");
+    made.commit();
+  }
+  EXPECT_EQ(read_file(directory / "file"), "text");
+  EXPECT_EQ(names_in(directory / "made"), std::set<std::string>{"inside"});
+  EXPECT_EQ(names_in(directory.path()), (std::set<std::string>{"file", "made"}));
+}
+
+/// From here on renameat2 fails in this process as it does on NFS. False where the system does not let that be made.
+bool refuse_renameat2() {
+  sock_filter program[]{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_renameat2, 0, 1),
+                        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+                        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog filter{static_cast<unsigned short>(std::size(program)), program};
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+TEST(AtomicFile, WhatCameMeanwhileIsNotReplacedWhereThatIsRefused) {
+  expect_others_stay();
+  expect_new_ones_appear();
+}
+
+TEST(AtomicFile, TheSameOnAFileSystemWhoseRenamesAlwaysReplace) {
+  constexpr int kCannotBeMade = 77;
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (!refuse_renameat2()) ::_exit(kCannotBeMade);
+    EXPECT_NO_THROW(expect_others_stay());
+    EXPECT_NO_THROW(expect_new_ones_appear());
+    ::_exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == kCannotBeMade) GTEST_SKIP() << "no seccomp filter can be set here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(AtomicDirectory, WithTheLastDescriptorNothingStays) {
+  const TemporaryDirectory directory;
+  {
+    auto made = std::make_unique<AtomicDirectory>(directory / "out");
+    write_file(made->path() / "inside", "");
+    const int lowest = ::dup(STDERR_FILENO);
+    ::close(lowest);
+    const ResourceLimit limit(RLIMIT_NOFILE, static_cast<rlim_t>(lowest));
+    expect_error(ExitCode::out_of_resources, {"other", "open files"}, [&] { AtomicDirectory(directory / "other"); });
+    made.reset();
+  }
+  EXPECT_EQ(names_in(directory.path()), std::set<std::string>());
 }
 
 bool is_any(std::string_view) {

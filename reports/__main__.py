@@ -18,7 +18,8 @@ from reports import page  # noqa: E402
 from reports.errors import OutOfSpace, ReportError  # noqa: E402
 from reports.figures import FIGURES  # noqa: E402
 from reports.loading import load  # noqa: E402
-from reports.output import FULL, fewer_colours, write  # noqa: E402
+from reports.model import Results  # noqa: E402
+from reports.output import FULL, claimed, fewer_colours, write  # noqa: E402
 from reports.render import render  # noqa: E402
 
 DESCRIPTION = """\
@@ -48,6 +49,12 @@ def draw(options: argparse.Namespace) -> None:
     results = load(options.results)
     for line in results.broken:
         print(f"qshard report: left out: {line}", file=sys.stderr)
+    with claimed(options.output):
+        write_report(results, options)
+    sys.stdout.flush()
+
+
+def write_report(results: Results, options: argparse.Namespace) -> None:
     gallery = render(results, lambda stem: print(f"drawing {stem}", file=sys.stderr))
     for picture in gallery.pictures:
         png = fewer_colours(picture.png) if options.small else picture.png
@@ -59,7 +66,6 @@ def draw(options: argparse.Namespace) -> None:
     if not options.small:
         write(options.output / "report.html", page.html(gallery, results))
     print(f"{len(gallery.pictures)} figures: {options.output / ('report.md' if options.small else 'report.html')}")
-    sys.stdout.flush()
 
 
 def _terminate(*_):

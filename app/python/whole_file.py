@@ -16,8 +16,7 @@ def replace_file(path, content):
     """Errors: OSError whose filename is `path`."""
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with _open_locked(temporary) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -27,6 +26,17 @@ def replace_file(path, content):
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _open_locked(path):
+    """Until it has the lock, a process that removes leftovers may take the file away: then another one is made."""
+    while True:
+        file = open(path, "wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()
 
 
 def remove_leftovers(directory):

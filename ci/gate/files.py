@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import InputError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
 
 
 def write_file(path: str | Path, text: str) -> None:

@@ -6,11 +6,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import disks, flips, kills
+from . import disks, flips, kills, pairs
 from .world import COMMANDS, WRITING, World
 
 PARTS = (
-    [f"kill-{name}" for name in COMMANDS] + [f"flip-{kind}" for kind in flips.KINDS] + [f"disk-{name}" for name in WRITING]
+    [f"kill-{name}" for name in COMMANDS]
+    + [f"twice-{name}" for name in (*COMMANDS, "plan")]
+    + [f"flip-{kind}" for kind in flips.KINDS]
+    + [f"disk-{name}" for name in WRITING]
 )
 
 
@@ -21,6 +24,8 @@ def run_part(part: str, options: argparse.Namespace, seed: int) -> list[str]:
         world = World(Path(directory), random.Random(f"{seed} {part}"))
         if what == "kill":
             return kills.run(world, name, options.kills)
+        if what == "twice":
+            return pairs.run(world, name, options.pairs)
         if what == "flip":
             return flips.run(world, name, options.flips, every_header_byte=not options.short)
         return disks.run(world, name, options.step, options.limits)
@@ -30,6 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ci/robust", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all of {' '.join(PARTS)}")
     parser.add_argument("--kills", type=int, default=1000, help="kill -9 in all, over every command")
+    parser.add_argument("--pairs", type=int, default=200, help="times that each command runs twice at once; slow ones a tenth")
     parser.add_argument("--flips", type=int, default=1000, help="changed bytes of data; of headers, every byte")
     parser.add_argument("--step", type=int, default=1024, help="bytes by which the full disk is moved")
     parser.add_argument("--limits", type=int, default=1000, help="sizes of files that each command is limited to")
@@ -40,7 +46,7 @@ def main() -> int:
     if unknown:
         parser.error(f"{unknown[0]} is no part; known: {' '.join(PARTS)}")
     if options.short:
-        options.kills, options.flips, options.step, options.limits = 30, 20, 1 << 16, 3
+        options.kills, options.pairs, options.flips, options.step, options.limits = 30, 10, 20, 1 << 16, 3
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     failures = []

@@ -62,6 +62,38 @@ void exchange(const fs::path& temporary, const fs::path& destination) {
   rename_or_fail(aside, temporary);
 }
 
+[[noreturn]] void fail_as_there_meanwhile(const fs::path& path) {
+  fail_input("{}: was written by another process meanwhile and is not replaced; name a new file or directory",
+             path.string());
+}
+
+// Takes a place where nothing is by an empty file.
+void claim(const fs::path& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor < 0 && errno == EEXIST) fail_as_there_meanwhile(path);
+  if (descriptor < 0) fail_to_write(path, errno);
+  ::close(descriptor);
+}
+
+// For file systems whose renames always replace (NFS): a file over its own claim. A directory replaces an empty one at
+// most.
+void rename_to_claimed(const fs::path& from, const fs::path& to) {
+  const bool is_file = fs::is_regular_file(from);
+  if (is_file) claim(to);
+  if (::rename(from.c_str(), to.c_str()) == 0) return;
+  const int error = errno;
+  if (is_file) ::unlink(to.c_str());
+  if (error == EEXIST || error == ENOTEMPTY || error == ENOTDIR) fail_as_there_meanwhile(to);
+  fail_to_write(to, error);
+}
+
+void rename_to_new(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
+  if (errno == EEXIST) fail_as_there_meanwhile(to);
+  if (errno != EINVAL && errno != ENOSYS) fail_to_write(to, errno);
+  rename_to_claimed(from, to);
+}
+
 // Where a symbolic link leads to, so that the link itself stays.
 fs::path resolve(const fs::path& path) {
   std::error_code error;
@@ -102,15 +134,29 @@ bool is_still_at(int descriptor, const fs::path& path) {
          opened.st_ino == named.st_ino;
 }
 
+// Opens the directory at `path` and makes it where it is not there. Returns -1 where that fails, with EAGAIN as errno
+// where another process took it for a leftover and removed it meanwhile.
+int open_new_directory(const fs::path& path) {
+  if (::mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) return -1;
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (descriptor >= 0) return descriptor;
+  const int error = errno;
+  ::rmdir(path.c_str());
+  errno = error == ENOENT ? EAGAIN : error;
+  return -1;
+}
+
 // Opens what `make` makes at `temporary`, and takes its lock.
 template <typename Make>
 int make_locked(const fs::path& temporary, const fs::path& destination, const Make& make) {
   constexpr int kAttempts = 100;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const int descriptor = make();
-    if (descriptor < 0) fail_to_write(destination, errno);
-    if (try_lock(descriptor) != Lock::held_by_another && is_still_at(descriptor, temporary)) return descriptor;
-    ::close(descriptor);
+    if (descriptor < 0 && errno != EAGAIN) fail_to_write(destination, errno);
+    if (descriptor >= 0) {
+      if (try_lock(descriptor) != Lock::held_by_another && is_still_at(descriptor, temporary)) return descriptor;
+      ::close(descriptor);
+    }
     ::usleep(1000);  // a process that removes leftovers has it for a moment
   }
   fail_input("{}: another process is writing it: it holds {}", destination.string(), temporary.string());
@@ -143,7 +189,8 @@ void remove_leftover(const fs::path& path, int process) {
 
 }  // namespace
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+AtomicFile::AtomicFile(fs::path path, Existing existing) : path_(std::move(path)), existing_(existing) {
+  if (existing_ == Existing::refused) check_is_new(path_);
   check_can_be_replaced(path_);
   path_ = resolve(path_);
   temporary_ = temporary_beside(path_);
@@ -172,41 +219,53 @@ void AtomicFile::write(std::string_view text) {
 
 void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail_to_write(path_, errno);
-  rename_or_fail(temporary_, path_);
+  if (existing_ == Existing::refused) {
+    rename_to_new(temporary_, path_);
+  } else {
+    rename_or_fail(temporary_, path_);
+  }
   temporary_.clear();
   flush_directory(path_.has_parent_path() ? path_.parent_path() : ".");
 }
 
-AtomicDirectory::AtomicDirectory(const fs::path& destination)
-    : destination_(resolve(plain_directory(destination))), temporary_(temporary_beside(destination_)) {
+AtomicDirectory::AtomicDirectory(const fs::path& destination, Existing existing)
+    : destination_(resolve(plain_directory(destination))),
+      temporary_(temporary_beside(destination_)),
+      existing_(existing) {
+  if (existing_ == Existing::refused) check_is_new(plain_directory(destination));
   std::error_code ignored;
   if (fs::exists(destination_, ignored) && !fs::is_directory(destination_, ignored)) {
     fail_input("{}: is there and is no directory; name another one", destination_.string());
   }
   make_parents(destination_);
   remove_leftovers_of(destination_);
-  descriptor_ = make_locked(temporary_, destination_, [&] {
-    if (::mkdir(temporary_.c_str(), 0777) != 0 && errno != EEXIST) return -1;
-    return ::open(temporary_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  });
+  descriptor_ = make_locked(temporary_, destination_, [&] { return open_new_directory(temporary_); });
   for (const auto& entry : fs::directory_iterator(temporary_, ignored)) fs::remove_all(entry.path(), ignored);
 }
 
 AtomicDirectory::~AtomicDirectory() {
+  ::close(descriptor_);  // first, for it may be the last one that this process may have
   std::error_code ignored;
   fs::remove_all(temporary_, ignored);  // after commit(): the directory that was replaced, or nothing
-  ::close(descriptor_);
 }
 
 void AtomicDirectory::commit() {
   flush_directory(temporary_);
   std::error_code ignored;
-  if (fs::exists(fs::symlink_status(destination_, ignored))) {
+  if (existing_ == Existing::refused) {
+    rename_to_new(temporary_, destination_);
+  } else if (fs::exists(fs::symlink_status(destination_, ignored))) {
     exchange(temporary_, destination_);
   } else {
     rename_or_fail(temporary_, destination_);
   }
   flush_directory(destination_.parent_path());
+}
+
+void check_is_new(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::exists(fs::symlink_status(path, ignored))) return;
+  fail_input("{}: is already there and is not replaced; name a new file or directory", path.string());
 }
 
 void write_file(const fs::path& path, std::string_view text) {

@@ -1,12 +1,19 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <span>
 #include <string_view>
 
 namespace qshard {
+
+/// What becomes of a file or directory that is at the destination, at first or by the time of commit().
+enum class Existing : std::uint8_t {
+  replaced,
+  refused,  // Error(bad_input), from the constructor or from commit(): of two processes, one writes the destination
+};
 
 /// A file written beside its destination, as "<path>.tmp-<process id>", that takes the destination's place in one
 /// rename: readers, and whoever looks after a crash, see the old file or the new one, never a part of it. The process
@@ -16,7 +23,7 @@ namespace qshard {
 class AtomicFile {
  public:
   /// Makes the temporary file.
-  explicit AtomicFile(std::filesystem::path path);
+  explicit AtomicFile(std::filesystem::path path, Existing existing = Existing::replaced);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   /// Removes the temporary file unless commit() was called.
@@ -31,6 +38,7 @@ class AtomicFile {
  private:
   std::filesystem::path path_;
   std::filesystem::path temporary_;  // empty once committed; locked through descriptor_
+  Existing existing_;
   int descriptor_ = -1;
 };
 
@@ -39,7 +47,7 @@ class AtomicFile {
 class AtomicDirectory {
  public:
   /// Makes the temporary directory, empty, and the destination's parents.
-  explicit AtomicDirectory(const std::filesystem::path& destination);
+  explicit AtomicDirectory(const std::filesystem::path& destination, Existing existing = Existing::replaced);
   AtomicDirectory(const AtomicDirectory&) = delete;
   AtomicDirectory& operator=(const AtomicDirectory&) = delete;
   /// Removes the temporary directory unless commit() was called.
@@ -53,8 +61,12 @@ class AtomicDirectory {
  private:
   std::filesystem::path destination_;
   std::filesystem::path temporary_;
+  Existing existing_;
   int descriptor_ = -1;  // holds the lock on it
 };
+
+/// Throws Error(bad_input) where anything is at `path`, a symbolic link included.
+void check_is_new(const std::filesystem::path& path);
 
 /// Writes a whole small file through AtomicFile.
 void write_file(const std::filesystem::path& path, std::string_view text);

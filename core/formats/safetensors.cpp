@@ -211,7 +211,7 @@ TensorView SafetensorsFile::tensor(std::string_view name) const {
 }
 
 void write_safetensors(const std::filesystem::path& path, std::vector<std::pair<std::string, TensorView>> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, Existing existing) {
   check_writable(path, tensors);
   std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) {
     const std::ptrdiff_t a_rank = dtype_rank(safetensors_name(a.second.dtype));
@@ -222,7 +222,7 @@ void write_safetensors(const std::filesystem::path& path, std::vector<std::pair<
   std::array<std::byte, kLengthBytes> length{};
   for (std::size_t i = 0; i < kLengthBytes; ++i) length[i] = static_cast<std::byte>(header.size() >> (8 * i));
 
-  AtomicFile file(path);
+  AtomicFile file(path, existing);
   file.write(length);
   file.write(header);
   for (const auto& [name, view] : tensors) file.write(view.bytes);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/atomic_file.h"
 #include "core/base/file.h"
 #include "core/tensor/tensor_source.h"
 
@@ -66,6 +67,7 @@ class SafetensorsFile : public TensorSource {
 /// leaves the order of metadata open; here it is ascending.) Streams: no copy of the data is made. Throws
 /// Error(bad_input) for a repeated name, and the errors of AtomicFile.
 void write_safetensors(const std::filesystem::path& path, std::vector<std::pair<std::string, TensorView>> tensors,
-                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
+                       Existing existing = Existing::replaced);
 
 }  // namespace qshard

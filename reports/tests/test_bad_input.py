@@ -1,8 +1,10 @@
 """Bad input of every kind: exit code 2 and the file's name, never a traceback, and nothing written."""
 
+import fcntl
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ from reports.caption import provenance
 from reports.errors import ReportError
 from reports.figures import FIGURES
 from reports.loading import load
-from reports.output import write
+from reports.output import claimed, write
 from reports.style import Palette, frame
 from reports.tests.conftest import DATA
 
@@ -170,6 +172,53 @@ def test_output_behind_a_link_to_nothing(tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
+def test_a_folder_that_another_report_holds(tmp_path, capsys):
+    (tmp_path / "report").mkdir()
+    with claimed(tmp_path / "report"):
+        status, error = report_of(DATA / "layout.json", tmp_path / "report", capsys)
+    assert status == 2 and str(tmp_path / "report") in error and "another report" in error
+    assert not list((tmp_path / "report").iterdir())
+
+
+def test_of_two_reports_at_once_the_first_is_whole_and_the_other_says_so(tmp_path):
+    """The first one is stopped while it draws."""
+    words = [sys.executable, "-m", "reports", str(DATA / "layout.json"), "--small", "--output", str(tmp_path / "report")]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as first:
+        while "drawing" not in first.stderr.readline():
+            pass
+        first.send_signal(signal.SIGSTOP)
+        second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        first.send_signal(signal.SIGCONT)
+        first.stderr.read()
+    assert second.returncode == 2 and "another report" in second.stderr
+    assert first.returncode == 0
+    assert main([str(DATA / "layout.json"), "--small", "--output", str(tmp_path / "alone")]) == 0
+    assert files_of(tmp_path / "report") == files_of(tmp_path / "alone")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "report"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_half_written_file_that_another_report_removed_is_made_again(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def remove_then_lock(file, operation):
+        monkeypatch.undo()
+        os.unlink(file.name)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_then_lock)
+    write(tmp_path / "a.svg", b"picture")
+    assert files_of(tmp_path) == {"a.svg": b"picture"}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_unreadable_file(tmp_path, capsys):
     path = tmp_path / "secret.json"
@@ -282,3 +331,12 @@ def test_too_little_address_space_is_exit_code_3_and_not_a_wait_or_a_traceback(m
     words = ["prlimit", f"--as={megabytes << 20}", sys.executable, "-m", "reports", "--help"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3 and done.stdout == "" and done.stderr.count("\n") == 1 and "ulimit -v" in done.stderr
+
+
+@pytest.mark.parametrize("files", [5, 6])
+def test_too_few_open_files_are_exit_code_3(files, tmp_path):
+    """Or enough, where the libraries need less."""
+    words = ["prlimit", f"--nofile={files}", sys.executable, "-m", "reports", str(DATA / "layout.json"), "--small"]
+    done = subprocess.run([*words, "--output", tmp_path / "report"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 3) and "Traceback" not in done.stderr
+    assert done.returncode == 0 or "Too many open files" in done.stderr

@@ -1,5 +1,7 @@
 """prepared_file.py: what is written is read again, the same bytes each time, and a file that was changed is refused."""
 
+import fcntl
+import os
 import pathlib
 import sys
 
@@ -32,6 +34,19 @@ def test_what_is_written_is_read(tmp_path):
     ids, labels, offsets, notes = read_prepared(path)
     assert (ids.tolist(), labels.tolist()) == ([1, 2, 3, 4], [-100, 2, 3, 4])
     assert (offsets.tolist(), notes, is_whole(path)) == ([0, 3, 4], ["a note"], True)
+
+
+def test_a_half_written_file_that_another_process_removed_is_made_again(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def remove_then_lock(file, operation):
+        monkeypatch.undo()
+        os.unlink(file.name)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_then_lock)
+    write_prepared(tmp_path / "rows.safetensors", columns(), [])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.safetensors"] and is_whole(tmp_path / "rows.safetensors")
 
 
 def test_a_changed_byte_is_noticed(tmp_path):
