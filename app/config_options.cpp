@@ -57,6 +57,10 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
+CLI::Validator not_empty() {
+  return {[](const std::string& text) { return text.empty() ? std::string("is empty") : std::string(); }, ""};
+}
+
 const std::vector<std::string>& model_option_prefixes() {
   static const std::vector<std::string> prefixes{"dtype", "device", "quantization."};
   return prefixes;

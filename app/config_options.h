@@ -24,4 +24,7 @@ std::string shell_word(const std::string& text);
 /// The keys that decide what a model computes, for commands without a configuration file.
 const std::vector<std::string>& model_option_prefixes();
 
+/// A check of an option: an empty text, as of a shell's unset variable, is refused.
+CLI::Validator not_empty();
+
 }  // namespace qshard

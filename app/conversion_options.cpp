@@ -1,7 +1,6 @@
 #include "app/conversion_options.h"
 
 #include <cstdio>
-#include <filesystem>
 
 #include <fmt/format.h>
 
@@ -21,12 +20,37 @@ void add_conversion_options(CLI::App& command, ConversionPaths& paths, const std
   command.add_option("--output", paths.output, "File or new directory to write")->required();
 }
 
+void add_quantization_options(CLI::App& command, QuantizationOptions& options, const std::string& where) {
+  command
+      .add_option_function<std::string>(
+          "--quant-type",
+          [&options](const std::string& name) { options.quant_type = parse_quant_type(name, "--quant-type"); },
+          "nf4 or fp4" + where)
+      ->default_str(std::string(to_string(options.quant_type)));
+  command
+      .add_option_function<int>(
+          "--blocksize",
+          [&options](const int& blocksize) {
+            if (!is_supported_blocksize(blocksize)) fail_input("--blocksize: {} is not 32, 64, ..., 4096", blocksize);
+            options.blocksize = blocksize;
+          },
+          "Elements that share one absmax: 32, 64, ..., 4096" + where)
+      ->default_str(std::to_string(options.blocksize));
+  command
+      .add_flag("--double-quant,!--no-double-quant", options.double_quant,
+                "Quantize absmax itself to 8 bits, as training does" + where)
+      ->default_str(options.double_quant ? "true" : "false");
+  command
+      .add_option_function<std::string>(
+          "--quant-storage",
+          [&options](const std::string& name) { options.quant_storage = parse_torch_name(name, "--quant-storage"); },
+          "uint8, bfloat16, float16 or float32" + where)
+      ->default_str(std::string(torch_name(options.quant_storage)));
+}
+
 void run_conversion(const std::string& output, const std::function<void(Progress&)>& convert) {
   Progress progress(stdout);
-  std::error_code ignored;
-  if (std::filesystem::exists(std::filesystem::symlink_status(output, ignored))) {
-    fail_input("{}: is already there and is not replaced; name a new file or directory", output);
-  }
+  check_is_new(output);
   remove_leftovers_of(output);
   reference::start_worker_threads();
   MemoryPeak peak;

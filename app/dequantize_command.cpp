@@ -40,6 +40,7 @@ ConvertTensor dequantize_with(const DequantizeArguments& arguments) {
 }
 
 void dequantize(const DequantizeArguments& arguments, Progress& progress) {
+  output_dtype(arguments, DType::f32);  // one that cannot be is refused though nothing be 4-bit
   const ConvertTensor convert = dequantize_with(arguments);
   if (arguments.paths.model.empty()) {
     convert_file(arguments.paths.input, arguments.paths.output, convert, progress);

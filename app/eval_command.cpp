@@ -44,7 +44,9 @@ void add_eval_command(CLI::App& app) {
   const auto launch = add_launch_options(*command);
   add_config_options(*command, overrides, {});
   command->callback([path, adapter, overrides, launch] {
-    run_on_ranks(*launch, load_run_config(*path, *overrides), [&](const RunConfig& config, RankLink& link) {
+    const RunConfig given = load_run_config(*path, *overrides);
+    check_has_dataset(given, "dataset.eval_path");
+    run_on_ranks(*launch, given, [&](const RunConfig& config, RankLink& link) {
       evaluate(config, adapter->empty() ? config.adapter_name_or_path : *adapter, link);
     });
   });

@@ -14,9 +14,15 @@ const std::vector<std::string>& files_of(const RunConfig& config, const std::str
 
 }  // namespace
 
+void check_has_dataset(const RunConfig& config, const std::string& key) {
+  if (files_of(config, key).empty()) {
+    fail_input("{} is missing: give a JSONL file or a prepared safetensors file", key);
+  }
+}
+
 std::filesystem::path prepare_dataset(const RunConfig& config, const std::string& key, Progress& progress) {
+  check_has_dataset(config, key);
   const std::vector<std::string>& files = files_of(config, key);
-  if (files.empty()) fail_input("{} is missing: give a JSONL file or a prepared safetensors file", key);
   const auto is_prepared = [&](const std::string& file) {
     return config.dataset.format == DatasetFormat::prepared || file.ends_with(".safetensors");
   };

@@ -11,6 +11,9 @@
 
 namespace qshard {
 
+/// Throws Error(bad_input) where the configuration names no file for `key`, dataset.path or dataset.eval_path.
+void check_has_dataset(const RunConfig& config, const std::string& key);
+
 /// The prepared file of a data set of the configuration: the file itself where it is one, else what tokenizing wrote
 /// into <output_dir>/prepared. `key` is dataset.path or dataset.eval_path. Throws Error(bad_input).
 std::filesystem::path prepare_dataset(const RunConfig& config, const std::string& key, Progress& progress);

@@ -15,24 +15,25 @@ int report(qshard::ExitCode code, std::string_view message) {
   return static_cast<int>(code);
 }
 
-/// What CLI11 says, and the name that was probably meant.
+/// In one line what CLI11 says, or the name that was probably meant, and where the right ones are listed.
 std::string usage_message(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
-  std::string hint;
+  std::string message = error.what();
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
     const std::string_view key = argument.substr(0, argument.find('='));
     if (key.starts_with("--") && key.find('.') != std::string_view::npos && !qshard::find_run_option(key.substr(2))) {
-      hint = fmt::format("\n{}: unknown option{}", key, qshard::suggest_run_option(key.substr(2)));
+      message = fmt::format("{}: unknown option{}", key, qshard::suggest_run_option(key.substr(2)));
     }
   }
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  if (argc > 1 && argv[1][0] != '-' && chosen.empty()) {
     std::vector<std::string_view> names;
     for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
     const std::string_view nearest = qshard::nearest_name(argv[1], names);
-    hint = fmt::format("\n{}: unknown command{}", argv[1],
-                       nearest.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", nearest));
+    message = fmt::format("{}: unknown command{}", argv[1],
+                          nearest.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", nearest));
   }
-  return fmt::format("{}{}\nSee qshard --help or qshard COMMAND --help.", error.what(), hint);
+  return fmt::format("{}; see qshard {}--help", message, chosen.empty() ? "" : chosen.front()->get_name() + " ");
 }
 
 int run_command(CLI::App& app, int argc, char** argv) {

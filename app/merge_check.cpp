@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 
 #include "app/load_model.h"
 #include "app/text_service.h"
 #include "app/text_tokens.h"
+#include "core/base/atomic_file.h"
 #include "core/base/error.h"
 #include "core/formats/bnb_checkpoint.h"
 #include "core/training/decoder.h"
@@ -17,8 +17,6 @@ namespace {
 
 constexpr std::int64_t kMostRows = 16;
 constexpr std::int64_t kMostTokens = 256;
-
-using Rows = std::vector<std::vector<std::int32_t>>;
 
 RunConfig run_config(const MergeCheck& check, const std::string& model, bool in_4bit) {
   const QuantizationOptions& quantization = check.quantization;
@@ -36,31 +34,50 @@ RunConfig run_config(const MergeCheck& check, const std::string& model, bool in_
   return config;
 }
 
-/// A directory for tokenized rows, gone with this object.
-class ScratchDirectory {
- public:
-  explicit ScratchDirectory(const std::filesystem::path& beside) : path_(beside.string() + ".check") {}
-  ScratchDirectory(const ScratchDirectory&) = delete;
-  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-  ~ScratchDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
-
 PreparedDataset read_rows(const MergeCheck& check, Progress& progress) {
   if (check.rows.ends_with(".safetensors")) return load_prepared_dataset(check.rows);
-  const ScratchDirectory scratch(check.merged);
+  const AtomicDirectory scratch(check.merged + ".check");  // gone with this object, or with the next run
   return load_prepared_dataset(
       TextTokens(check.model).prepare({check.rows}, DatasetConfig{}, scratch.path(), progress));
 }
 
-Rows rows_of(const MergeCheck& check, Progress& progress) {
-  Rows rows;
+struct Change {
+  double largest = 0;
+  double sum = 0;
+  double largest_logit = 0;
+  std::int64_t values = 0;
+
+  void add(const TokenLogits& trained, const TokenLogits& merged) {
+    for (std::size_t i = 0; i < trained.values.size(); ++i) {
+      const double difference = std::abs(static_cast<double>(trained.values[i]) - merged.values[i]);
+      if (!(difference <= largest)) largest = difference;  // NaN stays
+      largest_logit = std::max(largest_logit, std::abs(static_cast<double>(trained.values[i])));
+      sum += difference;
+    }
+    values += std::ssize(trained.values);
+  }
+};
+
+Change change_of(TrainingEngine& trained, TrainingEngine& merged, const CheckedRows& rows) {
+  std::int64_t longest = 0;
+  for (const auto& row : rows) longest = std::max(longest, std::ssize(row));
+  const auto a = trained.make_decoder(1, longest);
+  const auto b = merged.make_decoder(1, longest);
+  Change change;
+  for (const auto& row : rows) {
+    const std::vector<std::int32_t> first{row.front()};
+    change.add(a->start(std::span(&first, 1)), b->start(std::span(&first, 1)));
+    for (const std::int32_t& token : std::span(row).subspan(1)) {
+      change.add(a->next(std::span(&token, 1)), b->next(std::span(&token, 1)));
+    }
+  }
+  return change;
+}
+
+}  // namespace
+
+CheckedRows read_checked_rows(const MergeCheck& check, Progress& progress) {
+  CheckedRows rows;
   if (check.rows.ends_with(".txt")) {
     PromptRequest request;
     request.file = check.rows;
@@ -81,43 +98,7 @@ Rows rows_of(const MergeCheck& check, Progress& progress) {
   return rows;
 }
 
-struct Change {
-  double largest = 0;
-  double sum = 0;
-  double largest_logit = 0;
-  std::int64_t values = 0;
-
-  void add(const TokenLogits& trained, const TokenLogits& merged) {
-    for (std::size_t i = 0; i < trained.values.size(); ++i) {
-      const double difference = std::abs(static_cast<double>(trained.values[i]) - merged.values[i]);
-      if (!(difference <= largest)) largest = difference;  // NaN stays
-      largest_logit = std::max(largest_logit, std::abs(static_cast<double>(trained.values[i])));
-      sum += difference;
-    }
-    values += std::ssize(trained.values);
-  }
-};
-
-Change change_of(TrainingEngine& trained, TrainingEngine& merged, const Rows& rows) {
-  std::int64_t longest = 0;
-  for (const auto& row : rows) longest = std::max(longest, std::ssize(row));
-  const auto a = trained.make_decoder(1, longest);
-  const auto b = merged.make_decoder(1, longest);
-  Change change;
-  for (const auto& row : rows) {
-    const std::vector<std::int32_t> first{row.front()};
-    change.add(a->start(std::span(&first, 1)), b->start(std::span(&first, 1)));
-    for (const std::int32_t& token : std::span(row).subspan(1)) {
-      change.add(a->next(std::span(&token, 1)), b->next(std::span(&token, 1)));
-    }
-  }
-  return change;
-}
-
-}  // namespace
-
-void print_merge_check(const MergeCheck& check, Progress& progress) {
-  const Rows rows = rows_of(check, progress);
+void print_merge_check(const MergeCheck& check, const CheckedRows& rows, Progress& progress) {
   std::int64_t tokens = 0;
   for (const auto& row : rows) tokens += std::ssize(row);
   const LoadedModel merged = load_model(run_config(check, check.merged, false), "");

@@ -18,10 +18,16 @@ struct MergeCheck {
   QuantizationOptions quantization{};  // the 4-bit form that training gave a 16-bit model
 };
 
-/// Prints the largest and the mean change of the logits at every token of at most 16 rows of 256 tokens, against the
-/// model's weights as they are stored and, for a 16-bit model, against its 4-bit weights, each with the adapter. All of
-/// it is computed in float32 on the CPU, so that what is seen is the weights' rounding alone. Two models are in memory
-/// at a time. Throws Error(bad_input).
-void print_merge_check(const MergeCheck& check, Progress& progress);
+/// Token ids, a vector a row.
+using CheckedRows = std::vector<std::vector<std::int32_t>>;
+
+/// At most 16 rows of 256 tokens; the merged model need not be there yet. Throws Error(bad_input).
+CheckedRows read_checked_rows(const MergeCheck& check, Progress& progress);
+
+/// Prints the largest and the mean change of the logits at every token of the rows, against the model's weights as they
+/// are stored and, for a 16-bit model, against its 4-bit weights, each with the adapter. All of it is computed in
+/// float32 on the CPU, so that what is seen is the weights' rounding alone. Two models are in memory at a time. Throws
+/// Error(bad_input).
+void print_merge_check(const MergeCheck& check, const CheckedRows& rows, Progress& progress);
 
 }  // namespace qshard

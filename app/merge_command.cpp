@@ -4,6 +4,7 @@
 #include <set>
 
 #include "app/commands.h"
+#include "app/config_options.h"
 #include "app/conversion_options.h"
 #include "app/convert_weights.h"
 #include "app/merge_adapter.h"
@@ -185,6 +186,8 @@ void merge(const MergeArguments& arguments, Progress& progress) {
     job.convert(source, name, converted);
   };
   const std::string config = config_of(arguments, checkpoint, is_4bit);
+  const MergeCheck check{arguments.model, arguments.adapter, arguments.output, arguments.check, arguments.options};
+  const CheckedRows rows = check.rows.empty() ? CheckedRows{} : read_checked_rows(check, progress);
   convert_model(checkpoint, arguments.output, job.changes().unties ? untied(config) : config, convert, progress);
   if (job.changes().unties)
     progress.print("Embedding and output head were one table and are two now: tie_word_embeddings is false");
@@ -194,16 +197,14 @@ void merge(const MergeArguments& arguments, Progress& progress) {
                       ? "the dequantized 4-bit weights, which training saw"
                       : "the stored weights; training on 4-bit weights saw others (see --base 4bit)",
                   arguments.write == "4bit" ? "quantized again, which rounds once more" : "written unquantized"));
-  if (arguments.check.empty()) return;
-  print_merge_check({arguments.model, arguments.adapter, arguments.output, arguments.check, arguments.options},
-                    progress);
+  if (check.rows.empty()) return;
+  print_merge_check(check, rows, progress);
 }
 
 }  // namespace
 
 void add_merge_command(CLI::App& app) {
   auto arguments = std::make_shared<MergeArguments>();
-  QuantizationOptions& options = arguments->options;
   CLI::App* command = app.add_subcommand("merge", "An adapter added to its base model's weights, as a plain model");
   command->add_option("--model", arguments->model, "Hugging Face directory of the base model, of any family")
       ->required();
@@ -219,21 +220,12 @@ void add_merge_command(CLI::App& app) {
   command->add_option("--write", arguments->write, "16bit, or 4bit: quantized again, as the model was or as below")
       ->check(CLI::IsMember({"16bit", "4bit"}))
       ->capture_default_str();
-  command->add_option(
-      "--check", arguments->check,
-      "Rows (.jsonl and the like, prepared .safetensors, or .txt with a text a line): print how far the "
-      "logits are from those of the base with the adapter");
-  command->add_option_function<std::string>(
-      "--quant-type",
-      [&options](const std::string& name) { options.quant_type = parse_quant_type(name, "--quant-type"); },
-      "nf4 or fp4, where a 16-bit model is quantized");
-  command->add_option("--blocksize", options.blocksize, "Elements that share one absmax, there")->capture_default_str();
-  command->add_flag("--double-quant,!--no-double-quant", options.double_quant,
-                    "Quantize absmax itself to 8 bits, there");
-  command->add_option_function<std::string>(
-      "--quant-storage",
-      [&options](const std::string& name) { options.quant_storage = parse_torch_name(name, "--quant-storage"); },
-      "uint8, bfloat16, float16 or float32, there");
+  command
+      ->add_option("--check", arguments->check,
+                   "Rows (.jsonl and the like, prepared .safetensors, or .txt with a text a line): print how far the "
+                   "logits are from those of the base with the adapter")
+      ->check(not_empty());
+  add_quantization_options(*command, arguments->options, ", where a 16-bit model is quantized");
   command->callback(
       [arguments] { run_conversion(arguments->output, [&](Progress& progress) { merge(*arguments, progress); }); });
 }

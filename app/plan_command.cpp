@@ -168,7 +168,8 @@ void add_plan_command(CLI::App& app) {
   auto device = std::make_shared<DeviceNumberOptions>();
   add_device_number_options(*command, device);
   auto json = std::make_shared<std::string>();
-  command->add_option("--json", *json, "Write what each rank holds to this file, for `qshard report`");
+  command->add_option("--json", *json, "Write what each rank holds to this file, for `qshard report`")
+      ->check(not_empty());
   auto layouts = std::make_shared<bool>(false);
   command->add_flag(
       "--layouts", *layouts,

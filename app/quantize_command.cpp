@@ -79,25 +79,7 @@ void add_quantize_command(CLI::App& app) {
       "quantize", "Quantize a safetensors file or a model directory to 4 bits, in bitsandbytes' layout");
   add_conversion_options(*command, arguments->paths, "safetensors file: every floating tensor is quantized",
                          "Hugging Face directory: the decoder layers' linear weights are");
-  QuantizationOptions& options = arguments->options;
-  command
-      ->add_option_function<std::string>(
-          "--quant-type",
-          [&options](const std::string& name) { options.quant_type = parse_quant_type(name, "--quant-type"); },
-          "nf4 or fp4")
-      ->default_str(std::string(to_string(options.quant_type)));
-  command->add_option("--blocksize", options.blocksize, "Elements that share one absmax: 32, 64, ..., 4096")
-      ->capture_default_str();
-  command
-      ->add_flag("--double-quant,!--no-double-quant", options.double_quant,
-                 "Quantize absmax itself to 8 bits, as training does")
-      ->default_str(options.double_quant ? "true" : "false");
-  command
-      ->add_option_function<std::string>(
-          "--quant-storage",
-          [&options](const std::string& name) { options.quant_storage = parse_torch_name(name, "--quant-storage"); },
-          "uint8, bfloat16, float16 or float32")
-      ->default_str(std::string(torch_name(options.quant_storage)));
+  add_quantization_options(*command, arguments->options, "");
   command->callback([arguments] {
     run_conversion(arguments->paths.output, [&](Progress& progress) {
       if (arguments->paths.model.empty()) {

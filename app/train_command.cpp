@@ -190,7 +190,9 @@ void add_train_command(CLI::App& app) {
   add_config_options(*command, overrides, {});
   command->callback([path, overrides, launch] {
     int code = static_cast<int>(ExitCode::done);
-    run_on_ranks(*launch, load_run_config(*path, *overrides), [&](const RunConfig& config, RankLink& link) {
+    const RunConfig given = load_run_config(*path, *overrides);
+    check_has_dataset(given, "dataset.path");
+    run_on_ranks(*launch, given, [&](const RunConfig& config, RankLink& link) {
       code = train(config, training_command(*path, *overrides), resuming_command(*path, *overrides, *launch), link);
     });
     if (code != 0) throw CLI::RuntimeError(code);
