@@ -7,6 +7,7 @@
 #include "app/memory_peak.h"
 #include "core/base/atomic_file.h"
 #include "core/base/error.h"
+#include "core/tensor/weight4bit.h"
 #include "reference/worker_threads.h"
 
 namespace qshard {

@@ -100,6 +100,7 @@ TEST_P(SameOutput, TheOneThatIsLaterIsRefusedAndTheResultStays) {
 TEST_P(SameOutput, OfFourAtOnceOneWins) {
   ASSERT_EQ(start("alone", "log").wait(), 0);
   std::vector<std::unique_ptr<RunningProgram>> programs;
+  programs.reserve(4);
   for (int i = 0; i < 4; ++i) programs.emplace_back(new RunningProgram(start("out", "log" + std::to_string(i))));
   std::multiset<int> codes;
   for (const auto& program : programs) codes.insert(program->wait());
