@@ -56,25 +56,27 @@ TEST(Linear4bitChoice, WideRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 3584, .in_features = 3584}, 100), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 192), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 193), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 256), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 100, kGradient), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 160), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 100, kGradient), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 64, kGradient), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 65, kGradient), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 256, kGradient), "wide");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 100), "dequantize_first");
 }
 
 TEST(Linear4bitChoice, MiddleRowsRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 300), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 257), "middle_rows");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 192), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 193), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 161), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 224), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 225), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 256), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 385), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 896), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 1024), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1024), "middle_rows")
       << "few tiles for many_rows";
-  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 100, kGradient), "middle_rows");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 64, kGradient), "dequantize_first");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 65, kGradient), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 200, kGradient), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 257, kGradient), "middle_rows");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 300), "dequantize_first");
 }
 

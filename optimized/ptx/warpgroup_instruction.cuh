@@ -187,7 +187,11 @@ __device__ __forceinline__ void wgmma(float (&d)[128], const std::uint32_t (&a)[
 
 // The same with both from shared memory; kTransposed: a is stored as [16, 64].
 QSHARD_WGMMA_SHARED(32, "64", QSHARD_NAMES_32, "%32", "%33", "%34", "%35", QSHARD_SUMS_32(0))
+QSHARD_WGMMA_SHARED(40, "80", QSHARD_NAMES_32 ", %32, %33, %34, %35, %36, %37, %38, %39", "%40", "%41", "%42", "%43",
+                    QSHARD_SUMS_32(0), QSHARD_SUMS_8(32))
 QSHARD_WGMMA_SHARED(48, "96", QSHARD_NAMES_48, "%48", "%49", "%50", "%51", QSHARD_SUMS_32(0), QSHARD_SUMS_16(32))
+QSHARD_WGMMA_SHARED(56, "112", QSHARD_NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55", "%56", "%57", "%58", "%59",
+                    QSHARD_SUMS_32(0), QSHARD_SUMS_16(32), QSHARD_SUMS_8(48))
 QSHARD_WGMMA_SHARED(64, "128", QSHARD_NAMES_64, "%64", "%65", "%66", "%67", QSHARD_SUMS_64(0))
 QSHARD_WGMMA_SHARED(72, "144", QSHARD_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71", "%72", "%73", "%74", "%75",
                     QSHARD_SUMS_64(0), QSHARD_SUMS_8(64))

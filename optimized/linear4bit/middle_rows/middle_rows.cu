@@ -1,12 +1,12 @@
-#include <algorithm>
-#include <bit>
-#include <limits>
+#include <iterator>
+#include <type_traits>
+#include <utility>
 
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
 #include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
-#include "optimized/device_math.cuh"
+#include "optimized/linear4bit/cluster/clear_arrivals.h"
 #include "optimized/linear4bit/middle_rows/middle_rows.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_dequantizer.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_multiplier.cuh"
@@ -56,42 +56,6 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(SharedMemory<kColum
 #endif
 }
 
-constexpr int kClearThreads = 256;
-
-/// Sets the counts of arrivals to zero. Only when it is done the product's kernel goes on.
-__global__ void __launch_bounds__(kClearThreads) clear_kernel(int* arrivals, int count) {
-  begin_early_kernel();
-  const int i = static_cast<int>(blockIdx.x) * kClearThreads + static_cast<int>(threadIdx.x);
-  if (i < count) arrivals[i] = 0;
-}
-
-/// Of a cluster: with fewer the sums of shared tiles take longer than what is saved.
-constexpr int kLeastSteps = 16;
-
-/// Bytes of the input, beside what else passes through the L2 cache of 50 MiB.
-constexpr std::int64_t kInputThatStays = std::int64_t{32} << 20;
-
-/// How the work is cut, and where things are in the workspace.
-struct Cut {
-  ColumnCut columns;
-  int tiles;
-  TileOrder order;
-  std::size_t partial_bytes;
-  std::size_t arrival_bytes;
-
-  explicit Cut(const Linear4bitProblem& problem)
-      : columns(problem.rows),
-        tiles(static_cast<int>(block_count(problem.out_width(), kTileFeatures)) * columns.tiles),
-        order(tiles, static_cast<int>(block_count(problem.in_width(), kStep)),
-              std::max(1, (problem.device.multiprocessors - problem.device.busy) / kCluster), kLeastSteps,
-              problem.rows * problem.in_width() * 2 <= kInputThatStays) {
-    const int shared = tiles - order.whole;
-    const std::size_t sums = static_cast<std::size_t>(kCluster) * columns.columns * kTileFeatures;
-    partial_bytes = shared > 0 ? static_cast<std::size_t>(order.rest.slots()) * sums * sizeof(float) : 0;
-    arrival_bytes = static_cast<std::size_t>(shared) * kCluster * kMultiplierWarps * sizeof(int);
-  }
-};
-
 template <typename T, bool kForward, int kColumns>
 void launch_kernel(const Task<T>& task, const Linear4bitProblem& problem, const Linear4bitCall& call) {
   constexpr std::uint32_t kShared = SharedMemory<kColumns>::kBytes;
@@ -108,69 +72,26 @@ void launch_kernel(const Task<T>& task, const Linear4bitProblem& problem, const 
 
 template <typename T, bool kForward>
 void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
-  const Linear4bitShape& shape = problem.shape;
-  const Cut cut(problem);
-  auto* const partials = static_cast<std::byte*>(call.workspace);
-  auto* const arrivals = reinterpret_cast<int*>(partials + cut.partial_bytes);
-  const Task<T> task{BlockScales(call.weight),
-                     CodebookValues(shape.quant_type),
-                     std::countr_zero(static_cast<unsigned>(shape.blocksize)),
-                     static_cast<int>(shape.in_features),
-                     static_cast<int>(shape.out_features),
-                     static_cast<int>(problem.out_width()),
-                     static_cast<int>(problem.rows),
-                     static_cast<T*>(call.out),
-                     call.out_stride,
-                     reinterpret_cast<float*>(partials),
-                     arrivals,
-                     cut.order,
-                     cut.order.rest,
-                     cut.tiles,
-                     cut.columns.tiles,
-                     reinterpret_cast<std::uintptr_t>(call.out) % 4 == 0 && call.out_stride % 2 == 0};
-  const auto arrival_count = static_cast<int>(cut.arrival_bytes / sizeof(int));
-  if (arrival_count > 0) {
-    launch_early(clear_kernel, dim3(static_cast<unsigned>(block_count(arrival_count, kClearThreads))), kClearThreads, 0,
-                 call.stream, arrivals, arrival_count);
+  const cluster::ClusterCut cut(problem, kTileShape);
+  const Task<T> task(problem, call, cut);
+  cluster::clear_arrivals(task.arrivals, cut.arrivals, call.stream);
+  const auto launch_if = [&]<int kColumns>(std::integral_constant<int, kColumns>) {
+    if (cut.columns.columns == kColumns) launch_kernel<T, kForward, kColumns>(task, problem, call);
+  };
+  [&]<std::size_t... kAt>(std::index_sequence<kAt...>) {
+    (launch_if(std::integral_constant<int, kColumnCounts[kAt]>{}), ...);
   }
-  switch (cut.columns.columns) {
-    case 64:
-      return launch_kernel<T, kForward, 64>(task, problem, call);
-    case 96:
-      return launch_kernel<T, kForward, 96>(task, problem, call);
-    case 128:
-      return launch_kernel<T, kForward, 128>(task, problem, call);
-    case 144:
-      return launch_kernel<T, kForward, 144>(task, problem, call);
-    case 160:
-      return launch_kernel<T, kForward, 160>(task, problem, call);
-    case 192:
-      return launch_kernel<T, kForward, 192>(task, problem, call);
-    case 200:
-      return launch_kernel<T, kForward, 200>(task, problem, call);
-    case 224:
-      return launch_kernel<T, kForward, 224>(task, problem, call);
-    default:
-      return launch_kernel<T, kForward, 256>(task, problem, call);
-  }
+  (std::make_index_sequence<std::size(kColumnCounts)>{});
 }
 
 }  // namespace
 
 bool supports(const Linear4bitProblem& problem) {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 2;
-  constexpr std::int64_t kMostSteps = std::int64_t{1} << 30;
-  const Linear4bitShape& shape = problem.shape;
-  return problem.device.has_warpgroups && shape.dtype != DType::f32 && shape.blocksize >= kStep &&
-         problem.whole_blocks() && shape.out_features * shape.in_features / shape.blocksize <= kMost &&
-         std::max({problem.rows, shape.out_features, shape.in_features}) <= kMost &&
-         block_count(problem.out_width(), kTileFeatures) * (problem.rows / (kCluster * kMostColumns) + 2) <=
-             kMostSteps / block_count(problem.in_width(), kStep);
+  return cluster::supports(problem, kTileShape);
 }
 
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
-  const Cut cut(problem);
-  return cut.partial_bytes + cut.arrival_bytes;
+  return cluster::ClusterCut(problem, kTileShape).workspace_bytes();
 }
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {

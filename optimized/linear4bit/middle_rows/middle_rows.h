@@ -10,7 +10,7 @@
 // added in a fixed order.
 namespace qshard::optimized::middle_rows {
 
-/// A Hopper GPU, f16 or bf16, blocks of 64 or more, sizes below 2^30.
+/// As cluster::supports().
 bool supports(const Linear4bitProblem& problem);
 
 /// Whether it is expected to be faster than the rows of the table after it.

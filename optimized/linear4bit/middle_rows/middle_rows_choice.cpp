@@ -4,9 +4,9 @@
 namespace qshard::optimized::middle_rows {
 
 // Measured on an H200 beside the rows of the table after it. Of their time, for weights from 48 Mi elements on: forward
-// 0.67 to 0.93 at 257 to 777 rows, up to 256 about the same; the gradient 0.78 to 1.06 at 65 to 192 rows, 0.66 to 0.96
-// at 193 to 777. At 1,024 rows it is 0.90 to 0.94 of dequantizing first, but only as fast as many_rows, which does an
-// adapter along with the product. Smaller weights have fewer steps for its fixed costs: 0.79 to 0.98 up to 384 rows.
+// 0.67 to 0.93 at 257 to 777 rows; the gradient 0.66 to 0.96 at 193 to 777. At 1,024 rows it is 0.90 to 0.94 of
+// dequantizing first, but only as fast as many_rows, which does an adapter along with the product. Smaller weights have
+// fewer steps for its fixed costs: 0.79 to 0.98 up to 384 rows.
 bool pays(const Linear4bitProblem& problem) {
   constexpr std::int64_t kMi = std::int64_t{1} << 20;
   const std::int64_t elements = problem.shape.out_features * problem.shape.in_features;
@@ -18,12 +18,7 @@ bool pays(const Linear4bitProblem& problem) {
   } else if (elements >= 24 * kMi) {
     most_rows = 384;
   }
-  // Forward `wide` is faster up to there, since its tiles have as many columns as there are rows. Of weights like
-  // 14336 x 4096 its tiles of 256 features are few: 256 rows take 65 to 69 us there and 61 to 63 here.
-  const bool has_few_tiles = elements >= 48 * kMi && elements < 96 * kMi;
-  const std::int64_t most_of_wide = has_few_tiles ? 192 : 256;
-  const std::int64_t most_of_others = problem.forward() ? most_of_wide : kMostFusedRows;
-  return problem.rows > most_of_others && problem.rows <= most_rows;
+  return problem.rows > kMostFusedRows && problem.rows <= most_rows;
 }
 
 }  // namespace qshard::optimized::middle_rows

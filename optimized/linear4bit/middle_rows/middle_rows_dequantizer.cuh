@@ -4,6 +4,7 @@
 
 #include <cuda.h>
 
+#include "optimized/linear4bit/cluster/matrix_lines.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
 #include "optimized/linear4bit/sixteen_values.h"
 #include "optimized/ptx/shared_access.cuh"
@@ -34,7 +35,7 @@ class Dequantizer {
         codes_at_(at_),
         blocks_a_row_(task.in_features >> task.block_shift),
         input_row_(input_row()),
-        codes_feature_(task.first_feature(at_.segment.tile)),
+        codes_feature_(task.first_feature(at_.segment.tile, kTileFeatures)),
         first_block_(first_block()),
         map_(shared.map() + 4 * (lane_ % kMapCopies)),
         offset_(nested() ? __ldg(task.scales.offset) : 0.0F) {
@@ -59,7 +60,7 @@ class Dequantizer {
       for (int stage = 0; stage < Shared::kCodeStages; ++stage) load_codes(stage);
     }
     ask_for_scale();
-    const int code_row = kForward ? feature_of_line(lane_) : lane_;
+    const int code_row = kForward ? cluster::feature_of_line(lane_) : lane_;
     std::uint32_t own_codes = shared_.codes(warp_, 0) + code_row * 32 + code_row / 4 % 2 * 16;
     std::uint32_t own_line = shared_.weight(0) + (first_line_ + lane_) * kLineBytes + lane_ % 8 * 16;
     asm("" : "+r"(own_codes), "+r"(own_line));
@@ -134,7 +135,7 @@ class Dequantizer {
     mbarrier_arrive_expect_tx(full, Shared::kCodeBytes);
     tma_load(shared_.codes(warp_, stage), codes_map_, (kForward ? inner : feature) / 2, kForward ? feature : inner,
              full);
-    if (advance(codes_at_)) codes_feature_ = task_.first_feature(codes_at_.segment.tile);
+    if (advance(codes_at_)) codes_feature_ = task_.first_feature(codes_at_.segment.tile, kTileFeatures);
   }
 
   /// A thread's part: copies the input, and says what else will arrive.
@@ -182,9 +183,9 @@ class Dequantizer {
 
   /// Forward: the first block of the line's row of the weight; gradient: the block of a row that the line lies in.
   [[nodiscard]] __device__ __forceinline__ int first_block() const {
-    const int first_feature = task_.first_feature(scale_at_.segment.tile);
+    const int first_feature = task_.first_feature(scale_at_.segment.tile, kTileFeatures);
     if constexpr (kForward) {
-      const int row = min(first_feature + first_line_ + feature_of_line(lane_), task_.out_features - 1);
+      const int row = min(first_feature + first_line_ + cluster::feature_of_line(lane_), task_.out_features - 1);
       return row * blocks_a_row_;
     } else {
       return min(first_feature + rank_ * kLines, task_.in_features - 1) >> task_.block_shift;

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 
+#include "optimized/linear4bit/cluster/cluster_sums.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
-#include "optimized/linear4bit/wide/wide_sums.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 #include "optimized/ptx/warpgroup_instruction.cuh"
 
@@ -26,10 +26,10 @@ class Multiplier {
 
   /// When shared memory is ready.
   __device__ __forceinline__ void run() {
-    const int cluster = static_cast<int>(blockIdx.x) / kCluster;
-    const int all = task_.order.steps_of(cluster, task_.tiles);
+    const int own_cluster = static_cast<int>(blockIdx.x) / kCluster;
+    const int all = task_.order.steps_of(own_cluster, task_.tiles);
     for (int number = 0; number < all;) {
-      const Segment segment = task_.order.segment(cluster, number);
+      const Segment segment = task_.order.segment(own_cluster, number);
       number = segment.end;
       int steps = segment.end - segment.begin;
       asm("" : "+r"(steps));  // kept, not computed again
@@ -46,14 +46,8 @@ class Multiplier {
       release(stage_.stage);
       stage_.advance();
       const int rank = cluster_rank();
-      const int feature =
-          task_.first_feature(segment.tile) + feature_of_line(static_cast<int>(threadIdx.x) / 32 * 16 + lane_ / 4);
-      const int column = (segment.tile % task_.column_tiles * kCluster + rank) * kColumns;
-      if (steps == task_.split.steps) {
-        wide::store_sums<T>(task_, sums_, column, feature);
-      } else {
-        wide::share_sums<T>(task_, sums_, segment.tile - task_.order.whole, column, feature, rank);
-      }
+      cluster::finish_segment(task_, sums_, segment, (segment.tile % task_.column_tiles * kCluster + rank) * kColumns,
+                              task_.first_feature(segment.tile, kTileFeatures), rank);
     }
   }
 

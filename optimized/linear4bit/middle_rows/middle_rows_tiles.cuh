@@ -2,41 +2,20 @@
 
 #include <cstdint>
 
-#include "optimized/device_math.cuh"
+#include "optimized/linear4bit/cluster/cluster_task.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_cut.h"
 #include "optimized/linear4bit/stage_counter.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
-#include "optimized/linear4bit/work_split.h"
 
 namespace qshard::optimized::middle_rows {
 
+using cluster::kCluster;
+using cluster::kMultipliers;
+using cluster::kMultiplierWarps;
+using cluster::Segment;
+using cluster::Task;
 using warpgroup::kMapBytes;
 using warpgroup::kMapCopies;
-
-/// Arguments of the kernel, but for its tensor maps; out [rows, features].
-template <typename T>
-struct Task {
-  BlockScales scales;
-  CodebookValues codebook;
-  int block_shift;
-  int in_features;
-  int out_features;
-  int features;
-  int rows;
-  T* out;
-  std::int64_t out_stride;
-  float* partials;  // [split.slots(), kCluster, sums of a thread, kMultipliers]
-  int* arrivals;    // [split.tiles, kCluster, kMultiplierWarps]: warps that have left partial sums; zeros at first
-  TileOrder order;  // of clusters; tile t: features tile t / column_tiles, columns tile t % column_tiles
-  WorkSplit split;  // order.rest
-  int tiles;
-  int column_tiles;
-  bool paired_out;  // two neighbouring elements of out are one aligned word
-
-  [[nodiscard]] __device__ __forceinline__ int first_feature(int tile) const {
-    return tile / column_tiles * kTileFeatures;
-  }
-};
 
 constexpr std::uint32_t kLineBytes = 128;  // of the dequantized weight
 

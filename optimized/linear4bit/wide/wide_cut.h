@@ -1,72 +1,45 @@
 #pragma once
 
-#include <cstdint>
+#include "optimized/linear4bit/cluster/cluster_cut.h"
 
-#include "optimized/host_device.h"
-
-// How wide.cu cuts a product: the forward one, y = x W^T, whose features are the weight's rows, and the gradient,
-// dx = dy W, whose features are the weight's columns. A cluster of two thread blocks makes tiles of 256 features by up
-// to 256 rows of the input, its columns: each thread block 128 features, each of its two warpgroups 64, each warp 16.
-// Along the inner dimension it takes steps of 128, two chunks of 64.
+// How wide.cu cuts a product. A cluster makes tiles of 256 features by up to 256 rows of the input, its columns: each
+// thread block 128 features, each of its two warpgroups that multiply 64. Along the inner dimension a step is 128, two
+// chunks of 64. A chunk of a thread block's part of the weight is 128 lines of 64 elements, each in one block. Forward:
+// a line is a feature, of which 64 of the inner dimension; gradient: one of the inner dimension, of which 64 features,
+// first all of the first 64 features, then those of the others.
 namespace qshard::optimized::wide {
 
-constexpr int kWarpgroups = 2;                   // that multiply
-constexpr int kMultipliers = 128 * kWarpgroups;  // their threads
-constexpr int kMultiplierWarps = kMultipliers / 32;
-constexpr int kThreads = kMultipliers + 128;  // and one warpgroup that loads
-constexpr int kCluster = 2;
-constexpr int kTileFeatures = 64 * kWarpgroups;  // of a thread block
-constexpr int kClusterFeatures = kTileFeatures * kCluster;
-constexpr int kChunk = 64;
 constexpr int kChunks = 2;  // of a step
-constexpr int kStep = kChunk * kChunks;
-constexpr int kInstructions = kChunk / 16;  // of a chunk, for a warpgroup's 64 features
-constexpr int kMostColumns = 256;
-constexpr int kColumnCounts[] = {96, 128, 160, 192, 224, 256};  // of a tile, that the kernel is compiled for
+constexpr int kStep = cluster::kChunk * kChunks;
+constexpr int kTileFeatures = cluster::kTileFeatures * cluster::kCluster;
+constexpr int kTeamWarps = cluster::kTileFeatures / 32;         // a thread a line
+constexpr int kColumnCounts[] = {96, 128, 160, 192, 224, 256};  // that the kernel is compiled for
 
-/// A lane has two neighbouring features, an even one and the odd one after it: one as row g of its matrix instructions,
-/// g its group (lane / 4), the other one as row g + 8. Forward this is the first of the two, of a warp's 16: in this
-/// order the loads of two groups at a time are in different banks. The gradient has the even ones first.
-QSHARD_HOST_DEVICE int forward_feature(int group) {
-  return 2 * group + group % 2;
-}
-
-/// The same of the gradient, of the 32 of two neighbouring warps: a transposing load gives a lane four neighbouring
-/// features, of which each of the two warps takes two.
-QSHARD_HOST_DEVICE int gradient_feature(int warp, int group) {
-  return 4 * group + warp % 2 * 2;
-}
-
-/// What a chunk of a tile costs, in columns that the matrix unit multiplies meanwhile: below kLeastColumns dequantizing
-/// the weight takes longer than multiplying it, and each tile has some waiting.
-QSHARD_HOST_DEVICE int cost_of_columns(int columns) {
-  constexpr int kLeastColumns = 128;
-  constexpr int kWaiting = 16;
-  return larger(columns, kLeastColumns) + kWaiting;
-}
-
-/// How many columns, each a row of the input, a tile has, and how many tiles there are: what costs least.
-struct ColumnCut {
-  int columns = 0;
-  int tiles = 0;
-
-  explicit ColumnCut(std::int64_t rows) {
-    const auto least = static_cast<int>((rows + kMostColumns - 1) / kMostColumns);
-    for (int count = least; count <= least + 1; ++count) {
-      const std::int64_t needed = (rows + count - 1) / count;
-      for (const int each : kColumnCounts) {
-        if (each < needed) continue;
-        if (tiles == 0 || cost_of_columns(each) * count < cost()) {
-          columns = each;
-          tiles = count;
-        }
-        break;
-      }
-    }
-  }
-
-  /// Of a chunk of all tiles.
-  [[nodiscard]] int cost() const { return cost_of_columns(columns) * tiles; }
+/// fixed_cost: measured, least squares over 96 to 256 columns.
+constexpr cluster::TileShape kTileShape{
+    .features = kTileFeatures,
+    .step = kStep,
+    .least_steps = 8,
+    .column_sharers = 1,
+    .fixed_cost = 175,
+    .column_counts = kColumnCounts,
 };
+
+/// Teams that dequantize, in turns. Of 224 columns one is as fast as two, and faster where tiles are few.
+constexpr int team_count(int columns) {
+  return columns == 224 ? 1 : 2;
+}
+
+/// Matrix instructions beside each other that the columns of a tile take: for one of more than 128 the compiler finds
+/// too few of the registers that the kernel starts with, which five warpgroups share.
+constexpr int part_count(int columns) {
+  return columns <= 128 ? 1 : 2;
+}
+
+/// The line that a thread of a team, `thread` of 128, dequantizes. Forward in an order in which of eight neighbouring
+/// threads neither codes nor lines are in the same banks of shared memory.
+QSHARD_HOST_DEVICE int line_of_thread(bool forward, int thread) {
+  return forward ? thread ^ (thread & 4) << 1 : thread;
+}
 
 }  // namespace qshard::optimized::wide

@@ -17,51 +17,62 @@ template <typename T, bool kForward, int kColumns>
 class Loader {
  public:
   __device__ __forceinline__ Loader(const Task<T>& task, const CUtensorMap& codes, const CUtensorMap& input,
-                                    const SharedMemory<kColumns>& shared, int begin, int end)
-      : task_(task), codes_(codes), input_(input), shared_(shared), begin_(begin), end_(end), rank_(cluster_rank()) {}
+                                    const SharedMemory<kColumns>& shared)
+      : task_(task),
+        codes_(codes),
+        input_(input),
+        shared_(shared),
+        cluster_(static_cast<int>(blockIdx.x) / kCluster),
+        rank_(cluster_rank()),
+        steps_(task.order.steps_of(cluster_, task.tiles)) {}
 
-  /// Sets the barriers up. A stage of the input is empty when the warps of both thread blocks have read it.
+  /// A thread's part. Sets the barriers up: a stage is full when the input has arrived and a team has written the
+  /// weight, and empty when the multipliers of both thread blocks have read it.
   __device__ __forceinline__ void start() const {
     prefetch_tensor_map(codes_);
     prefetch_tensor_map(input_);
-    for (int stage = 0; stage < Shared::kInputStages; ++stage) {
-      mbarrier_init(shared_.input_full(stage), 1);
-      mbarrier_init(shared_.input_empty(stage), kCluster * kMultiplierWarps);
+    for (int stage = 0; stage < Shared::kStages; ++stage) {
+      mbarrier_init(shared_.full(stage), 1 + kTeamWarps);
+      mbarrier_init(shared_.empty(stage), kCluster * kMultiplierWarps);
     }
     for (int stage = 0; stage < Shared::kCodeStages; ++stage) {
       mbarrier_init(shared_.codes_full(stage), 1);
-      mbarrier_init(shared_.codes_empty(stage), kMultiplierWarps);
+      mbarrier_init(shared_.codes_empty(stage), kChunks * kTeamWarps);
     }
     mbarrier_init_fence();
   }
 
   __device__ __forceinline__ void load_codes() const {
     StageCounter<Shared::kCodeStages> at;
-    Place place(task_.split, begin_);
+    for (int number = 0; number < steps_;) {
+      const Segment segment = task_.order.segment(cluster_, number);
+      const int feature = first_feature(task_, segment.tile);
 #pragma unroll 1
-    for (int i = begin_; i < end_; ++i, place.advance(task_.split), at.advance()) {
-      const int feature = task_.first_feature(place.tile, rank_);
-      mbarrier_wait(shared_.codes_empty(at.stage), at.parity ^ 1);
-      mbarrier_arrive_expect_tx(shared_.codes_full(at.stage), Shared::kCodeBytes);
-      tma_load(shared_.codes(at.stage), codes_, kForward ? place.step * (kStep / 2) : feature / 2,
-               kForward ? feature : place.step * kStep, shared_.codes_full(at.stage));
+      for (int step = segment.first_step; number < segment.end; ++number, ++step, at.advance()) {
+        mbarrier_wait(shared_.codes_empty(at.stage), at.parity ^ 1);
+        const std::uint32_t full = shared_.codes_full(at.stage);
+        mbarrier_arrive_expect_tx(full, Shared::kCodeBytes);
+        tma_load(shared_.codes(at.stage), codes_, (kForward ? step * kStep : feature) / 2,
+                 kForward ? feature : step * kStep, full);
+      }
     }
   }
 
   __device__ __forceinline__ void load_input() const {
     constexpr std::uint32_t kHalf = Shared::kInputBytes / kCluster;
-    StageCounter<Shared::kInputStages> at;
-    Place place(task_.split, begin_);
+    StageCounter<Shared::kStages> at;
+    for (int number = 0; number < steps_;) {
+      const Segment segment = task_.order.segment(cluster_, number);
+      const int row = segment.tile % task_.column_tiles * kColumns + rank_ * (kColumns / kCluster);
 #pragma unroll 1
-    for (int i = begin_; i < end_; ++i, place.advance(task_.split)) {
-      const int row = place.tile % task_.column_tiles * kColumns + rank_ * (kColumns / kCluster);
+      for (int chunk = segment.first_step * kChunks; number < segment.end; ++number) {
 #pragma unroll 1
-      for (int chunk = 0; chunk < kChunks; ++chunk, at.advance()) {
-        mbarrier_wait(shared_.input_empty(at.stage), at.parity ^ 1);
-        mbarrier_arrive_expect_tx(shared_.input_full(at.stage), Shared::kInputBytes);
-        tma_load_multicast(shared_.input(at.stage) + rank_ * kHalf, input_,
-                           (place.step * kChunks + chunk) * (kChunk * 2), row, shared_.input_full(at.stage),
-                           (1 << kCluster) - 1);
+        for (int i = 0; i < kChunks; ++i, ++chunk, at.advance()) {
+          mbarrier_wait(shared_.empty(at.stage), at.parity ^ 1);
+          mbarrier_arrive_expect_tx(shared_.full(at.stage), Shared::kInputBytes);
+          tma_load_multicast(shared_.input(at.stage) + rank_ * kHalf, input_, chunk * (kChunk * 2), row,
+                             shared_.full(at.stage), (1 << kCluster) - 1);
+        }
       }
     }
   }
@@ -73,9 +84,9 @@ class Loader {
   const CUtensorMap& codes_;
   const CUtensorMap& input_;
   const SharedMemory<kColumns>& shared_;
-  int begin_;
-  int end_;
+  int cluster_;
   int rank_;
+  int steps_;
 };
 
 }  // namespace qshard::optimized::wide

@@ -2,75 +2,62 @@
 
 #include <cstdint>
 
-#include "optimized/device_math.cuh"
-#include "optimized/linear4bit/float_pair_table.cuh"
+#include "optimized/linear4bit/cluster/cluster_task.cuh"
 #include "optimized/linear4bit/stage_counter.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
 #include "optimized/linear4bit/wide/wide_cut.h"
-#include "optimized/linear4bit/work_split.h"
+#include "optimized/ptx/tensor_copy.cuh"
 
 namespace qshard::optimized::wide {
 
+using cluster::kChunk;
+using cluster::kCluster;
+using cluster::kMultiplierWarps;
+using cluster::Segment;
+using cluster::Task;
 using warpgroup::kMapBytes;
 using warpgroup::kMapCopies;
-using warpgroup::Place;
 
-/// Arguments of the kernel, but for its tensor maps; out [rows, features].
+constexpr int kLines = cluster::kTileFeatures;  // of a chunk
+constexpr std::uint32_t kLineBytes = 128;       // of the dequantized weight
+constexpr int kInstructions = kChunk / 16;      // of a chunk, for a warpgroup's 64 features
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/// This thread block's first feature in a tile.
 template <typename T>
-struct Task {
-  BlockScales scales;
-  CodebookValues codebook;
-  int block_shift;
-  int in_features;
-  int out_features;
-  int features;
-  int rows;
-  T* out;
-  std::int64_t out_stride;
-  float* partials;  // [split.slots(), kCluster, sums of a thread, kMultipliers]
-  int* arrivals;    // [split.tiles, kCluster, kMultiplierWarps]: warps that have left partial sums; zeros at first
-  WorkSplit split;  // of clusters; tile t: features tile t / column_tiles, columns tile t % column_tiles
-  int column_tiles;
-  bool aligned_scales;  // forward: the absmax codes of four chunks are one aligned word of one nested block
-  bool paired_out;      // two neighbouring elements of out are one aligned word
+__device__ __forceinline__ int first_feature(const Task<T>& task, int tile) {
+  return task.first_feature(tile, kTileFeatures) + cluster_rank() * kLines;
+}
 
-  /// This thread block's first feature in a tile.
-  [[nodiscard]] __device__ __forceinline__ int first_feature(int tile, int rank) const {
-    return tile / column_tiles * kClusterFeatures + rank * kTileFeatures;
-  }
-};
+#endif
 
-/// Shared memory by address: the table of pairs, stages of the input (a chunk each) and of codes (a step each), each
-/// warp's scales, the nested map, and the barriers.
+/// Shared memory by address: stages of the input and of the dequantized weight for it, a chunk each, stages of codes, a
+/// step each, the nested map, and the barriers.
 template <int kColumns>
 struct SharedMemory {
+  static constexpr int kTeams = team_count(kColumns);
   static constexpr std::uint32_t kInputBytes = kColumns * kChunk * 2;
-  static constexpr int kInputStages = 96 * 1024 / kInputBytes;
-  static constexpr std::uint32_t kCodeBytes = kTileFeatures * kStep / 2;
-  static constexpr int kCodeStages = 6;
-  static constexpr std::uint32_t kScaleBytes = 1024;  // of a warp
-  static constexpr std::uint32_t kBytes = FloatPairTable::kBytes + kInputStages * kInputBytes +
-                                          kCodeStages * kCodeBytes + kMultiplierWarps * kScaleBytes + kMapBytes +
-                                          16 * (kInputStages + kCodeStages);
+  static constexpr std::uint32_t kWeightBytes = kLines * kLineBytes;
+  static constexpr std::uint32_t kStageBytes = kInputBytes + kWeightBytes;
+  static constexpr std::uint32_t kCodeBytes = kLines * kStep / 2;
+  static constexpr int kCodeStages = 4;
+  static constexpr std::uint32_t kBarrierBytes = 512;
+  static constexpr std::uint32_t kOtherBytes = kCodeStages * kCodeBytes + kMapBytes + kBarrierBytes;
+  static constexpr int kStages = (227 * 1024 - kOtherBytes) / kStageBytes;
+  static constexpr std::uint32_t kBytes = kStages * kStageBytes + kOtherBytes;
+  static_assert(kStages >= kTeams && 16 * (kStages + kCodeStages) <= kBarrierBytes);
 
-  unsigned char* table;
+  std::uint32_t first;  // aligned to 1024 bytes
 
-  __device__ __forceinline__ std::uint32_t input(int stage) const {
-    return static_cast<std::uint32_t>(__cvta_generic_to_shared(table)) + FloatPairTable::kBytes + stage * kInputBytes;
-  }
-  __device__ __forceinline__ std::uint32_t codes(int stage) const { return input(kInputStages) + stage * kCodeBytes; }
-  __device__ __forceinline__ std::uint32_t scales(int warp) const { return codes(kCodeStages) + warp * kScaleBytes; }
-  __device__ __forceinline__ std::uint32_t map() const { return scales(kMultiplierWarps); }
-  __device__ __forceinline__ std::uint32_t input_full(int stage) const { return map() + kMapBytes + 8 * stage; }
-  __device__ __forceinline__ std::uint32_t input_empty(int stage) const { return input_full(kInputStages + stage); }
-  __device__ __forceinline__ std::uint32_t codes_full(int stage) const { return input_full(2 * kInputStages + stage); }
+  __device__ __forceinline__ std::uint32_t input(int stage) const { return first + stage * kStageBytes; }
+  __device__ __forceinline__ std::uint32_t weight(int stage) const { return input(stage) + kInputBytes; }
+  __device__ __forceinline__ std::uint32_t codes(int stage) const { return input(kStages) + stage * kCodeBytes; }
+  __device__ __forceinline__ std::uint32_t map() const { return codes(kCodeStages); }
+  __device__ __forceinline__ std::uint32_t full(int stage) const { return map() + kMapBytes + 8 * stage; }
+  __device__ __forceinline__ std::uint32_t empty(int stage) const { return full(kStages + stage); }
+  __device__ __forceinline__ std::uint32_t codes_full(int stage) const { return empty(kStages + stage); }
   __device__ __forceinline__ std::uint32_t codes_empty(int stage) const { return codes_full(kCodeStages + stage); }
 };
-
-/// The table's pair times the two scales, rounded: the bits of dequantize().
-template <typename T>
-__device__ __forceinline__ std::uint32_t scale_pair(float2 pair, float first, float second) {
-  return round_pair<T>(multiply_ftz(pair.x, first), multiply_ftz(pair.y, second));
-}
 
 }  // namespace qshard::optimized::wide

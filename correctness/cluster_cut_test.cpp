@@ -1,19 +1,21 @@
-#include "optimized/linear4bit/middle_rows/middle_rows_cut.h"
-
 #include <algorithm>
 #include <set>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "optimized/linear4bit/cluster/matrix_lines.h"
+#include "optimized/linear4bit/middle_rows/middle_rows_cut.h"
+#include "optimized/linear4bit/wide/wide_cut.h"
+
 namespace qshard::test {
 namespace {
 
-using namespace optimized::middle_rows;
+using namespace optimized::cluster;
 
 // Rows g and g + 8 of 16, which are one lane's, are an even feature and the one after it; together all, each once. A
 // warp dequantizes 32 lines: they are 32 neighbouring features.
-TEST(MiddleRowsCut, LanesHavePairsOfFeatures) {
+TEST(ClusterCut, LanesHavePairsOfFeatures) {
   std::set<int> features;
   for (int line = 0; line < kTileFeatures; ++line) {
     features.insert(feature_of_line(line));
@@ -28,25 +30,68 @@ TEST(MiddleRowsCut, LanesHavePairsOfFeatures) {
 }
 
 // The tiles hold all rows, and none of them is empty.
-TEST(MiddleRowsCut, ColumnsForEveryNumberOfRows) {
+void expect_all_rows(const TileShape& shape) {
   for (std::int64_t rows = 1; rows <= 5000; ++rows) {
-    const ColumnCut cut(rows);
-    const int tile = cut.columns * kCluster;
-    EXPECT_GE(static_cast<std::int64_t>(tile) * cut.tiles, rows) << rows;
-    EXPECT_LT(static_cast<std::int64_t>(tile) * (cut.tiles - 1), rows) << rows;
-    EXPECT_LE(cut.columns, kMostColumns) << rows;
+    const ColumnCut cut(rows, shape.column_counts, shape.column_sharers, shape.fixed_cost);
+    const std::int64_t tile = std::int64_t{cut.columns} * shape.column_sharers;
+    EXPECT_GE(tile * cut.tiles, rows) << rows;
+    EXPECT_LT(tile * (cut.tiles - 1), rows) << rows;
+    EXPECT_LE(cut.columns, shape.column_counts.back()) << rows;
   }
-  EXPECT_EQ(ColumnCut(257).columns, 144);
-  EXPECT_EQ(ColumnCut(384).columns, 192);
-  EXPECT_EQ(ColumnCut(512).tiles, 1);
-  EXPECT_EQ(ColumnCut(513).tiles, 2);
-  EXPECT_EQ(ColumnCut(777).columns, 200);
-  EXPECT_EQ(ColumnCut(1024).tiles, 2);
+}
+
+ColumnCut cut_of(std::int64_t rows, const TileShape& shape) {
+  return {rows, shape.column_counts, shape.column_sharers, shape.fixed_cost};
+}
+
+TEST(ClusterCut, ColumnsForEveryNumberOfRows) {
+  expect_all_rows(optimized::wide::kTileShape);
+  expect_all_rows(optimized::middle_rows::kTileShape);
+}
+
+TEST(ClusterCut, WideTilesHaveAsManyColumnsAsThereAreRows) {
+  const TileShape& shape = optimized::wide::kTileShape;
+  EXPECT_EQ(cut_of(65, shape).columns, 96);
+  EXPECT_EQ(cut_of(128, shape).columns, 128);
+  EXPECT_EQ(cut_of(256, shape).tiles, 1);
+  EXPECT_EQ(cut_of(257, shape).columns, 160);
+  EXPECT_EQ(cut_of(777, shape).tiles, 4);
+}
+
+TEST(ClusterCut, MiddleRowsShareColumns) {
+  const TileShape& shape = optimized::middle_rows::kTileShape;
+  EXPECT_EQ(cut_of(257, shape).columns, 144);
+  EXPECT_EQ(cut_of(384, shape).columns, 192);
+  EXPECT_EQ(cut_of(512, shape).tiles, 1);
+  EXPECT_EQ(cut_of(513, shape).tiles, 2);
+  EXPECT_EQ(cut_of(777, shape).columns, 200);
+  EXPECT_EQ(cut_of(1024, shape).tiles, 2);
+}
+
+// Each line is one thread's. Forward eight neighbouring threads read rows of codes, and write lines, that differ by no
+// multiple of eight: those would be in the same banks.
+TEST(WideCut, ThreadsOfAPhaseAreInDifferentBanks) {
+  for (const bool forward : {false, true}) {
+    std::set<int> lines;
+    for (int thread = 0; thread < kTileFeatures; thread += 8) {
+      std::set<int> banks_of_lines;
+      std::set<int> banks_of_codes;
+      for (int i = 0; i < 8; ++i) {
+        const int line = optimized::wide::line_of_thread(forward, thread + i);
+        lines.insert(line);
+        banks_of_lines.insert(line % 8);
+        banks_of_codes.insert((forward ? feature_of_line(line) : line) % 8);
+      }
+      EXPECT_EQ(banks_of_lines.size(), 8U) << thread;
+      EXPECT_EQ(banks_of_codes.size(), 8U) << thread;
+    }
+    EXPECT_EQ(lines.size(), static_cast<std::size_t>(kTileFeatures));
+  }
 }
 
 // Over all clusters each tile has each of its steps once, and a tile that is dealt out whole is one cluster's. Clusters
 // have equally many steps, but for one, or for one tile where none is cut.
-TEST(MiddleRowsCut, EveryStepOfEveryTileOnce) {
+TEST(ClusterCut, EveryStepOfEveryTileOnce) {
   for (const int tiles : {1, 2, 5, 57, 58, 65, 66, 67, 80, 128, 132, 133, 216, 432, 1000}) {
     for (const int steps : {1, 2, 3, 17, 80}) {
       for (const bool input_stays : {false, true}) {

@@ -2,29 +2,27 @@
 
 #include <cstdint>
 
+#include "optimized/linear4bit/cluster/cluster_task.cuh"
+#include "optimized/linear4bit/cluster/matrix_lines.h"
 #include "optimized/linear4bit/warpgroup/shared_sums.cuh"
-#include "optimized/linear4bit/wide/wide_tiles.cuh"
 
-namespace qshard::optimized::wide {
+namespace qshard::optimized::cluster {
 
-/// Writes a lane's sums to `out`; feature: what it has as row g of its instructions, row g + 8 being the other one of
-/// the same even and odd pair.
-template <typename T, typename Task, int kSums>
-__device__ __forceinline__ void store_sums(const Task& task, const float (&sums)[kSums], int first_column,
+/// Writes a lane's sums to `out`; feature: what it has as row g of its instructions, an even one; row g + 8 is the one
+/// after it.
+template <typename T, int kSums>
+__device__ __forceinline__ void store_sums(const Task<T>& task, const float (&sums)[kSums], int first_column,
                                            int feature) {
-  const int first = feature & ~1;
-  const bool swapped = feature % 2 != 0;
   const int column = first_column + 2 * (static_cast<int>(threadIdx.x) % 4);
-  const bool both = first + 1 < task.features;
+  const bool both = feature + 1 < task.features;
 #pragma unroll
   for (int i = 0; i < kSums; i += 4) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int at = column + i / 4 * 8 + j;
-      if (at >= task.rows || first >= task.features) continue;
-      const std::uint32_t pair =
-          round_pair<T>(swapped ? sums[i + 2 + j] : sums[i + j], swapped ? sums[i + j] : sums[i + 2 + j]);
-      auto* const to = reinterpret_cast<std::uint16_t*>(task.out + at * task.out_stride + first);
+      if (at >= task.rows || feature >= task.features) continue;
+      const std::uint32_t pair = round_pair<T>(sums[i + j], sums[i + 2 + j]);
+      auto* const to = reinterpret_cast<std::uint16_t*>(task.out + at * task.out_stride + feature);
       if (both && task.paired_out) {
         *reinterpret_cast<std::uint32_t*>(to) = pair;
       } else {
@@ -38,10 +36,10 @@ __device__ __forceinline__ void store_sums(const Task& task, const float (&sums)
 /// Finishes a tile that clusters share: each thread block leaves its sums, the last one adds up all, in the clusters'
 /// order. Each warp does so by itself for its features. Of two sharers the last one needs not leave its own: their sum
 /// has no order.
-template <typename T, typename Task, int kSums>
-__device__ __forceinline__ void share_sums(const Task& task, float (&sums)[kSums], int tile, int first_column,
+template <typename T, int kSums>
+__device__ __forceinline__ void share_sums(const Task<T>& task, float (&sums)[kSums], int tile, int first_column,
                                            int feature, int rank) {
-  const WorkSplit& split = task.split;
+  const WorkSplit& split = task.order.rest;
   const int self = static_cast<int>(blockIdx.x) / kCluster;
   const int first = split.worker_of(tile * split.steps);
   const int last = split.worker_of((tile + 1) * split.steps - 1);
@@ -81,7 +79,21 @@ __device__ __forceinline__ void share_sums(const Task& task, float (&sums)[kSums
       for (int j = 0; j < kGroup; ++j) sums[i + j] += values[j];
     }
   }
-  store_sums<T>(task, sums, first_column, feature);
+  store_sums(task, sums, first_column, feature);
 }
 
-}  // namespace qshard::optimized::wide
+/// Writes the sums of a segment that the thread block, `rank` of its cluster, has multiplied, or shares them.
+/// first_feature: of the thread block's 128, first_column: of its columns.
+template <typename T, int kSums>
+__device__ __forceinline__ void finish_segment(const Task<T>& task, float (&sums)[kSums], const Segment& segment,
+                                               int first_column, int first_feature, int rank) {
+  const int line = static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
+  const int feature = first_feature + feature_of_line(line);
+  if (segment.end - segment.begin == task.order.rest.steps) {
+    store_sums(task, sums, first_column, feature);
+  } else {
+    share_sums(task, sums, segment.tile - task.order.whole, first_column, feature, rank);
+  }
+}
+
+}  // namespace qshard::optimized::cluster

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "optimized/linear4bit/cluster/column_cut.h"
+#include "optimized/linear4bit/cluster/tile_order.h"
+#include "optimized/linear4bit/linear4bit_problem.h"
+
+// What `middle_rows` and `wide` have in common: clusters of two thread blocks make tiles of the product, features by
+// rows of the input, its columns. Forward, y = x W^T, features are the weight's rows; gradient, dx = dy W, its columns.
+namespace qshard::optimized::cluster {
+
+constexpr int kCluster = 2;
+constexpr int kWarpgroups = 2;                   // that multiply
+constexpr int kMultipliers = 128 * kWarpgroups;  // their threads
+constexpr int kMultiplierWarps = kMultipliers / 32;
+constexpr int kTileFeatures = 64 * kWarpgroups;  // that a thread block multiplies
+constexpr int kChunk = 64;                       // of the inner dimension, which lies in one block of the weight
+
+/// How a kernel cuts products into tiles.
+struct TileShape {
+  int features;
+  int step;            // along the inner dimension
+  int least_steps;     // of a cluster: with fewer the sums of shared tiles take longer than what is saved
+  int column_sharers;  // thread blocks that have different columns of a tile
+  int fixed_cost;      // of a step, in columns
+  std::span<const int> column_counts;
+};
+
+/// How the work is cut, and where things are in the workspace.
+struct ClusterCut {
+  ColumnCut columns;
+  int tiles;
+  TileOrder order;
+  std::size_t partial_bytes;  // of sums of shared tiles
+  std::size_t arrivals;       // counts of them, ints
+
+  ClusterCut(const Linear4bitProblem& problem, const TileShape& shape);
+
+  [[nodiscard]] std::size_t workspace_bytes() const { return partial_bytes + arrivals * sizeof(int); }
+};
+
+/// A Hopper GPU, f16 or bf16, whole blocks of 64 or more, sizes and numbers of steps below 2^30.
+bool supports(const Linear4bitProblem& problem, const TileShape& shape);
+
+}  // namespace qshard::optimized::cluster
