@@ -29,19 +29,19 @@ TEST(ClusterCut, LanesHavePairsOfFeatures) {
   EXPECT_EQ(*features.rbegin(), kTileFeatures - 1);
 }
 
+ColumnCut cut_of(std::int64_t rows, const TileShape& shape) {
+  return {rows, shape.column_counts, shape.column_sharers, shape.fixed_cost};
+}
+
 // The tiles hold all rows, and none of them is empty.
 void expect_all_rows(const TileShape& shape) {
   for (std::int64_t rows = 1; rows <= 5000; ++rows) {
-    const ColumnCut cut(rows, shape.column_counts, shape.column_sharers, shape.fixed_cost);
+    const ColumnCut cut = cut_of(rows, shape);
     const std::int64_t tile = std::int64_t{cut.columns} * shape.column_sharers;
     EXPECT_GE(tile * cut.tiles, rows) << rows;
     EXPECT_LT(tile * (cut.tiles - 1), rows) << rows;
     EXPECT_LE(cut.columns, shape.column_counts.back()) << rows;
   }
-}
-
-ColumnCut cut_of(std::int64_t rows, const TileShape& shape) {
-  return {rows, shape.column_counts, shape.column_sharers, shape.fixed_cost};
 }
 
 TEST(ClusterCut, ColumnsForEveryNumberOfRows) {
@@ -66,6 +66,8 @@ TEST(ClusterCut, MiddleRowsShareColumns) {
   EXPECT_EQ(cut_of(513, shape).tiles, 2);
   EXPECT_EQ(cut_of(777, shape).columns, 200);
   EXPECT_EQ(cut_of(1024, shape).tiles, 2);
+  EXPECT_EQ(cut_of(2241, shape).columns, 192) << "six tiles of 192 cost less than five of 256";
+  EXPECT_EQ(cut_of(2241, shape).tiles, 6);
 }
 
 // Each line is one thread's. Forward eight neighbouring threads read rows of codes, and write lines, that differ by no
