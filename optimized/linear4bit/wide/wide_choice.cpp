@@ -2,9 +2,9 @@
 
 namespace qshard::optimized::wide {
 
-// Measured on an H200 beside the rows of the table after it, both directions: 0.68 to 0.95 of middle_rows' time where
-// its tiles are many. Of weights like 14336 x 4096 its tiles of 256 features are fewer than the clusters: from 225 rows
-// on middle_rows takes 0.87 to 0.95 of its time, and of 5120 x 5120 from 161 rows on.
+// Measured on an H200 beside the rows of the table after it, both directions: 0.64 to 0.95 of middle_rows' time where
+// its tiles are many. Of weights like 14336 x 4096 its tiles of 256 features are fewer than the clusters: at 256 rows
+// middle_rows takes 0.89 to 0.96 of its time, and of 5120 x 5120 at 192 rows 0.95 to 0.97.
 bool pays(const Linear4bitProblem& problem) {
   constexpr std::int64_t kMi = std::int64_t{1} << 20;
   const std::int64_t elements = problem.shape.out_features * problem.shape.in_features;
