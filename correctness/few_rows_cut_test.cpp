@@ -12,55 +12,37 @@ namespace {
 
 namespace few_rows = optimized::few_rows;
 
-/// Chunks that the busiest warp multiplies where teams have so many warps.
-std::int64_t cost_of(std::int64_t out_features, std::int64_t in_features, int multiprocessors, int warps_a_row) {
-  const std::int64_t teams = std::int64_t{multiprocessors} * (few_rows::kWarps / warps_a_row);
-  const std::int64_t units = block_count(block_count(out_features, few_rows::kHalfRows), teams);
-  const std::int64_t segments = block_count(in_features / few_rows::kChunk, warps_a_row);
-  return segments * block_count(units, 2);
-}
-
 void check(std::int64_t out_features, std::int64_t in_features, int multiprocessors) {
   SCOPED_TRACE(fmt::format("[{}, {}] on {} multiprocessors", out_features, in_features, multiprocessors));
-  const auto [tiles, thread_blocks] = few_rows::cut_into_tiles(out_features, in_features, multiprocessors);
-  ASSERT_GE(thread_blocks, 1);
-  ASSERT_LE(thread_blocks, multiprocessors);
-  ASSERT_EQ(tiles.chunks * few_rows::kChunk, in_features);
-  ASSERT_EQ(few_rows::kWarps % tiles.warps_a_row, 0);
+  const few_rows::Tiles tiles = few_rows::cut_into_tiles(out_features, in_features, multiprocessors);
+  ASSERT_GE(tiles.thread_blocks, 1);
+  ASSERT_LE(tiles.thread_blocks, multiprocessors);
+  ASSERT_EQ(tiles.chunks, block_count(in_features, few_rows::kChunk));
+  ASSERT_LE(tiles.warps(), few_rows::kMostWarps);
+  ASSERT_GE(tiles.warps() * 32, 256) << "as many threads fill the table";
+  ASSERT_LE(tiles.codes_bytes(), few_rows::kCopiedBytes);
+  ASSERT_LE(2 * tiles.teams * (in_features % few_rows::kChunk == 0 ? 1 : tiles.warps_a_row), few_rows::kCopies);
   ASSERT_GE(tiles.segments * tiles.warps_a_row, tiles.chunks);
   ASSERT_LT((tiles.segments - 1) * tiles.warps_a_row, tiles.chunks);
 
-  const std::int64_t units = block_count(out_features, few_rows::kHalfRows);
   int next = 0;
-  for (int block = 0; block < thread_blocks; ++block) {
-    for (int team = 0; team < tiles.teams(); ++team) {
-      const int first = tiles.first_unit(out_features, block, thread_blocks, team);
-      const int end = tiles.first_unit(out_features, block, thread_blocks, team + 1);
+  for (int block = 0; block < tiles.thread_blocks; ++block) {
+    for (int team = 0; team < tiles.teams; ++team) {
+      const int first = tiles.first_unit(block, team);
+      const int end = tiles.first_unit(block, team + 1);
       ASSERT_EQ(first, next) << "rows are left out or dealt out twice at block " << block << " team " << team;
       ASSERT_LE(first, end);
       ASSERT_LE(end - first, 2 * tiles.row_tiles) << "rows that no row tile reaches";
-      int halves = 0;
-      for (int row_tile = 0; row_tile < tiles.row_tiles; ++row_tile) {
-        halves += few_rows::halves_of_row_tile(end - first, row_tile);
-      }
-      ASSERT_EQ(halves, end - first);
       next = end;
     }
+    ASSERT_LT(tiles.first_unit(block, 0), next) << "a thread block without rows";
   }
-  ASSERT_EQ(next, units);
-
-  const std::int64_t chosen = cost_of(out_features, in_features, multiprocessors, tiles.warps_a_row);
-  for (int warps = 1; warps <= few_rows::kWarps; warps *= 2) {
-    const std::int64_t other = cost_of(out_features, in_features, multiprocessors, warps);
-    ASSERT_LE(chosen, other) << "teams of " << warps << " warps would be faster than of " << tiles.warps_a_row;
-    if (warps <= tiles.warps_a_row) continue;
-    ASSERT_LT(chosen, other) << "among equals the most warps a row";
-  }
+  ASSERT_EQ(next, block_count(out_features, few_rows::kHalfRows));
 }
 
 TEST(FewRowsCut, DealsOutEveryRowOnce) {
   for (const std::int64_t out_features : {1, 7, 8, 9, 16, 100, 1001, 1024, 4096, 11008, 28672, 128256}) {
-    for (const std::int64_t in_features : {256, 512, 1280, 4096, 5120, 8192, 11008, 28672}) {
+    for (const std::int64_t in_features : {64, 256, 320, 512, 1280, 2304, 4096, 5120, 8192, 11008, 28672, 29568}) {
       for (const int multiprocessors : {1, 40, 114, 132}) {
         check(out_features, in_features, multiprocessors);
         if (HasFatalFailure()) return;
@@ -69,11 +51,26 @@ TEST(FewRowsCut, DealsOutEveryRowOnce) {
   }
 }
 
+few_rows::Tiles cut(std::int64_t out_features, std::int64_t in_features) {
+  return few_rows::cut_into_tiles(out_features, in_features, 132);
+}
+
+TEST(FewRowsCut, GivesEachChunkOfARowAWarpWhereThatCostsLeast) {
+  EXPECT_EQ(cut(27648, 5120).warps_a_row, 20);
+  EXPECT_EQ(cut(27648, 5120).segments, 1);
+  EXPECT_EQ(cut(28672, 8192).warps_a_row, 16) << "20 would leave eight of 40 idle";
+  EXPECT_EQ(cut(5120, 27648).warps_a_row, 16) << "18 would need fewer chunks, but their scales make no boxes";
+  EXPECT_EQ(cut(5120, 13824).warps_a_row, 18) << "no number of warps makes boxes there";
+  EXPECT_EQ(cut(18944, 3584).warps_a_row, 14);
+  EXPECT_EQ(cut(8192, 29568).warps_a_row, 15) << "each chunk is a copy, and the producer has 32 lanes";
+  EXPECT_EQ(cut(8192, 1024).teams, 5) << "of four warps";
+}
+
 TEST(FewRowsCut, KeepsTheRowsOfTheLargestLayerInOneBatch) {
-  const auto [tiles, thread_blocks] = few_rows::cut_into_tiles(28672, 8192, 132);
-  EXPECT_EQ(thread_blocks, 132);
+  const few_rows::Tiles tiles = cut(28672, 8192);
+  EXPECT_EQ(tiles.thread_blocks, 132);
   EXPECT_EQ(tiles.row_tiles, 14);
-  EXPECT_LE(tiles.row_tiles * few_rows::kTileRows * 4, few_rows::kPartials) << "one row of x, four groups apart";
+  EXPECT_LE(tiles.row_tiles * few_rows::kTileRows, few_rows::kPartials) << "one row of x";
 }
 
 std::vector<int> shares_of(const std::vector<std::int64_t>& out_features, int blocks) {
@@ -95,24 +92,41 @@ TEST(FewRowsCut, ProductsOfOneLaunchShareTheThreadBlocksByTheirRows) {
   EXPECT_EQ(shares_of({8192, 1, 1}, 3), (std::vector{1, 1, 1}));
 }
 
-TEST(FewRowsCut, StagesScalesOnlyWhereACopyCanFetchThem) {
+using few_rows::ScaleSource;
+
+TEST(FewRowsCut, CopiesScalesWhereRowsAreWholeCopies) {
   optimized::DeviceWeight4bit weight;
   weight.absmax_codes = reinterpret_cast<const std::uint8_t*>(1024);
-  few_rows::Tiles tiles{.chunks = 16, .warps_a_row = 16, .segments = 1, .row_tiles = 8, .batch = 8};
-  EXPECT_TRUE(few_rows::can_stage_scales(weight, tiles));
-  const auto refused = [&](const auto& spoil) {
-    auto other_weight = weight;
-    auto other_tiles = tiles;
-    spoil(other_weight, other_tiles);
-    return !few_rows::can_stage_scales(other_weight, other_tiles);
+  const auto layout_of = [&](std::int64_t out_features, std::int64_t in_features) {
+    return few_rows::scale_layout(weight, out_features, in_features, cut(out_features, in_features));
+  };
+  EXPECT_EQ(layout_of(28672, 8192).source, ScaleSource::segment);
+  EXPECT_EQ(layout_of(28672, 8192).pitch, 64);
+  EXPECT_EQ(layout_of(28672, 8192).stage_bytes, 1024);
+  EXPECT_EQ(layout_of(27648, 5120).pitch, 80);
+  EXPECT_EQ(layout_of(18944, 3584).source, ScaleSource::thread_block) << "rows of 56 bytes";
+  EXPECT_EQ(layout_of(18944, 3584).pitch, 56);
+  EXPECT_EQ(layout_of(8192, 29568).source, ScaleSource::thread_block) << "rows of 462 bytes";
+  EXPECT_EQ(layout_of(16384, 29568).source, ScaleSource::lane) << "too many of them";
+  EXPECT_EQ(layout_of(1024, 320).source, ScaleSource::lane) << "rows of 5 bytes: eight are no copy";
+  EXPECT_EQ(layout_of(1001, 8192).source, ScaleSource::lane) << "a copy would read past the end";
+  EXPECT_EQ(layout_of(128256, 8192).source, ScaleSource::segment);
+  EXPECT_EQ(layout_of(128256, 28672).source, ScaleSource::lane) << "more nested statistics than there is memory for";
+}
+
+TEST(FewRowsCut, CopiesNoScalesOfWeightsOfAnotherKind) {
+  const few_rows::Tiles tiles = cut(4096, 4096);
+  const auto source_of = [&](const auto& spoil) {
+    optimized::DeviceWeight4bit weight;
+    weight.absmax_codes = reinterpret_cast<const std::uint8_t*>(1024);
+    spoil(weight);
+    return few_rows::scale_layout(weight, 4096, 4096, tiles).source;
   };
   const float absmax = 1.0F;
-  EXPECT_TRUE(refused([&](auto& w, auto&) { w.absmax = &absmax; })) << "not nested";
-  EXPECT_TRUE(refused([](auto& w, auto&) { w.blocksize = 128; }));
-  EXPECT_TRUE(refused([](auto& w, auto&) { w.absmax_codes += 4; })) << "a copy needs 16 bytes";
-  EXPECT_TRUE(refused([](auto&, auto& t) { t.chunks = 18; }));
-  EXPECT_TRUE(refused([](auto&, auto& t) { t.warps_a_row = 2; }));
-  EXPECT_TRUE(refused([](auto&, auto& t) { t.row_tiles = 2000; })) << "more statistics than there is memory for";
+  EXPECT_EQ(source_of([](auto&) {}), ScaleSource::segment);
+  EXPECT_EQ(source_of([&](auto& w) { w.absmax = &absmax; }), ScaleSource::lane) << "not nested";
+  EXPECT_EQ(source_of([](auto& w) { w.blocksize = 128; }), ScaleSource::lane);
+  EXPECT_EQ(source_of([](auto& w) { w.absmax_codes += 4; }), ScaleSource::lane) << "a copy needs 16 bytes";
 }
 
 }  // namespace

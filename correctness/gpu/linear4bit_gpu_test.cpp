@@ -207,8 +207,8 @@ TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
   }
 }
 
-// Few rows: weight rows shared by 16 warps, by 8, 4, 2 or 1, of several segments, with scales copied along with the
-// tiles or not, and sums stored in more than one batch.
+// Few rows: weight rows shared by 1 to 20 warps, of several segments, rows that end within a chunk, scales copied along
+// with the tiles, with the thread block or not at all, and sums stored in more than one batch.
 TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 36;
@@ -221,6 +221,12 @@ TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
                                         {1500, 5120, true},
                                         {777, 8192, false},
                                         {300, 28672, true},
+                                        {2000, 320, true},
+                                        {2648, 3584, true},
+                                        {136, 2432, true},
+                                        {520, 11008, true},
+                                        {96, 29568, false},
+                                        {96, 29568, true},
                                         {17920, 4096, true}}) {
     const Layer shape{.out_features = out, .in_features = in, .nested = nested};
     const TestLayer layer(shape, ++seed);

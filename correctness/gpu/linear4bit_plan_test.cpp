@@ -101,7 +101,7 @@ TEST(Linear4bitChoice, OlderGpusHaveTheirOwnKernels) {
 }
 
 TEST(Linear4bitChoice, GoesByTheShape) {
-  EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320}, 1), "few_rows") << "no multiple of 256";
+  EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320}, 1), "few_rows_tma");
   EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320, .blocksize = 32}, 1), "fused");
   EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320, .blocksize = 32}, 20), "fused");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096, .blocksize = 32}, 9000), "dequantize_first");

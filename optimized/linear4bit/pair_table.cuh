@@ -17,13 +17,19 @@ class PairTable {
   __device__ __forceinline__ explicit PairTable(unsigned char* memory)
       : memory_(memory), lane_offset_(threadIdx.x % 32 * sizeof(std::uint32_t)) {}
 
-  /// Called by threads 0 to `threads` - 1 of the block.
+  /// Called by threads 0 to 255 of the block at least. Each makes the pair of one byte; their warps then write the
+  /// copies of 32 bytes, four bytes at a time.
   template <typename T>
-  __device__ __forceinline__ void fill(const CodebookValues& codebook, int threads) const {
-    for (int i = static_cast<int>(threadIdx.x); i < 256 * 8; i += threads) {
-      const int byte = i / 8;
-      const std::uint32_t pair = round_pair<T>(codebook.value[byte / 16], codebook.value[byte % 16]);
-      *reinterpret_cast<uint4*>(memory_ + 256 * byte + 16 * (i % 8)) = make_uint4(pair, pair, pair, pair);
+  __device__ __forceinline__ void fill(const CodebookValues& codebook) const {
+    const int byte = static_cast<int>(threadIdx.x);
+    if (byte >= 256) return;
+    const std::uint32_t own = round_pair<T>(codebook.value[byte / 16], codebook.value[byte % 16]);
+    const int lane = byte % 32;
+    unsigned char* const rows = memory_ + 256 * (byte - lane + lane / 8) + 16 * (lane % 8);
+#pragma unroll
+    for (int first = 0; first < 32; first += 4) {
+      const std::uint32_t pair = __shfl_sync(0xFFFFFFFFU, own, first + lane / 8);
+      *reinterpret_cast<uint4*>(rows + 256 * first) = make_uint4(pair, pair, pair, pair);
     }
   }
 

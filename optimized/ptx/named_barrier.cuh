@@ -14,4 +14,16 @@ __device__ __forceinline__ void named_barrier_sync(int barrier) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "n"(kThreads) : "memory");
 }
 
+/// The same where the number of threads is known when the kernel runs.
+template <int kBarrier>
+__device__ __forceinline__ void named_barrier_sync_some(int threads) {
+  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "r"(threads) : "memory");
+}
+
+/// Counts as one of `threads` threads that named_barrier_sync_some() waits for, and goes on.
+template <int kBarrier>
+__device__ __forceinline__ void named_barrier_arrive(int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"n"(kBarrier), "r"(threads) : "memory");
+}
+
 }  // namespace qshard::optimized

@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
   const float offset = task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F;
   if (task.scales.absmax == nullptr && threadIdx.x < 256)
     map[threadIdx.x] = __ldg(task.scales.nested_map + threadIdx.x);
-  table.fill<T>(task.codebook, kThreads);
+  table.fill<T>(task.codebook);
   __syncthreads();
 
   float sums[4] = {};

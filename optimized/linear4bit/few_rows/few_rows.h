@@ -12,8 +12,7 @@ bool supports(const Linear4bitProblem& problem);
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call);
 
-/// The same with the weight copied by the tensor memory accelerator: besides, a Hopper GPU, in_features a multiple of
-/// 256 and out_features below 2^30.
+/// The same with the weight copied by the tensor memory accelerator: besides, a Hopper GPU and out_features below 2^30.
 bool tma_supports(const Linear4bitProblem& problem);
 
 /// The launch may begin while the stream's earlier kernel ends: before that it reads nothing but a resident weight.

@@ -6,75 +6,92 @@
 #include "optimized/device_weight4bit.h"
 #include "optimized/host_device.h"
 
-// How few_rows_tma.cu cuts the weight. A thread block has one producer warp and 16 consumer warps. The consumers form
-// teams of `warps_a_row`; a team owns consecutive weight rows and takes them in row tiles of 16. Along a row a warp of
-// the team takes every warps_a_row-th chunk of 256 elements; a segment is one chunk of each. A tile is what a stage of
-// shared memory holds: a row tile's segment, of each team.
+// How few_rows_tma.cu cuts the weight. A thread block has one producer warp and up to 20 consumer warps. The consumers
+// form teams of `warps_a_row`; a team owns consecutive weight rows and takes them in row tiles of 16. Along a row a
+// warp of the team takes every warps_a_row-th chunk of 256 elements; a segment is one chunk of each. A tile is what a
+// stage of shared memory holds: a row tile's segment, of each team.
 namespace qshard::optimized::few_rows {
 
-constexpr int kWarps = 16;
-constexpr int kConsumers = kWarps * 32;
-constexpr int kThreads = kConsumers + 32;
+constexpr int kMostWarps = 20;  // that consume: one for each chunk of 5,120 columns
+constexpr int kMostThreads = (kMostWarps + 1) * 32;
 constexpr int kTileRows = 16;       // those of one matrix instruction
 constexpr int kHalfRows = 8;        // copied at a time; the unit in which rows are dealt out
 constexpr int kGroupElements = 64;  // a group lies inside one block
 constexpr int kChunkGroups = 4;
 constexpr int kChunk = kChunkGroups * kGroupElements;
 constexpr int kChunkBytes = kChunk / 2;
-constexpr int kStages = 3;  // 96 KiB on their way keep an H200's memory busy
-constexpr int kPartials =
-    896;  // floats of a warp: the 14 row tiles of 28672 rows on 132 multiprocessors, for one row of x
-constexpr int kMapCopies = 4;  // of the nested map, against bank conflicts
+constexpr int kBoxElements = 16 * kGroupElements;  // with 16 bytes of absmax codes
+constexpr int kStages = 3;                         // 96 KiB on their way keep an H200's memory busy
+constexpr int kPartials = 384;                     // floats of a warp: 24 row tiles for one row of x
+constexpr int kMapCopies = 4;                      // of the nested map, against bank conflicts
 constexpr int kNestedStaged = 512;
+constexpr int kCopies = 32;              // of a tile's codes at most: one a lane of the producer
+constexpr int kCopiedBytes = 126 << 10;  // of shared memory: the stages of codes, and absmax codes behind them
 
 struct Tiles {
-  int chunks;       // of a weight row
-  int warps_a_row;  // a power of two
-  int segments;     // of a weight row
-  int row_tiles;    // of the team that has most rows
-  int batch;        // row tiles whose sums are kept until they are stored
+  int chunks;       // of a weight row; the last may have fewer groups
+  int warps_a_row;  // of a team
+  int teams;
+  int segments;  // of a weight row
+  int thread_blocks;
+  int units_each;  // units of rows of each team of each thread block;
+  int units_rest;  // so many of the first teams have one more
+  int row_tiles;   // of the team that has most rows
+  int batch;       // row tiles whose sums are kept until they are stored: depends on the rows of x
 
-  [[nodiscard]] QSHARD_HOST_DEVICE int teams() const { return kWarps / warps_a_row; }
+  [[nodiscard]] QSHARD_HOST_DEVICE int warps() const { return teams * warps_a_row; }
 
-  /// The first of a team's rows, in units of kHalfRows; that of team teams() is the next thread block's first.
-  [[nodiscard]] QSHARD_HOST_DEVICE int first_unit(std::int64_t out_features, std::int64_t thread_block,
-                                                  std::int64_t thread_blocks, int team) const {
-    const std::int64_t units = (out_features + kHalfRows - 1) / kHalfRows;
-    const std::int64_t before = thread_block * teams() + team;
-    return static_cast<int>(units * before / (thread_blocks * teams()));
+  /// Of eight rows of each team: half a stage.
+  [[nodiscard]] QSHARD_HOST_DEVICE int half_bytes() const { return warps() * kHalfRows * kChunkBytes; }
+
+  /// Of all stages' codes.
+  [[nodiscard]] QSHARD_HOST_DEVICE int codes_bytes() const { return kStages * 2 * half_bytes(); }
+
+  /// The first of a team's rows, in units of kHalfRows; that of team `teams` is the next thread block's first.
+  [[nodiscard]] QSHARD_HOST_DEVICE int first_unit(int thread_block, int team) const {
+    const int before = thread_block * teams + team;
+    return units_each * before + smaller(units_rest, before);
   }
 };
 
-/// Halves of a row tile's rows that a team of so many units has.
-QSHARD_HOST_DEVICE int halves_of_row_tile(int units, int row_tile) {
-  return smaller(2, larger(0, units - 2 * row_tile));
+/// Time of the busiest thread block, in eighths of a warp's chunk. Measured on an H200: tiles of few warps take as long
+/// as those of 14, and a segment, which loads its part of x, an eighth more.
+inline std::int64_t cost_of(const Tiles& tiles, std::int64_t out_features, int multiprocessors) {
+  const std::int64_t units = block_count(out_features, std::int64_t{kHalfRows} * multiprocessors * tiles.teams);
+  return tiles.segments * (8 * block_count(units, 2) + 1) * larger(14, tiles.warps());
 }
 
-struct Cut {
-  Tiles tiles;  // but for the batch, which depends on the rows of x
-  int thread_blocks;
-};
+/// Whether the warps' absmax codes of a segment can be copied in boxes, which begin at multiples of 16 bytes.
+inline bool has_whole_boxes(const Tiles& tiles) {
+  return tiles.warps_a_row % 4 == 0 || tiles.segments == 1;
+}
 
-/// The cut with the fewest chunks for the busiest warp; the most warps a row among equals.
-inline Cut cut_into_tiles(std::int64_t out_features, std::int64_t in_features, int multiprocessors) {
+/// The cut that costs least, of those with whole boxes where rows of scales allow boxes; the most warps a row among
+/// equals.
+inline Tiles cut_into_tiles(std::int64_t out_features, std::int64_t in_features, int multiprocessors) {
+  const int most_warps = in_features % kChunk == 0 ? kMostWarps : kCopies / 2;  // there each chunk is a copy
+  const int chunks = static_cast<int>(block_count(in_features, kChunk));
   Tiles best{};
-  std::int64_t fewest = 0;
-  for (int warps = kWarps; warps >= 1; warps /= 2) {
+  for (int warps = smaller(most_warps, chunks); warps >= 1; --warps) {
     Tiles tiles{};
-    tiles.chunks = static_cast<int>(in_features / kChunk);
+    tiles.chunks = chunks;
     tiles.warps_a_row = warps;
-    tiles.segments = static_cast<int>(block_count(tiles.chunks, warps));
-    const std::int64_t units = block_count(out_features, std::int64_t{kHalfRows} * multiprocessors * tiles.teams());
-    const std::int64_t cost = tiles.segments * block_count(units, 2);
-    if (warps < kWarps && cost >= fewest) continue;
-    best = tiles;
-    fewest = cost;
+    tiles.teams = smaller(most_warps / warps, kCopies / 2);
+    tiles.segments = static_cast<int>(block_count(chunks, warps));
+    if (in_features % kBoxElements == 0 && !has_whole_boxes(tiles)) continue;
+    if (best.teams == 0 ||
+        cost_of(tiles, out_features, multiprocessors) < cost_of(best, out_features, multiprocessors)) {
+      best = tiles;
+    }
   }
   const std::int64_t units = block_count(out_features, kHalfRows);
-  const std::int64_t blocks = block_count(units, best.teams() * 2);
-  const int thread_blocks = blocks < multiprocessors ? static_cast<int>(blocks) : multiprocessors;
-  best.row_tiles = static_cast<int>(block_count(block_count(units, std::int64_t{thread_blocks} * best.teams()), 2));
-  return {best, thread_blocks};
+  const std::int64_t blocks = block_count(units, best.teams * 2);
+  best.thread_blocks = blocks < multiprocessors ? static_cast<int>(blocks) : multiprocessors;
+  const int parts = best.thread_blocks * best.teams;
+  best.units_each = static_cast<int>(units / parts);
+  best.units_rest = static_cast<int>(units % parts);
+  best.row_tiles = static_cast<int>(block_count(block_count(units, parts), 2));
+  return best;
 }
 
 /// Rows of x that the kernel is compiled for.
@@ -89,13 +106,37 @@ inline int share_of_blocks(int blocks, std::int64_t out_features, std::int64_t a
   return static_cast<int>(larger(1, smaller(blocks - others, static_cast<int>(share))));
 }
 
-/// Whether a tile's absmax codes can be copied with it, and all nested statistics of a thread block before.
-inline bool can_stage_scales(const DeviceWeight4bit& weight, const Tiles& tiles) {
-  const std::int64_t blocks =
-      static_cast<std::int64_t>(tiles.row_tiles) * tiles.teams() * kTileRows * tiles.chunks * kChunkGroups;
-  return weight.nested() && weight.blocksize == kGroupElements && tiles.chunks % 4 == 0 && tiles.warps_a_row >= 4 &&
-         reinterpret_cast<std::uintptr_t>(weight.absmax_codes) % 16 == 0 &&
-         blocks / kNestedBlocksize + 2 <= kNestedStaged;
+/// Where the consumers find a chunk's absmax codes.
+enum class ScaleSource {
+  lane,          // each lane loads its own from device memory
+  segment,       // they are copied with each tile, as a box of a tensor map
+  thread_block,  // the thread block's are copied at once, row after row as in device memory
+};
+
+/// How copied absmax codes lie in shared memory.
+struct ScaleLayout {
+  ScaleSource source = ScaleSource::lane;
+  int pitch = 0;        // bytes from row to row
+  int stage_bytes = 0;  // from stage to stage
+};
+
+inline ScaleLayout scale_layout(const DeviceWeight4bit& weight, std::int64_t out_features, std::int64_t in_features,
+                                const Tiles& tiles) {
+  const std::int64_t rows = static_cast<std::int64_t>(tiles.row_tiles) * tiles.teams * kTileRows;  // of a thread block
+  const auto row_bytes = static_cast<int>(block_count(in_features, kGroupElements));
+  const bool copies = weight.nested() && weight.blocksize == kGroupElements && out_features % kHalfRows == 0 &&
+                      reinterpret_cast<std::uintptr_t>(weight.absmax_codes) % 16 == 0;
+  // The blocks of nested statistics that rows begin and end in, and one for groups past a row's end.
+  if (!copies || rows * row_bytes / kNestedBlocksize + 3 > kNestedStaged) return {};
+  const int room = kCopiedBytes - tiles.codes_bytes();
+  const int pitch = static_cast<int>(block_count(tiles.warps_a_row * kChunkGroups, 16)) * 16;
+  const int stage_bytes = tiles.teams * kTileRows * pitch;
+  if (in_features % kBoxElements == 0 && has_whole_boxes(tiles) && kStages * stage_bytes <= room) {
+    return {ScaleSource::segment, pitch, stage_bytes};
+  }
+  // A copy of eight rows is a multiple of 16 bytes.
+  if (row_bytes % 2 == 0 && rows * row_bytes <= room) return {ScaleSource::thread_block, row_bytes, 0};
+  return {};
 }
 
 }  // namespace qshard::optimized::few_rows

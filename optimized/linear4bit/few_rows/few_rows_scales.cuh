@@ -1,140 +1,194 @@
 #pragma once
 
+#include <type_traits>
+
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 namespace qshard::optimized::few_rows {
 
-/// The scales of the sums that this lane makes of a chunk: [s][half] is that of sum s of row swizzled_row(g) of either
-/// half of the tile. Staged: absmax codes come with the tile, nested statistics lie in shared memory. Otherwise each
-/// lane loads what it needs, one tile ahead. Plain loads: the compiler may move a __ldg() to before the wait for
-/// earlier kernels.
-template <typename T, int kRows, bool kStaged>
-class Scales {
+// The scales of the sums that a lane makes of a chunk: [s][half] is that of sum s of row swizzled_row(g) of either half
+// of the tile. The kinds of ScaleSource have the same functions. Plain loads: the compiler may move a __ldg() to before
+// the wait for earlier kernels.
+
+/// What both kinds know of the lane: its team's rows and its group of 64 elements among those of a sum; and the nested
+/// map, which the thread block shares.
+template <typename T, int kRows>
+class LaneOfScales {
  public:
   static constexpr int kGroups = 8 / kRows;
   static constexpr int kSums = kChunkGroups / kGroups;
 
-  /// Called by all workers, which meet in it.
-  __device__ __forceinline__ Scales(const Task<T>& task, SharedMemory& shared)
+ protected:
+  __device__ __forceinline__ explicit LaneOfScales(const Task<T>& task)
       : scales_(task.scales),
-        block_shift_(task.block_shift),
-        blocks_a_row_(task.tiles.chunks * kChunk >> task.block_shift),
+        blocks_a_row_(static_cast<int>(task.in_features >> task.block_shift)),
+        team_(static_cast<int>(threadIdx.x) / 32 / task.tiles.warps_a_row),
         row_(swizzled_row(static_cast<int>(threadIdx.x) % 32 / 4)),
-        group_(static_cast<int>(threadIdx.x) % 4 * 2 / kRows) {
-    const Tiles& tiles = task.tiles;
-    const int warp = static_cast<int>(threadIdx.x) / 32;
-    const int team = warp / tiles.warps_a_row;
-    const int member = warp % tiles.warps_a_row;
-    first_row_ = static_cast<std::int64_t>(shared.first_unit[team]) * kHalfRows;
-    rows_ = static_cast<int>(
-        min(static_cast<std::int64_t>(shared.first_unit[team + 1]) * kHalfRows, task.out_features) - first_row_);
-    stage_map(shared);
-    if constexpr (kStaged) {
-      stage_nested_absmax(shared, tiles.teams(), task.out_features);
-#pragma unroll
-      for (int s = 0; s < kSums; ++s) {
-        const int place =
-            (team * kHalfRows + row_) * tiles.warps_a_row * kChunkGroups + member * kChunkGroups + s * kGroups + group_;
-        // The copy's 64-byte swizzle.
-        place_[s] = tiles.warps_a_row == kWarps ? place ^ (place >> 3 & 0x30) : place;
-      }
-    } else {
-      load(0, member);
-    }
-    named_barrier_sync<1, kConsumers>();
-  }
-
-  /// Before the first row tile of a segment.
-  __device__ __forceinline__ void start(int row_tile, int chunk) {
-    if constexpr (kStaged) {
-      const std::int64_t row = first_row_ + row_tile * kTileRows + row_;
-      block_ =
-          static_cast<unsigned>(row * blocks_a_row_ - first_nested_ * kNestedBlocksize) + chunk * kChunkGroups + group_;
-    }
-  }
-
-  /// Requests what decode() takes for this row tile; rows past the team's own keep what they had.
-  __device__ __forceinline__ void load(int row_tile, int chunk) {
-    if constexpr (kStaged) return;
-    if (chunk * kChunk >= blocks_a_row_ << block_shift_) return;
-#pragma unroll
-    for (int s = 0; s < kSums; ++s) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = row_tile * kTileRows + half * kHalfRows + row_;
-        if (row >= rows_) continue;
-        const int k = chunk * kChunk + (s * kGroups + group_) * kGroupElements;
-        const std::int64_t block = (first_row_ + row) * blocks_a_row_ + (k >> block_shift_);
-        if (scales_.absmax != nullptr) {
-          absmax_[s][half] = scales_.absmax[block];
-        } else {
-          codes_[s][half] = scales_.absmax_codes[block];
-          absmax_[s][half] = scales_.nested_absmax[block / kNestedBlocksize];
-        }
-      }
-    }
-  }
-
-  /// Of the segment's next row tile, whose tile is in this stage.
-  __device__ __forceinline__ void decode(float (&scale)[kSums][2], const SharedMemory& shared, int stage) {
-    const float* const map = shared.nested_map + threadIdx.x % kMapCopies;
-#pragma unroll
-    for (int s = 0; s < kSums; ++s) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        std::uint32_t code = codes_[s][half];
-        float absmax = absmax_[s][half];
-        if constexpr (kStaged) {
-          code = shared.absmax_codes[stage][half][0][place_[s]];
-          const unsigned block = block_ + half * kHalfRows * blocks_a_row_ + s * kGroups;
-          absmax = shared.nested_absmax[block / kNestedBlocksize % kNestedStaged];
-        } else if (scales_.absmax != nullptr) {
-          scale[s][half] = absmax;
-          continue;
-        }
-        scale[s][half] = nested_scale(map[code * kMapCopies], absmax, offset_);
-      }
-    }
-    block_ += kTileRows * blocks_a_row_;
-  }
-
- private:
-  __device__ __forceinline__ void stage_map(SharedMemory& shared) {
-    offset_ = 0.0F;
+        group_(static_cast<int>(threadIdx.x) % 4 * 2 / kRows),
+        first_row_(static_cast<std::int64_t>(task.first_unit(team_)) * kHalfRows) {
     if (scales_.absmax != nullptr) return;
     offset_ = *scales_.offset;
-    if (threadIdx.x >= 256) return;
-    const float value = scales_.nested_map[threadIdx.x];
-#pragma unroll
-    for (int copy = 0; copy < kMapCopies; ++copy) shared.nested_map[threadIdx.x * kMapCopies + copy] = value;
+    if (threadIdx.x < 256) map_value_ = scales_.nested_map[threadIdx.x];
   }
 
-  __device__ __forceinline__ void stage_nested_absmax(SharedMemory& shared, int teams, std::int64_t out_features) {
-    const std::int64_t end =
-        min(static_cast<std::int64_t>(shared.first_unit[teams]) * kHalfRows, out_features) * blocks_a_row_;
-    first_nested_ = static_cast<std::int64_t>(shared.first_unit[0]) * kHalfRows * blocks_a_row_ / kNestedBlocksize;
-    const int count = static_cast<int>((end - 1) / kNestedBlocksize - first_nested_) + 1;
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += kConsumers) {
-      shared.nested_absmax[i] = scales_.nested_absmax[first_nested_ + i];
-    }
+  __device__ __forceinline__ void share_map(SharedMemory& shared) const {
+    if (scales_.absmax != nullptr || threadIdx.x >= 256) return;
+#pragma unroll
+    for (int copy = 0; copy < kMapCopies; ++copy) shared.nested_map[threadIdx.x * kMapCopies + copy] = map_value_;
+  }
+
+  __device__ __forceinline__ float scale_of(const SharedMemory& shared, std::uint32_t code, float absmax) const {
+    return nested_scale(shared.nested_map[code * kMapCopies + threadIdx.x % kMapCopies], absmax, offset_);
   }
 
   BlockScales scales_;
-  int block_shift_;
   int blocks_a_row_;
+  int team_;
   int row_;    // of a half tile
   int group_;  // of 64 elements, among those of a sum
   std::int64_t first_row_;
-  int rows_;
-  float offset_;
-  std::int64_t first_nested_ = 0;
-  int place_[kSums] = {};  // of this lane's codes in a stage
-  unsigned block_ = 0;     // of the next row tile's first scale, counted from the first staged nested block
-  std::uint32_t codes_[kSums][2] = {};
-  float absmax_[kSums][2] = {};
+  float offset_ = 0.0F;
+  float map_value_ = 0.0F;
 };
+
+/// Each lane loads what it needs, one tile ahead.
+template <typename T, int kRows>
+class LoadedScales : LaneOfScales<T, kRows> {
+  using Lane = LaneOfScales<T, kRows>;
+
+ public:
+  __device__ __forceinline__ explicit LoadedScales(const Task<T>& task)
+      : Lane(task),
+        block_shift_(task.block_shift),
+        rows_(static_cast<int>(task.end_row(this->team_ + 1) - this->first_row_)) {
+    load(0, static_cast<int>(threadIdx.x) / 32 % task.tiles.warps_a_row);
+  }
+
+  /// Every consumer calls it; then they meet.
+  __device__ __forceinline__ void share(SharedMemory& shared, int /*threads*/) const { this->share_map(shared); }
+
+  /// Before a segment's first row tile.
+  __device__ __forceinline__ void start(const Task<T>& /*task*/, int /*row_tile*/, int /*chunk*/) {}
+
+  /// Requests what decode() takes next; rows past the team's own keep what they had.
+  __device__ __forceinline__ void load(int row_tile, int chunk) {
+#pragma unroll
+    for (int s = 0; s < Lane::kSums; ++s) {
+      const int k = chunk * kChunk + (s * Lane::kGroups + this->group_) * kGroupElements;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = row_tile * kTileRows + half * kHalfRows + this->row_;
+        if (row >= rows_ || k >> block_shift_ >= this->blocks_a_row_) continue;
+        const std::int64_t block = (this->first_row_ + row) * this->blocks_a_row_ + (k >> block_shift_);
+        if (this->scales_.absmax != nullptr) {
+          absmax_[s][half] = this->scales_.absmax[block];
+        } else {
+          codes_[s][half] = this->scales_.absmax_codes[block];
+          absmax_[s][half] = this->scales_.nested_absmax[block / kNestedBlocksize];
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void decode(float (&scale)[Lane::kSums][2], const SharedMemory& shared,
+                                         int /*stage*/) const {
+#pragma unroll
+    for (int s = 0; s < Lane::kSums; ++s) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float absmax = absmax_[s][half];
+        scale[s][half] = this->scales_.absmax != nullptr ? absmax : this->scale_of(shared, codes_[s][half], absmax);
+      }
+    }
+  }
+
+ private:
+  int block_shift_;
+  int rows_;
+  std::uint32_t codes_[Lane::kSums][2] = {};
+  float absmax_[Lane::kSums][2] = {};
+};
+
+/// Absmax codes are copied to shared memory, and nested statistics lie there from the start.
+template <typename T, int kRows, ScaleSource kSource>
+class CopiedScales : LaneOfScales<T, kRows> {
+  using Lane = LaneOfScales<T, kRows>;
+
+ public:
+  /// Requests the thread block's share of the statistics, which share() stores.
+  __device__ __forceinline__ explicit CopiedScales(const Task<T>& task)
+      : Lane(task),
+        first_block_row_(task.first_unit(0) * kHalfRows),
+        first_nested_(static_cast<std::int64_t>(first_block_row_) * this->blocks_a_row_ / kNestedBlocksize),
+        codes_bytes_(task.tiles.codes_bytes()),
+        pitch_(task.scale_layout.pitch),
+        stage_bytes_(task.scale_layout.stage_bytes) {
+    const std::int64_t end = task.end_row(task.tiles.teams) * this->blocks_a_row_;
+    nested_ = static_cast<int>((end - 1) / kNestedBlocksize - first_nested_) + 1;
+    if (threadIdx.x < nested_) nested_value_ = this->scales_.nested_absmax[first_nested_ + threadIdx.x];
+  }
+
+  __device__ __forceinline__ void share(SharedMemory& shared, int threads) const {
+    this->share_map(shared);
+    // One more, for groups past a row's end: their sums are zero, and their scales must be finite.
+    if (threadIdx.x <= nested_) shared.nested_absmax[threadIdx.x] = nested_value_;
+    for (int i = static_cast<int>(threadIdx.x) + threads; i <= nested_; i += threads) {
+      shared.nested_absmax[i] = i < nested_ ? this->scales_.nested_absmax[first_nested_ + i] : 0.0F;
+    }
+  }
+
+  __device__ __forceinline__ void start(const Task<T>& task, int row_tile, int chunk) {
+    const std::int64_t row = this->first_row_ + row_tile * kTileRows + this->row_;
+    const int block = chunk * kChunkGroups + this->group_;
+    block_ = static_cast<unsigned>(row * this->blocks_a_row_ - first_nested_ * kNestedBlocksize) + block;
+    int place = static_cast<int>(row - first_block_row_) * pitch_ + block;
+    if constexpr (kSource == ScaleSource::segment) {
+      place = (this->team_ * kTileRows + this->row_) * pitch_ + chunk % task.tiles.warps_a_row * kChunkGroups +
+              this->group_;
+    }
+#pragma unroll
+    for (int s = 0; s < Lane::kSums; ++s) {
+      const int own = place + s * Lane::kGroups;
+      // The copy's 64-byte swizzle.
+      place_[s] = codes_bytes_ + (kSource == ScaleSource::segment && pitch_ == 64 ? own ^ (own >> 3 & 0x30) : own);
+    }
+  }
+
+  __device__ __forceinline__ void load(int /*row_tile*/, int /*chunk*/) const {}
+
+  /// Of the segment's next row tile, whose tile is in this stage.
+  __device__ __forceinline__ void decode(float (&scale)[Lane::kSums][2], const SharedMemory& shared, int stage) {
+    const unsigned char* const codes = shared.copied + stage * stage_bytes_;
+#pragma unroll
+    for (int s = 0; s < Lane::kSums; ++s) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const std::uint32_t code = codes[place_[s] + half * kHalfRows * pitch_];
+        const unsigned block = block_ + half * kHalfRows * this->blocks_a_row_ + s * Lane::kGroups;
+        scale[s][half] = this->scale_of(shared, code, shared.nested_absmax[block / kNestedBlocksize]);
+      }
+      if constexpr (kSource == ScaleSource::thread_block) place_[s] += kTileRows * pitch_;
+    }
+    block_ += kTileRows * this->blocks_a_row_;
+  }
+
+ private:
+  int first_block_row_;        // of the thread block
+  std::int64_t first_nested_;  // block of its statistics
+  int nested_;                 // blocks of them
+  float nested_value_ = 0.0F;
+  int codes_bytes_;  // what the absmax codes lie behind
+  int pitch_;
+  int stage_bytes_;
+  int place_[Lane::kSums] = {};  // of this lane's code in what is copied
+  unsigned block_ = 0;           // of the next row tile's first scale, counted from the first staged nested block
+};
+
+template <typename T, int kRows, ScaleSource kSource>
+using Scales =
+    std::conditional_t<kSource == ScaleSource::lane, LoadedScales<T, kRows>, CopiedScales<T, kRows, kSource>>;
 
 }  // namespace qshard::optimized::few_rows
 

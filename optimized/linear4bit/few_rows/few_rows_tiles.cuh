@@ -15,18 +15,30 @@ namespace qshard::optimized::few_rows {
 template <typename T>
 struct Task {
   int first_block;  // of the launch's thread blocks
-  int thread_blocks;
   Tiles tiles;
+  ScaleLayout scale_layout;
+  bool whole_segments;  // rows end with a chunk
   BlockScales scales;
   CodebookValues codebook;
   int block_shift;
   std::int64_t out_features;
+  std::int64_t in_features;
   const T* x;
   std::int64_t x_stride;
   int rows;
   T* y;
   std::int64_t y_stride;
   bool resident;  // no earlier kernel writes the weight
+
+  /// Of this thread block's team: see Tiles.
+  [[nodiscard]] __device__ __forceinline__ int first_unit(int team) const {
+    return tiles.first_unit(static_cast<int>(blockIdx.x) - first_block, team);
+  }
+
+  /// Where the rows of the team before end.
+  [[nodiscard]] __device__ __forceinline__ std::int64_t end_row(int team) const {
+    return min(static_cast<std::int64_t>(first_unit(team)) * kHalfRows, out_features);
+  }
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -43,39 +55,36 @@ __device__ __forceinline__ int swizzled_row(int g) {
 
 using Stage = StageCounter<kStages>;
 
+// Named barriers: of the thread block, where what it shares is ready; of its consumers.
+constexpr int kReady = 1;
+constexpr int kConsumers = 2;
+
 #endif
 
 struct SharedMemory {
   unsigned char table[PairTable::kBytes];
-  unsigned char codes[kStages][2][kWarps][kHalfRows * kChunkBytes];
-  unsigned char absmax_codes[kStages][2][kWarps][kHalfRows * kChunkGroups];
-  float partials[kWarps][kPartials];
+  unsigned char copied[kCopiedBytes];
+  float partials[kMostWarps][kPartials];
   float nested_map[256 * kMapCopies];
   float nested_absmax[kNestedStaged];
   std::uint64_t full[kStages];
   std::uint64_t empty[kStages];
-  int first_unit[kWarps + 1];  // of each team's rows, in units of 8 rows; last the next thread block's
+  int first_unit[kMostWarps + 1];  // of each team's rows, in units of 8 rows; last the next thread block's
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-  /// Sets up what the thread block shares; one warp calls it.
+  /// Sets up the barriers and the teams' rows; one warp calls it.
   template <typename T>
   __device__ void prepare(const Task<T>& task, int lane) {
-    if (lane <= task.tiles.teams()) {
-      first_unit[lane] = task.tiles.first_unit(task.out_features, static_cast<int>(blockIdx.x) - task.first_block,
-                                               task.thread_blocks, lane);
+    if (lane <= task.tiles.teams) first_unit[lane] = task.first_unit(lane);
+    if (lane == 0) {
+      for (int stage = 0; stage < kStages; ++stage) {
+        mbarrier_init(shared_address(&full[stage]), 1);
+        mbarrier_init(shared_address(&empty[stage]), task.tiles.warps());
+      }
+      mbarrier_init_fence();
     }
-    if (lane != 0) return;
-    for (int stage = 0; stage < kStages; ++stage) {
-      mbarrier_init(shared_address(&full[stage]), 1);
-      mbarrier_init(shared_address(&empty[stage]), kWarps);
-    }
-    mbarrier_init_fence();
-  }
-
-  /// Halves of a row tile's 16 rows that the team has.
-  __device__ __forceinline__ int halves(int team, int row_tile) const {
-    return halves_of_row_tile(first_unit[team + 1] - first_unit[team], row_tile);
+    __syncwarp();
   }
 
 #endif

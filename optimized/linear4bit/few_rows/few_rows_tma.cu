@@ -12,151 +12,21 @@
 #include "optimized/device/tensor_map.h"
 #include "optimized/device_math.cuh"
 #include "optimized/linear4bit/few_rows/few_rows.h"
-#include "optimized/linear4bit/few_rows/few_rows_chunk.cuh"
-#include "optimized/linear4bit/few_rows/few_rows_scales.cuh"
+#include "optimized/linear4bit/few_rows/few_rows_consumer.cuh"
+#include "optimized/linear4bit/few_rows/few_rows_producer.cuh"
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
-#include "optimized/linear4bit/pair_table.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
-#include "optimized/ptx/tensor_copy.cuh"
 
 namespace qshard::optimized::few_rows {
 
 namespace {
-
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-
-/// The producer: one lane copies tile after tile, as far ahead as there are stages.
-template <bool kStagedScales>
-__device__ void copy_tiles(const Tiles& tiles, const CUtensorMap& codes, const CUtensorMap& absmax_codes,
-                           SharedMemory& shared) {
-  Stage stage;
-  for (int begin = 0; begin < tiles.row_tiles; begin += tiles.batch) {
-    for (int segment = 0; segment < tiles.segments; ++segment) {
-      for (int row_tile = begin; row_tile < min(begin + tiles.batch, tiles.row_tiles); ++row_tile) {
-        mbarrier_wait(shared_address(&shared.empty[stage.stage]), stage.parity ^ 1);
-        const std::uint32_t barrier = shared_address(&shared.full[stage.stage]);
-        int halves = 0;
-        for (int team = 0; team < tiles.teams(); ++team) halves += shared.halves(team, row_tile);
-        mbarrier_arrive_expect_tx(
-            barrier, halves * tiles.warps_a_row * kHalfRows * (kChunkBytes + (kStagedScales ? kChunkGroups : 0)));
-        const int chunk = segment * tiles.warps_a_row;
-        for (int team = 0; team < tiles.teams(); ++team) {
-          const int first_warp = team * tiles.warps_a_row;
-          for (int half = 0; half < shared.halves(team, row_tile); ++half) {
-            const int row = (shared.first_unit[team] + 2 * row_tile + half) * kHalfRows;
-            tma_load(shared_address(shared.codes[stage.stage][half][first_warp]), codes, 0, row, chunk, barrier);
-            if constexpr (kStagedScales) {
-              tma_load(shared_address(shared.absmax_codes[stage.stage][half][first_warp]), absmax_codes,
-                       chunk * kChunkGroups, row, barrier);
-            }
-          }
-        }
-        stage.advance();
-      }
-    }
-  }
-}
-
-/// Adds up the sums of a batch of row tiles, over groups and warps in their order, and stores y.
-template <typename T>
-__device__ void store_batch(const Task<T>& task, const SharedMemory& shared, int kept_apart, int begin, int end) {
-  const Tiles& tiles = task.tiles;
-  const int width = (end - begin) * task.rows * kTileRows * kept_apart;
-  for (int i = static_cast<int>(threadIdx.x); i < tiles.teams() * width; i += kConsumers) {
-    const int team = i / width;
-    const float* const first = shared.partials[team * tiles.warps_a_row] + i % width;
-    float sum = 0.0F;
-    for (int warp = 0; warp < tiles.warps_a_row; ++warp) sum += first[warp * kPartials];
-    for (int step = 1; step < kept_apart; step *= 2) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, step);
-    const int output = i % width / kept_apart;
-    const int row = output / kTileRows % task.rows;
-    const std::int64_t feature = static_cast<std::int64_t>(shared.first_unit[team]) * kHalfRows +
-                                 (begin + output / kTileRows / task.rows) * kTileRows + output % kTileRows;
-    const std::int64_t team_end = static_cast<std::int64_t>(shared.first_unit[team + 1]) * kHalfRows;
-    if (i % kept_apart != 0 || feature >= min(team_end, task.out_features)) continue;
-    *reinterpret_cast<std::uint16_t*>(task.y + row * task.y_stride + feature) =
-        static_cast<std::uint16_t>(round_pair<T>(sum, 0.0F));
-  }
-}
-
-/// The consumers: each warp multiplies its chunk of every tile.
-template <typename T, int kRows, bool kStagedScales>
-__device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory& shared) {
-  using Input = InputChunk<T, kRows>;
-  const PairTable table(shared.table);
-  const Tiles& tiles = task.tiles;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int member = warp % tiles.warps_a_row;
-  const int row = swizzled_row(lane / 4);
-  const int column = 2 * (lane % 4);
-  Input input(task.x, task.x_stride, task.rows);
-  const auto load_input = [&] {
-    grid_dependency_synchronize();
-    input.load(member, member < tiles.chunks);
-  };
-  if (!task.resident) load_input();
-  Scales<T, kRows, kStagedScales> scales(task, shared);
-  if (task.resident) load_input();
-
-  Stage stage;
-  for (int begin = 0; begin < tiles.row_tiles; begin += tiles.batch) {
-    const int end = min(begin + tiles.batch, tiles.row_tiles);
-    for (int segment = 0; segment < tiles.segments; ++segment) {
-      const int chunk = segment * tiles.warps_a_row + member;
-      const int next_segment = segment + 1 < tiles.segments ? segment + 1 : 0;
-      const int next_chunk = next_segment * tiles.warps_a_row + member;
-      input.use();
-      input.load(next_chunk, next_chunk < tiles.chunks);
-      scales.start(begin, chunk);
-      float* partials = shared.partials[warp] + (column % kRows * kTileRows + row) * Input::kGroups + column / kRows;
-#pragma unroll 1
-      for (int row_tile = begin; row_tile < end; ++row_tile) {
-        mbarrier_wait(shared_address(&shared.full[stage.stage]), stage.parity);
-        float scale[Input::kSums][2];
-        scales.decode(scale, shared, stage.stage);
-        if (row_tile + 1 < end) {
-          scales.load(row_tile + 1, chunk);
-        } else {
-          scales.load(next_segment == 0 ? end : begin, next_chunk);
-        }
-        float total[4] = {};
-        if (chunk < tiles.chunks) {
-          float sums[Input::kSums][4];
-          multiply_chunk<T, kRows>(sums, shared.codes[stage.stage][0][warp], shared.codes[stage.stage][1][warp], table,
-                                   input);
-#pragma unroll
-          for (int s = 0; s < Input::kSums; ++s) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) total[i] += scale[s][i / 2] * sums[s][i];
-          }
-        }
-        __syncwarp();
-        if (lane == 0) mbarrier_arrive(shared_address(&shared.empty[stage.stage]));
-        stage.advance();
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          if (column % kRows + i % 2 >= task.rows) continue;
-          float& sum = partials[(i % 2 * kTileRows + i / 2 * kHalfRows) * Input::kGroups];
-          sum = segment == 0 ? total[i] : sum + total[i];
-        }
-        partials += task.rows * kTileRows * Input::kGroups;
-      }
-    }
-    named_barrier_sync<1, kConsumers>();
-    store_batch(task, shared, Input::kGroups, begin, end);
-    if (end < tiles.row_tiles) named_barrier_sync<1, kConsumers>();
-  }
-}
-
-#endif
 
 /// The products of one launch: each has thread blocks of its own.
 template <typename T, int kProducts>
 struct Products {
   Task<T> tasks[kProducts];
   CUtensorMap codes[kProducts];
-  CUtensorMap absmax_codes[kProducts];
+  CUtensorMap absmax_codes[kProducts];  // where they are copied with each segment
 
   [[nodiscard]] __device__ __forceinline__ int own() const {
     int product = 0;
@@ -170,8 +40,8 @@ struct Products {
 
 /// y = x W^T for very few rows, at the speed of reading W: one warp copies tiles of W to shared memory, the others
 /// multiply them. All but the table and a resident weight is read after earlier kernels are done.
-template <typename T, int kRows, bool kStagedScales, int kProducts>
-__global__ void __launch_bounds__(kThreads, 1)
+template <typename T, int kRows, ScaleSource kSource, int kProducts>
+__global__ void __launch_bounds__(kMostThreads, 1)
     few_rows_tma_kernel(const __grid_constant__ Products<T, kProducts> products) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char memory[];
@@ -180,20 +50,16 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int product = products.own();
   const Task<T>& task = products.tasks[product];
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
-  if (warp == kWarps) {
-    shared.prepare(task, static_cast<int>(threadIdx.x) - kConsumers);
-  } else {
-    PairTable(shared.table).fill<T>(task.codebook, kConsumers);
-  }
-  __syncthreads();
-  if (warp == kWarps) {
+  if (warp == static_cast<int>(blockDim.x) / 32 - 1) {
+    shared.prepare(task, static_cast<int>(threadIdx.x) % 32);
+    named_barrier_arrive<kReady>(static_cast<int>(blockDim.x));
     if (!task.resident) grid_dependency_synchronize();
-    if (threadIdx.x == kConsumers) {
-      copy_tiles<kStagedScales>(task.tiles, products.codes[product], products.absmax_codes[product], shared);
-    }
-    return;
+    Producer<T, kSource>(task, products.codes[product], products.absmax_codes[product], shared).copy_tiles();
+  } else if (warp < task.tiles.warps()) {
+    multiply_tiles<T, kRows, kSource>(task, shared);
+  } else {
+    named_barrier_arrive<kReady>(static_cast<int>(blockDim.x));  // a product beside it has more warps
   }
-  multiply_tiles<T, kRows, kStagedScales>(task, shared);
 #endif
 }
 
@@ -201,17 +67,19 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <typename T>
 Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, int first_block, int multiprocessors) {
   const Linear4bitShape& shape = problem.shape;
-  auto [tiles, thread_blocks] = cut_into_tiles(shape.out_features, shape.in_features, multiprocessors);
+  Tiles tiles = cut_into_tiles(shape.out_features, shape.in_features, multiprocessors);
   const int rows = static_cast<int>(problem.rows);
-  const int most = kPartials / (rows * kTileRows * (8 / most_rows(rows)));
+  const int most = kPartials / (rows * kTileRows);
   tiles.batch = static_cast<int>(block_count(tiles.row_tiles, block_count(tiles.row_tiles, most)));
   return {first_block,
-          thread_blocks,
           tiles,
+          scale_layout(call.weight, shape.out_features, shape.in_features, tiles),
+          shape.in_features % kChunk == 0,
           BlockScales(call.weight),
           CodebookValues(shape.quant_type),
           std::countr_zero(static_cast<unsigned>(shape.blocksize)),
           shape.out_features,
+          shape.in_features,
           static_cast<const T*>(call.in),
           call.in_stride,
           rows,
@@ -220,29 +88,36 @@ Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, in
           call.weight.resident};
 }
 
-template <typename T, int kProducts>
-void add_maps(Products<T, kProducts>& products, int product, const Linear4bitProblem& problem,
-              const Linear4bitCall& call, bool staged) {
-  const Linear4bitShape& shape = problem.shape;
-  const Tiles& tiles = products.tasks[product].tiles;
-  products.codes[product] = byte_tensor_map(call.weight.codes, {kChunkBytes, shape.out_features, tiles.chunks},
-                                            {shape.in_features / 2, kChunkBytes},
-                                            {kChunkBytes, kHalfRows, tiles.warps_a_row}, CU_TENSOR_MAP_SWIZZLE_128B);
-  if (!staged) return;
-  products.absmax_codes[product] =
-      byte_tensor_map(call.weight.absmax_codes, {tiles.chunks * kChunkGroups, shape.out_features},
-                      {tiles.chunks * kChunkGroups}, {tiles.warps_a_row * kChunkGroups, kHalfRows},
-                      tiles.warps_a_row == kWarps ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE);
+/// The codes as [chunks][rows][128 bytes], for copies of a segment; where rows end within a chunk as [rows][bytes].
+template <typename T>
+CUtensorMap map_of_codes(const Task<T>& task, const std::uint8_t* codes) {
+  const std::int64_t row_bytes = task.in_features / 2;
+  if (!task.whole_segments) {
+    return byte_tensor_map(codes, {row_bytes, task.out_features, 1}, {row_bytes, row_bytes},
+                           {kChunkBytes, kHalfRows, 1}, CU_TENSOR_MAP_SWIZZLE_128B);
+  }
+  return byte_tensor_map(codes, {kChunkBytes, task.out_features, task.tiles.chunks}, {row_bytes, kChunkBytes},
+                         {kChunkBytes, kHalfRows, task.tiles.warps_a_row}, CU_TENSOR_MAP_SWIZZLE_128B);
 }
 
-template <typename T, int kRows, bool kStagedScales, int kProducts>
+template <typename T>
+CUtensorMap map_of_scales(const Task<T>& task, const std::uint8_t* absmax_codes) {
+  const std::int64_t row_bytes = task.in_features / kGroupElements;
+  const int box = task.scale_layout.pitch;
+  return byte_tensor_map(absmax_codes, {row_bytes, task.out_features}, {row_bytes}, {box, kHalfRows},
+                         box == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE);
+}
+
+template <typename T, int kRows, ScaleSource kSource, int kProducts>
 void launch(const Products<T, kProducts>& products, cudaStream_t stream) {
-  const auto kernel = few_rows_tma_kernel<T, kRows, kStagedScales, kProducts>;
+  const auto kernel = few_rows_tma_kernel<T, kRows, kSource, kProducts>;
   constexpr int kBytes = sizeof(SharedMemory);
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   const Task<T>& last = products.tasks[kProducts - 1];
-  launch_early(kernel, dim3(static_cast<unsigned>(last.first_block + last.thread_blocks)), kThreads, kBytes, stream,
-               products);
+  int warps = 0;
+  for (const Task<T>& task : products.tasks) warps = std::max(warps, task.tiles.warps());
+  launch_early(kernel, dim3(static_cast<unsigned>(last.first_block + last.tiles.thread_blocks)), (warps + 1) * 32,
+               kBytes, stream, products);
 }
 
 /// The products' tasks; their thread blocks follow each other.
@@ -258,7 +133,7 @@ std::vector<Task<T>> tasks_of(std::span<const Linear4bitProblem* const> problems
     const std::int64_t own = problems[i]->shape.out_features;
     const int share = share_of_blocks(blocks, own, features, static_cast<int>(problems.size() - i) - 1);
     tasks.push_back(task_of<T>(*problems[i], calls[i], first_block, share));
-    first_block += tasks.back().thread_blocks;
+    first_block += tasks.back().tiles.thread_blocks;
     blocks -= share;
     features -= own;
   }
@@ -269,16 +144,21 @@ std::vector<Task<T>> tasks_of(std::span<const Linear4bitProblem* const> problems
 template <typename T, int kProducts>
 bool cut_and_launch(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls) {
   const std::vector<Task<T>> tasks = tasks_of<T>(problems, calls);
-  int staged = 0;
-  for (int i = 0; i < kProducts; ++i) staged += can_stage_scales(calls[i].weight, tasks[i].tiles) ? 1 : 0;
-  if (staged != 0 && staged != kProducts) return false;
+  const ScaleSource source = tasks[0].scale_layout.source;
+  if (std::ranges::any_of(tasks, [&](const Task<T>& task) { return task.scale_layout.source != source; })) return false;
   auto products = [&]<std::size_t... i>(std::index_sequence<i...>) {
     return Products<T, kProducts>{{tasks[i]...}, {}, {}};
   }
   (std::make_index_sequence<kProducts>());
-  for (int i = 0; i < kProducts; ++i) add_maps(products, i, *problems[i], calls[i], staged != 0);
+  for (int i = 0; i < kProducts; ++i) {
+    products.codes[i] = map_of_codes(tasks[i], calls[i].weight.codes);
+    if (source == ScaleSource::segment)
+      products.absmax_codes[i] = map_of_scales(tasks[i], calls[i].weight.absmax_codes);
+  }
   const auto launch_for = [&]<int kRows>(std::integral_constant<int, kRows>) {
-    const auto run = staged != 0 ? launch<T, kRows, true, kProducts> : launch<T, kRows, false, kProducts>;
+    const auto run = source == ScaleSource::segment        ? launch<T, kRows, ScaleSource::segment, kProducts>
+                     : source == ScaleSource::thread_block ? launch<T, kRows, ScaleSource::thread_block, kProducts>
+                                                           : launch<T, kRows, ScaleSource::lane, kProducts>;
     run(products, calls[0].stream);
   };
   if (most_rows(static_cast<int>(problems[0]->rows)) == 2) {
@@ -293,7 +173,7 @@ bool cut_and_launch(std::span<const Linear4bitProblem* const> problems, std::spa
 
 bool tma_supports(const Linear4bitProblem& problem) {
   const Linear4bitShape& shape = problem.shape;
-  return supports(problem) && problem.device.has_warpgroups && shape.in_features % kChunk == 0 &&
+  return supports(problem) && problem.device.has_warpgroups &&
          shape.out_features <= std::numeric_limits<std::int32_t>::max() / 2;
 }
 
