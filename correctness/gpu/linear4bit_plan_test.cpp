@@ -82,8 +82,15 @@ TEST(Linear4bitChoice, MiddleRowsRunsWhereItPays) {
 
 // A small weight has too few steps for a second launch and shared tiles.
 TEST(Linear4bitChoice, WarpgroupRunsWhereItPays) {
-  EXPECT_EQ(chosen(kHopper, {.out_features = 1024, .in_features = 8192}, 33), "fused");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 1024, .in_features = 8192}, 16), "fused");
   EXPECT_EQ(chosen(kHopper, {.out_features = 3584, .in_features = 3584}, 33), "warpgroup");
+}
+
+TEST(Linear4bitChoice, FusedRunsWhereItPays) {
+  EXPECT_EQ(chosen(kHopper, {.out_features = 1024, .in_features = 8192}, 17), "dequantize_first");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 1024, .in_features = 8192}, 64), "dequantize_first");
+  EXPECT_EQ(chosen(kAmpere, {.out_features = 1024, .in_features = 8192}, 17), "dequantize_first");
+  EXPECT_EQ(chosen(kAmpere, {.out_features = 3584, .in_features = 3584}, 17), "fused");
 }
 
 TEST(Linear4bitChoice, GradientsAreNeverFused) {
@@ -95,7 +102,8 @@ TEST(Linear4bitChoice, OlderGpusHaveTheirOwnKernels) {
   const Linear4bitShape shape{.out_features = 4096, .in_features = 4096};
   EXPECT_EQ(chosen(kAmpere, shape, 4), "few_rows");
   EXPECT_EQ(chosen(kAmpere, shape, 5), "fused");
-  EXPECT_EQ(chosen(kAmpere, shape, 64), "fused");
+  EXPECT_EQ(chosen(kAmpere, shape, 48), "fused");
+  EXPECT_EQ(chosen(kAmpere, shape, 49), "dequantize_first");
   EXPECT_EQ(chosen(kAmpere, shape, 4096), "dequantize_first");
   EXPECT_EQ(chosen(kSmallMemory, shape, 1), "fused") << "72 KiB of shared memory are too much for it";
 }
@@ -103,7 +111,7 @@ TEST(Linear4bitChoice, OlderGpusHaveTheirOwnKernels) {
 TEST(Linear4bitChoice, GoesByTheShape) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320}, 1), "few_rows_tma");
   EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320, .blocksize = 32}, 1), "fused");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320, .blocksize = 32}, 20), "fused");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 64, .in_features = 320, .blocksize = 32}, 16), "fused");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096, .blocksize = 32}, 9000), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096, .dtype = DType::f32}, 1), "dequantize_first");
   const std::int64_t huge = std::int64_t{1} << 30;

@@ -33,7 +33,7 @@ constexpr std::array kKernels = {
     Linear4bitKernel{"few_rows", few_rows::supports, always, kIn, no_workspace, few_rows::run, nullptr},
     Linear4bitKernel{"warpgroup", warpgroup::supports, warpgroup::pays, kNone, warpgroup::workspace_bytes,
                      warpgroup::run, nullptr, warpgroup::run_together},
-    Linear4bitKernel{"fused", fused::supports, always, kIn, fused::workspace_bytes, fused::run, nullptr},
+    Linear4bitKernel{"fused", fused::supports, fused::pays, kIn, fused::workspace_bytes, fused::run, nullptr},
     Linear4bitKernel{"wide", wide::supports, wide::pays, kIn, wide::workspace_bytes, wide::run, nullptr},
     Linear4bitKernel{"middle_rows", middle_rows::supports, middle_rows::pays, kIn, middle_rows::workspace_bytes,
                      middle_rows::run, nullptr},

@@ -367,6 +367,12 @@ bool supports(const Linear4bitProblem& problem) {
   return problem.can_fuse();
 }
 
+bool pays(const Linear4bitProblem& problem) {
+  constexpr std::int64_t kSmall = std::int64_t{10} << 20;
+  const std::int64_t most_rows = problem.shape.out_features * problem.shape.in_features < kSmall ? 16 : 48;
+  return problem.rows <= most_rows;
+}
+
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
   const Cut cut(problem);
   if (cut.slices == 1) return 0;
