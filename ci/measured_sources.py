@@ -44,6 +44,8 @@ RESULTS = {
     "dtypes": DEQUANTIZE + QUANTIZE,
     "linear4bit_models": LINEAR,
     "linear4bit_middle": LINEAR,
+    "linear4bit_portable": LINEAR,
+    "dequantize_random": DEQUANTIZE,
     "reference": DEQUANTIZE + QUANTIZE + ["bench/providers/reference.cpp"],
     "step_kernels": ["bench/gpu/step_kernel.cpp"],
     "lora": ["bench/gpu/lora_kernels.cpp"],
@@ -56,6 +58,7 @@ RESULTS = {
     "sharded_step_budget": ["bench/sharded_step/main.cpp"],
     "sharded_step_offload": ["bench/sharded_step/main.cpp"],
     "sharded_step_one_gpu": ["bench/sharded_step/main.cpp"],
+    "sharded_step_two_gpus": ["bench/sharded_step/main.cpp"],
     "sharded_step_four_gpus": ["bench/sharded_step/main.cpp"],
     "shard_layout": ["bench/shard_layout/main.cpp", "bench/shard_layout/byte_pattern.cu"],
 }

@@ -17,8 +17,9 @@
 namespace qshard {
 namespace {
 
-/// Received by NCCL through host memory, with NCCL_P2P_DISABLE=1: shard_layout.json of H200.
-constexpr double kNcclThroughHost = 22e9;
+/// Received by NCCL through host memory, with NCCL_P2P_DISABLE=1: 22 GB/s in shard_layout.json of H200, some 25 in a
+/// step.
+constexpr double kNcclThroughHost = 24e9;
 
 StepWork work_of(const StepCase& of) {
   StepWork work;
@@ -43,6 +44,10 @@ constexpr std::string_view kOwnAttention = "2026-11-29T05:00";
 constexpr double kForwardBefore = 0.7;
 constexpr double kBackwardBefore = 0.31;
 
+/// Since then so have adapters.
+constexpr std::string_view kOwnAdapters = "2026-11-29T06:10";
+constexpr double kAdaptersBefore = 0.2;
+
 /// With the program of that date.
 StepTime predict(const StepCase& of, std::string_view date) {
   DeviceNumbers numbers = device_numbers(of.gpu, "");
@@ -51,6 +56,7 @@ StepTime predict(const StepCase& of, std::string_view date) {
     numbers.attention_forward = kForwardBefore;
     numbers.attention_backward = kBackwardBefore;
   }
+  if (date < kOwnAdapters) numbers.adapter_products = kAdaptersBefore;
   return predict_step(work_of(of), numbers);
 }
 

@@ -24,7 +24,7 @@ struct Gpu {
 
 // H200: memory_rate and the shares of attention are measured (attention.json of reports/results: means of 2,048, 4,096
 // and 8,192 tokens), product_rate is fitted to one recorded step (70B shape, 8 layers, with recomputation). H100:
-// memory_rate is measured, product_rate fitted to the same step there (0.83 of cuBLAS' rate), and attention's shares
+// memory_rate is measured, product_rate fitted to the same step there (0.87 of cuBLAS' rate), and attention's shares
 // are the H200's, whose multiprocessors are the same. Of the others nothing was measured here: product_rate is 0.88 of
 // what cuBLAS is known to reach (A100 260, RTX 4090 155, RTX 3090 66) or 0.75 of the vendor's dense rate with float
 // sums (RTX 5090 210, A6000 155), for the L40S 0.55 of it because of its 350 W; memory_rate is 0.9 of the vendor's.
@@ -35,8 +35,8 @@ constexpr std::array<Gpu, 8> kGpus{{
     {"a6000", 116e12, 0.69e12, 50e9, "pcie4", false, 0.6, 0.4},
     {"l40s", 200e12, 0.78e12, 0, "pcie4", false, 0.6, 0.4},
     {"a100", 229e12, 1.8e12, 230e9, "nvlink", false, 0.6, 0.4},
-    {"h100", 660e12, 3.01e12, 380e9, "nvlink", true, 0.85, 0.67},
-    {"h200", 660e12, 4.27e12, 380e9, "nvlink", true, 0.85, 0.67},
+    {"h100", 690e12, 3.01e12, 380e9, "nvlink", true, 0.85, 0.67},
+    {"h200", 690e12, 4.27e12, 380e9, "nvlink", true, 0.85, 0.67},
 }};
 
 struct Link {
