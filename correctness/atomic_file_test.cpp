@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
-#include <exception>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -205,23 +204,19 @@ TEST(AtomicFile, TheSameOnAFileSystemWhoseRenamesAlwaysReplace) {
 }
 
 TEST(AtomicDirectory, WithTheLastDescriptorNothingStays) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "the undefined-behaviour sanitizer beside it needs a descriptor to see of what type an object is";
+#endif
   const TemporaryDirectory directory;
-  std::exception_ptr thrown;
   {
     auto made = std::make_unique<AtomicDirectory>(directory / "out");
     write_file(made->path() / "inside", "");
     const int lowest = ::dup(STDERR_FILENO);
     ::close(lowest);
     const ResourceLimit limit(RLIMIT_NOFILE, static_cast<rlim_t>(lowest));
-    try {
-      AtomicDirectory(directory / "other");
-    } catch (...) {
-      thrown = std::current_exception();  // read below: a sanitizer needs descriptors to check an object's type
-    }
+    expect_error(ExitCode::out_of_resources, {"other", "open files"}, [&] { AtomicDirectory(directory / "other"); });
     made.reset();
   }
-  ASSERT_TRUE(thrown);
-  expect_error(ExitCode::out_of_resources, {"other", "open files"}, [&] { std::rethrow_exception(thrown); });
   EXPECT_EQ(names_in(directory.path()), std::set<std::string>());
 }
 
