@@ -12,6 +12,19 @@ namespace {
 
 namespace few_rows = optimized::few_rows;
 
+/// Eighths of a chunk of the busiest thread block where teams have so many warps: see few_rows_cut.h. 0: these cannot
+/// be.
+std::int64_t cost_of(std::int64_t out_features, std::int64_t in_features, int multiprocessors, int warps_a_row) {
+  const std::int64_t chunks = block_count(in_features, few_rows::kChunk);
+  const std::int64_t most_warps = in_features % few_rows::kChunk == 0 ? few_rows::kMostWarps : 16;
+  if (warps_a_row > std::min(most_warps, chunks)) return 0;
+  const std::int64_t teams = std::min<std::int64_t>(most_warps / warps_a_row, 16);
+  const std::int64_t units = block_count(block_count(out_features, few_rows::kHalfRows), multiprocessors * teams);
+  const std::int64_t segments = block_count(chunks, warps_a_row);
+  if (in_features % 1024 == 0 && segments > 1 && warps_a_row % 4 != 0) return 0;  // no boxes of scales
+  return segments * (8 * block_count(units, 2) + 1) * std::max<std::int64_t>(14, teams * warps_a_row);
+}
+
 void check(std::int64_t out_features, std::int64_t in_features, int multiprocessors) {
   SCOPED_TRACE(fmt::format("[{}, {}] on {} multiprocessors", out_features, in_features, multiprocessors));
   const few_rows::Tiles tiles = few_rows::cut_into_tiles(out_features, in_features, multiprocessors);
@@ -38,11 +51,22 @@ void check(std::int64_t out_features, std::int64_t in_features, int multiprocess
     ASSERT_LT(tiles.first_unit(block, 0), next) << "a thread block without rows";
   }
   ASSERT_EQ(next, block_count(out_features, few_rows::kHalfRows));
+
+  const std::int64_t chosen = cost_of(out_features, in_features, multiprocessors, tiles.warps_a_row);
+  ASSERT_GT(chosen, 0);
+  for (int warps = 1; warps <= few_rows::kMostWarps; ++warps) {
+    const std::int64_t other = cost_of(out_features, in_features, multiprocessors, warps);
+    if (other == 0 || warps == tiles.warps_a_row) continue;
+    ASSERT_LE(chosen, other) << "teams of " << warps << " warps would be faster than of " << tiles.warps_a_row;
+    if (warps < tiles.warps_a_row) continue;
+    ASSERT_LT(chosen, other) << "among equals the most warps a row";
+  }
 }
 
 TEST(FewRowsCut, DealsOutEveryRowOnce) {
   for (const std::int64_t out_features : {1, 7, 8, 9, 16, 100, 1001, 1024, 4096, 11008, 28672, 128256}) {
-    for (const std::int64_t in_features : {64, 256, 320, 512, 1280, 2304, 4096, 5120, 8192, 11008, 28672, 29568}) {
+    for (const std::int64_t in_features :
+         {64, 256, 320, 512, 1280, 2304, 4096, 5120, 5376, 8192, 11008, 28672, 29568}) {
       for (const int multiprocessors : {1, 40, 114, 132}) {
         check(out_features, in_features, multiprocessors);
         if (HasFatalFailure()) return;
