@@ -66,28 +66,31 @@ inline bool has_whole_boxes(const Tiles& tiles) {
   return tiles.warps_a_row % 4 == 0 || tiles.segments == 1;
 }
 
+/// Teams of so many warps, as many as a thread block holds; rows are not yet dealt out.
+inline Tiles teams_of(int warps, int most_warps, int chunks) {
+  Tiles tiles{};
+  tiles.chunks = chunks;
+  tiles.warps_a_row = warps;
+  tiles.teams = smaller(most_warps / warps, kCopies / 2);
+  tiles.segments = static_cast<int>(block_count(chunks, warps));
+  return tiles;
+}
+
 /// The cut that costs least, of those with whole boxes where rows of scales allow boxes; the most warps a row among
-/// equals.
+/// equals. The one of most warps has whole boxes.
 inline Tiles cut_into_tiles(std::int64_t out_features, std::int64_t in_features, int multiprocessors) {
   const int most_warps = in_features % kChunk == 0 ? kMostWarps : kCopies / 2;  // there each chunk is a copy
   const int chunks = static_cast<int>(block_count(in_features, kChunk));
-  Tiles best{};
-  for (int warps = smaller(most_warps, chunks); warps >= 1; --warps) {
-    Tiles tiles{};
-    tiles.chunks = chunks;
-    tiles.warps_a_row = warps;
-    tiles.teams = smaller(most_warps / warps, kCopies / 2);
-    tiles.segments = static_cast<int>(block_count(chunks, warps));
+  Tiles best = teams_of(smaller(most_warps, chunks), most_warps, chunks);
+  for (int warps = best.warps_a_row - 1; warps >= 1; --warps) {
+    const Tiles tiles = teams_of(warps, most_warps, chunks);
     if (in_features % kBoxElements == 0 && !has_whole_boxes(tiles)) continue;
-    if (best.teams == 0 ||
-        cost_of(tiles, out_features, multiprocessors) < cost_of(best, out_features, multiprocessors)) {
-      best = tiles;
-    }
+    if (cost_of(tiles, out_features, multiprocessors) < cost_of(best, out_features, multiprocessors)) best = tiles;
   }
   const std::int64_t units = block_count(out_features, kHalfRows);
-  const std::int64_t blocks = block_count(units, best.teams * 2);
+  const std::int64_t blocks = block_count(units, std::int64_t{2} * best.teams);
   best.thread_blocks = blocks < multiprocessors ? static_cast<int>(blocks) : multiprocessors;
-  const int parts = best.thread_blocks * best.teams;
+  const std::int64_t parts = std::int64_t{best.thread_blocks} * best.teams;
   best.units_each = static_cast<int>(units / parts);
   best.units_rest = static_cast<int>(units % parts);
   best.row_tiles = static_cast<int>(block_count(block_count(units, parts), 2));
@@ -129,7 +132,7 @@ inline ScaleLayout scale_layout(const DeviceWeight4bit& weight, std::int64_t out
   // The blocks of nested statistics that rows begin and end in, and one for groups past a row's end.
   if (!copies || rows * row_bytes / kNestedBlocksize + 3 > kNestedStaged) return {};
   const int room = kCopiedBytes - tiles.codes_bytes();
-  const int pitch = static_cast<int>(block_count(tiles.warps_a_row * kChunkGroups, 16)) * 16;
+  const int pitch = static_cast<int>(block_count(std::int64_t{kChunkGroups} * tiles.warps_a_row, 16)) * 16;
   const int stage_bytes = tiles.teams * kTileRows * pitch;
   if (in_features % kBoxElements == 0 && has_whole_boxes(tiles) && kStages * stage_bytes <= room) {
     return {ScaleSource::segment, pitch, stage_bytes};
