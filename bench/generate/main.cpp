@@ -90,7 +90,7 @@ double median(std::vector<Times> times, double (*of)(const Times&)) {
 }
 
 /// Microseconds of a token by kernel.
-nlohmann::json kernel_times(Decoder& decoder, const std::vector<std::vector<std::int32_t>>& prompts) {
+nlohmann::json token_kernel_times(Decoder& decoder, const std::vector<std::vector<std::int32_t>>& prompts) {
   constexpr int kTokens = 20;
   std::vector<std::int32_t> next = decoder.start_greedily(prompts);
   for (int t = 0; t < 3; ++t) next = decoder.next_greedily(next);  // from the second one on a graph
@@ -98,13 +98,7 @@ nlohmann::json kernel_times(Decoder& decoder, const std::vector<std::vector<std:
   TimeSpan window{activity.now()};
   for (int t = 0; t < kTokens; ++t) next = decoder.next_greedily(next);
   window.end = activity.now();
-  nlohmann::json times;
-  for (const NamedTime& time : times_by_name(window, activity.busy())) {
-    times.push_back({{"name", time.name},
-                     {"launches", static_cast<double>(time.count) / kTokens},
-                     {"microseconds", time.seconds * 1e6 / kTokens}});
-  }
-  return times;
+  return kernel_times(window, activity.busy(), kTokens);
 }
 
 void measure(const Options& options, RankLink& link) {
@@ -158,7 +152,7 @@ void measure(const Options& options, RankLink& link) {
       {"arena_bytes", engine->peak_bytes_by_rank().front()},
       {"peak_bytes", total - free},
   };
-  if (options.kernels) line["kernels"] = kernel_times(*decoder, prompts);
+  if (options.kernels) line["kernels"] = token_kernel_times(*decoder, prompts);
   fmt::print("{}\n", line.dump());
 }
 

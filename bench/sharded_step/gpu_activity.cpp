@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include <cxxabi.h>
 #include <dlfcn.h>
@@ -55,6 +56,16 @@ std::vector<NamedTime> times_by_name(const TimeSpan& window, std::vector<TimeSpa
     reached = span.end;
   }
   std::ranges::sort(times, std::ranges::greater{}, &NamedTime::seconds);
+  return times;
+}
+
+nlohmann::json kernel_times(const TimeSpan& window, std::vector<TimeSpan> busy, int count) {
+  nlohmann::json times = nlohmann::json::array();
+  for (const NamedTime& time : times_by_name(window, std::move(busy))) {
+    times.push_back({{"name", time.name},
+                     {"launches", static_cast<double>(time.count) / count},
+                     {"microseconds", time.seconds * 1e6 / count}});
+  }
   return times;
 }
 

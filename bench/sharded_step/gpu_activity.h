@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 namespace qshard::bench {
 
 /// Nanoseconds on CUPTI's clock.
@@ -26,6 +28,9 @@ struct NamedTime {
 /// the GPU did nothing in between ("idle"). The most time first. A kernel that begins early and waits for others thus
 /// counts only what it takes longer than they do. Kernels without template arguments and parameters.
 std::vector<NamedTime> times_by_name(const TimeSpan& window, std::vector<TimeSpan> busy);
+
+/// times_by_name() of a window of `count` equal parts (steps, tokens): name, launches and microseconds of one part.
+nlohmann::json kernel_times(const TimeSpan& window, std::vector<TimeSpan> busy, int count);
 
 /// Records when this process's GPU works: kernels, copies and memsets, from CUPTI's activity records. Its library is
 /// opened at run time. One object at a time.

@@ -95,6 +95,7 @@ int main(int argc, char** argv) {
   app.add_flag("--hash", options.hash, "Print a hash of the adapter after the last step, to compare runs to the bit");
   app.add_flag("--idle", options.idle,
                "Print idle_fraction, the part of a step in which the GPU does nothing, from CUPTI's records");
+  app.add_flag("--kernels", options.kernels, "Print microseconds of a step by kernel, too");
   app.add_option("--leave-free-gib", leave_free_gib,
                  "Measure nothing: hold the memory of all GPUs but so much until the standard input ends");
   CLI11_PARSE(app, argc, argv);

@@ -44,6 +44,19 @@ std::uint64_t hash_of(const NamedTensors& adapter) {
   return hash;
 }
 
+/// What was recorded of the steps, of which the first two do not count.
+nlohmann::json summary_of(const std::vector<TimeSpan>& steps, const std::vector<TimeSpan>& busy, bool kernels) {
+  std::vector<double> idle;
+  for (const TimeSpan& step : steps) idle.push_back(idle_fraction(step, busy));
+  nlohmann::json summary{{"idle_fractions", idle}, {"idle_fraction", median_of(idle)}};
+  const std::ptrdiff_t first = std::min<std::ptrdiff_t>(2, std::ssize(steps) - 1);
+  if (kernels) {
+    summary["kernels"] = kernel_times({steps[static_cast<std::size_t>(first)].begin, steps.back().end}, busy,
+                                      static_cast<int>(std::ssize(steps) - first));
+  }
+  return summary;
+}
+
 ShardingStrategy sharding_of(const std::string& name) {
   for (const auto strategy : {ShardingStrategy::full_shard, ShardingStrategy::shard_grad_op, ShardingStrategy::no_shard,
                               ShardingStrategy::hybrid_shard}) {
@@ -107,7 +120,7 @@ nlohmann::json measure_step(const StepOptions& options, RankLink& link) {
   const std::chrono::duration<double> loading = std::chrono::steady_clock::now() - begin;
 
   std::optional<GpuActivity> activity;
-  if (options.idle) activity.emplace();
+  if (options.idle || options.kernels) activity.emplace();
   std::vector<TimeSpan> windows;
   std::vector<double> seconds;
   std::vector<double> losses;
@@ -123,11 +136,8 @@ nlohmann::json measure_step(const StepOptions& options, RankLink& link) {
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   const double median = median_of(seconds);
-  std::vector<double> idle;
-  if (activity) {
-    const std::vector<TimeSpan> busy = activity->busy();
-    for (const TimeSpan& window : windows) idle.push_back(idle_fraction(window, busy));
-  }
+  nlohmann::json recorded = nlohmann::json::object();
+  if (activity) recorded = summary_of(windows, activity->busy(), options.kernels);
   const std::int64_t used = used_bytes();
   const std::int64_t arena = engine->peak_bytes_by_rank().front();
   const std::uint64_t hash = options.hash ? hash_of(engine->adapter()) : 0;
@@ -159,7 +169,7 @@ nlohmann::json measure_step(const StepOptions& options, RankLink& link) {
       {"arena_bytes", arena},
       {"peak_bytes", used},
   };
-  if (activity) line.update({{"idle_fractions", idle}, {"idle_fraction", median_of(idle)}});
+  line.update(recorded);
   return line;
 }
 

@@ -33,13 +33,14 @@ struct StepOptions {
   int steps = 8;
   int accumulation = 1;
   bool hash = false;
-  bool idle = false;  // record when the GPU works, by CUPTI
+  bool idle = false;     // record when the GPU works, by CUPTI
+  bool kernels = false;  // and what it does
   std::string moments = "bf16";
 };
 
 /// Runs the steps as one rank. The line of rank 0: options, seconds of each step and their median without the first
-/// two, losses, memory; null on the other ranks. Throws as the engine, and Error(bad_input) for words that are not
-/// known.
+/// two, losses, memory, with `kernels` the microseconds of a step by kernel; null on the other ranks. Throws as the
+/// engine, and Error(bad_input) for words that are not known.
 nlohmann::json measure_step(const StepOptions& options, RankLink& link);
 
 /// Of "peer", "nccl" or "host"; throws Error(bad_input) for anything else.
