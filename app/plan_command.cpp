@@ -37,7 +37,7 @@ MemoryChoice choice_of(const RunConfig& config, const std::optional<MemoryPlans>
   if (memory) {
     choice = memory->within_budget ? memory->within_budget->choice : memory->smallest.choice;
   } else {
-    choice.kept_layers = config.training.gradient_checkpointing == MemorySaving::never ? layers : 0;
+    choice.kept_layers = config.training.gradient_checkpointing == MemorySaving::never ? layers : kFreeLayers;
     choice.inputs_on_host = config.training.activation_offloading == MemorySaving::always;
   }
   if (given_layers >= 0) choice.kept_layers = std::min(given_layers, layers);

@@ -13,6 +13,10 @@ struct MemoryUse {
   std::int64_t bytes = 0;
 };
 
+/// Layers whose activations a run keeps with gradient_checkpointing: true, too: the last one's, which the backward pass
+/// begins with, cost no memory as a rule, since it is fuller later.
+inline constexpr std::int64_t kFreeLayers = 1;
+
 /// What a run does for speed, memory allowing. The bits of its results do not depend on it.
 struct MemoryChoice {
   std::int64_t kept_layers = 0;  // decoder layers whose activations are kept instead of made again

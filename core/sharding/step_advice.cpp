@@ -28,8 +28,8 @@ std::vector<StepKnob> try_knobs(const StepWork& work, const DeviceNumbers& numbe
   if (work.choice.kept_layers < layers) {
     turn("training.gradient_checkpointing: false", [layers](StepWork& to) { to.choice.kept_layers = layers; });
   }
-  if (work.choice.kept_layers > 0) {
-    turn("training.gradient_checkpointing: true", [](StepWork& to) { to.choice.kept_layers = 0; });
+  if (work.choice.kept_layers > kFreeLayers) {
+    turn("training.gradient_checkpointing: true", [](StepWork& to) { to.choice.kept_layers = kFreeLayers; });
   }
   turn(work.choice.inputs_on_host ? "training.activation_offloading: false" : "training.activation_offloading: true",
        [](StepWork& to) { to.choice.inputs_on_host = !to.choice.inputs_on_host; });

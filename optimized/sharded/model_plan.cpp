@@ -4,6 +4,7 @@
 #include <cstring>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <cuda_runtime_api.h>
@@ -137,6 +138,15 @@ std::vector<MemoryChoice> choices_of(MemorySaving offloading, std::int64_t kept_
   return choices;
 }
 
+// `memory` with the last layer's activations kept, where that costs nothing: the backward pass begins with that layer,
+// and as a rule memory is fuller later, when a layer is made again while the one before is gathered.
+MemoryPlan keep_last_layer(const Planner& planner, MemoryPlan memory) {
+  MemoryChoice choice = memory.choice;
+  choice.kept_layers = kFreeLayers;
+  MemoryPlan kept = planner(choice);
+  return kept.device_bytes() <= memory.device_bytes() ? std::move(kept) : std::move(memory);
+}
+
 // The first choice that fits `available` bytes; the smallest plan where none does.
 MemoryPlan choose_memory(const Planner& planner, std::int64_t available) {
   const EngineOptions& options = planner.plan->options;
@@ -146,7 +156,8 @@ MemoryPlan choose_memory(const Planner& planner, std::int64_t available) {
        choices_of(options.activation_offloading, options.gradient_checkpointing == MemorySaving::never ? layers : 0)) {
     memory = planner(choice);
     if (memory.device_bytes() > available) continue;
-    if (options.gradient_checkpointing != MemorySaving::automatic) return memory;
+    if (options.gradient_checkpointing == MemorySaving::never) return memory;
+    if (options.gradient_checkpointing == MemorySaving::always) return keep_last_layer(planner, std::move(memory));
     return keep_layers(planner, choice, layers, available);
   }
   return memory;
