@@ -65,23 +65,40 @@ class InputChunk {
   std::uint32_t words_[kSums][8];
 };
 
+/// Where a lane finds its codes in a warp's chunk of eight rows, which were copied whole or in pieces of half a chunk.
+struct LaneCodes {
+  std::uint32_t first;  // of the lane's 8 bytes of group 0
+  std::uint32_t half;   // what groups 2 and 3 differ by
+
+  __device__ __forceinline__ explicit LaneCodes(bool halves) {
+    const auto row = static_cast<std::uint32_t>(swizzled_row(static_cast<int>(threadIdx.x) % 32 / 4));
+    const std::uint32_t quarter = threadIdx.x % 4;
+    // Pieces of 16 bytes lie where the copy's swizzle puts them.
+    half = (halves ? kHalfRows : 1) * (kChunkBytes / 2);
+    first = (halves ? row * (kChunkBytes / 2) + (quarter / 2 ^ row / 2) * 16
+                    : row * kChunkBytes + (quarter / 2 ^ row) * 16) +
+            quarter % 2 * 8;
+  }
+
+  /// A chunk begins at a multiple of 1024 bytes.
+  [[nodiscard]] __device__ __forceinline__ std::uint32_t of_group(int group) const {
+    return first ^ static_cast<std::uint32_t>(group % 2) * 32 ^ (group < 2 ? 0 : half);
+  }
+};
+
 /// A warp's chunk of 16 weight rows times the rows of x; the codes of the last eight rows lie half_bytes on. Lane
 /// 4 * g + t holds a quarter of every group of 64 elements of rows swizzled_row(g) and 8 more; sums[s][i] is of row
 /// i / 2 * 8 + swizzled_row(g) and column 2 * t + i % 2. A group of the weight is multiplied with every column, and
 /// only the columns of the same group of x are kept.
 template <typename T, int kRows>
 __device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows>::kSums][4],
-                                               const unsigned char* codes, int half_bytes, const PairTable& table,
-                                               const InputChunk<T, kRows>& input) {
+                                               const unsigned char* codes, int half_bytes, const LaneCodes& lane_codes,
+                                               const PairTable& table, const InputChunk<T, kRows>& input) {
   using Input = InputChunk<T, kRows>;
-  const int row = swizzled_row(threadIdx.x % 32 / 4);
-  const int quarter = static_cast<int>(threadIdx.x) % 4;
-  const int kept_group = 2 * quarter / kRows;
+  const int kept_group = 2 * (static_cast<int>(threadIdx.x) % 4) / kRows;
 #pragma unroll
   for (int group = 0; group < kChunkGroups; ++group) {
-    // Pieces of 16 bytes lie where the copy's 128-byte swizzle puts them.
-    const unsigned char* const place =
-        codes + row * kChunkBytes + ((2 * group + quarter / 2) ^ row) * 16 + quarter % 2 * 8;
+    const unsigned char* const place = codes + lane_codes.of_group(group);
     const uint2 low = *reinterpret_cast<const uint2*>(place);
     const uint2 high = *reinterpret_cast<const uint2*>(place + half_bytes);
     const int sum = group / Input::kGroups;

@@ -76,6 +76,7 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
   named_barrier_sync_some<kReady>(static_cast<int>(blockDim.x));
 
   const int half_bytes = tiles.half_bytes();
+  const LaneCodes lane_codes(task.piece == kChunk / 2);
   Stage stage;
   for (int begin = 0; begin < tiles.row_tiles; begin += tiles.batch) {
     const int end = min(begin + tiles.batch, tiles.row_tiles);
@@ -103,7 +104,7 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
           const unsigned char* const codes =
               shared.copied + stage.stage * 2 * half_bytes + warp * kHalfRows * kChunkBytes;
           float sums[Input::kSums][4];
-          multiply_chunk<T, kRows>(sums, codes, half_bytes, table, input);
+          multiply_chunk<T, kRows>(sums, codes, half_bytes, lane_codes, table, input);
 #pragma unroll
           for (int s = 0; s < Input::kSums; ++s) {
 #pragma unroll

@@ -76,10 +76,21 @@ inline Tiles teams_of(int warps, int most_warps, int chunks) {
   return tiles;
 }
 
+/// Elements of a weight row that a copy of many chunks leaves together in shared memory, all rows' first such piece
+/// before their second: a chunk, or half of one where rows end with half a chunk. 0 where they end within one: there
+/// each chunk is a copy.
+inline int copied_piece(std::int64_t in_features) {
+  for (const int piece : {kChunk, kChunk / 2}) {
+    if (in_features % piece == 0) return piece;
+  }
+  return 0;
+}
+
 /// The cut that costs least, of those with whole boxes where rows of scales allow boxes; the most warps a row among
 /// equals. The one of most warps has whole boxes.
 inline Tiles cut_into_tiles(std::int64_t out_features, std::int64_t in_features, int multiprocessors) {
-  const int most_warps = in_features % kChunk == 0 ? kMostWarps : kCopies / 2;  // there each chunk is a copy
+  // Where rows do not end with a chunk, each chunk may be a copy, and all absmax codes of the thread block need room.
+  const int most_warps = in_features % kChunk == 0 ? kMostWarps : kCopies / 2;
   const int chunks = static_cast<int>(block_count(in_features, kChunk));
   Tiles best = teams_of(smaller(most_warps, chunks), most_warps, chunks);
   for (int warps = best.warps_a_row - 1; warps >= 1; --warps) {
@@ -100,13 +111,6 @@ inline Tiles cut_into_tiles(std::int64_t out_features, std::int64_t in_features,
 /// Rows of x that the kernel is compiled for.
 inline int most_rows(int rows) {
   return rows <= 2 ? 2 : 4;
-}
-
-/// Of `blocks` thread blocks for `all_features` of several products, those for the first product, which has
-/// `out_features` of them: by its share of the weights, but at least one for each of the `others`.
-inline int share_of_blocks(int blocks, std::int64_t out_features, std::int64_t all_features, int others) {
-  const std::int64_t share = (blocks * out_features + all_features / 2) / all_features;
-  return static_cast<int>(larger(1, smaller(blocks - others, static_cast<int>(share))));
 }
 
 /// Where the consumers find a chunk's absmax codes.

@@ -16,7 +16,7 @@ class Producer {
                       SharedMemory& shared)
       : task_(task), tiles_(task.tiles), codes_(codes), absmax_codes_(absmax_codes), shared_(shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    copies_ = task.whole_segments ? 1 : tiles_.warps_a_row;
+    copies_ = task.piece > 0 ? 1 : tiles_.warps_a_row;
     copy_ = lane % copies_;
     const int half = lane / copies_ % 2;
     const int team = lane / copies_ / 2;
@@ -46,7 +46,7 @@ class Producer {
     const int row = row_ + row_tile * kTileRows;
     const bool held = row < end_;
     const int halves = __popc(__ballot_sync(0xFFFFFFFFU, held && copy_ == 0));
-    int bytes = halves * kHalfRows * (task_.whole_segments ? tiles_.warps_a_row : chunks) * kChunkBytes;
+    int bytes = halves * kHalfRows * (task_.piece > 0 ? tiles_.warps_a_row : chunks) * kChunkBytes;
     if (kSource == ScaleSource::segment) bytes += halves * kHalfRows * task_.scale_layout.pitch;
     const bool first = kSource == ScaleSource::thread_block && row_tile == 0 && chunk == 0;
     if (first) bytes += block_scales();
@@ -64,8 +64,8 @@ class Producer {
     }
     if (!held || copy_ >= chunks) return;
     const std::uint32_t to = copied + stage.stage * 2 * tiles_.half_bytes() + place_;
-    if (task_.whole_segments) {
-      tma_load(to, codes_, 0, row, chunk, barrier);
+    if (task_.piece > 0) {
+      tma_load(to, codes_, 0, row, chunk * kChunk / task_.piece, barrier);
     } else {
       tma_load(to, codes_, (chunk + copy_) * kChunkBytes, row, 0, barrier);
     }
@@ -85,7 +85,7 @@ class Producer {
   const CUtensorMap& codes_;
   const CUtensorMap& absmax_codes_;
   SharedMemory& shared_;
-  int copies_;  // of a half: one of all chunks of the segment, or one a chunk where rows end within one
+  int copies_;  // of a half: one of all chunks of the segment, or one a chunk
   int copy_;
   int row_ = 0;  // of the first row tile
   int end_ = 0;

@@ -17,7 +17,7 @@ struct Task {
   int first_block;  // of the launch's thread blocks
   Tiles tiles;
   ScaleLayout scale_layout;
-  bool whole_segments;  // rows end with a chunk
+  int piece;  // copied_piece()
   BlockScales scales;
   CodebookValues codebook;
   int block_shift;
@@ -47,10 +47,10 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-/// Row of a half tile that lanes 4 * g to 4 * g + 3 read: rows next to each other swap places in the copy's swizzle, so
-/// half a warp must not read two of them.
+/// Row of a half tile that lanes 4 * g to 4 * g + 3 read. The rows of half a warp are 0, 3, 4, 7 or 1, 2, 5, 6: neither
+/// in the swizzle of 128 bytes nor in that of 64 are two of them in the same banks.
 __device__ __forceinline__ int swizzled_row(int g) {
-  return 2 * (g % 4) + g / 4;
+  return (g % 2 * 3 | g / 2 % 2 * 4) ^ g / 4;
 }
 
 using Stage = StageCounter<kStages>;
