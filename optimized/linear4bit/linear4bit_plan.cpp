@@ -156,24 +156,23 @@ void Linear4bitPlan::run(const DeviceWeight4bit& weight, const void* in, std::in
 bool Linear4bitPlan::run_together(std::span<const Linear4bitProduct> products, const void* in, std::int64_t in_stride,
                                   void* workspace, std::size_t available, cudaStream_t stream) {
   if (products.size() < 2) return false;
-  const Linear4bitProblem& first = products[0].plan->problem_;
-  const Linear4bitKernel& kernel = *products[0].plan->kernel_;
-  if (kernel.run_together == nullptr) return false;
+  Linear4bitProblem whole = products[0].plan->problem_;
   std::vector<const Linear4bitProblem*> problems;
   std::vector<Linear4bitCall> calls;
   for (const Linear4bitProduct& product : products) {
     const Linear4bitPlan& plan = *product.plan;
     const Linear4bitProblem& problem = plan.problem_;
     plan.check_call(*product.weight, in, in_stride, product.out, product.out_stride);
-    if (&plan.kernel_for(in, in_stride, product.out, product.out_stride) != &kernel || !is_aligned(in, in_stride) ||
-        problem.shape.dtype != first.shape.dtype || problem.in_width() != first.in_width() ||
-        problem.rows != first.rows) {
-      return false;
-    }
+    if (!whole.shares_input_with(problem)) return false;
+    if (!problems.empty()) whole.shape.out_features += problem.shape.out_features;
     problems.push_back(&problem);
     calls.push_back(
         {*plan.plans_, *product.weight, in, in_stride, product.out, product.out_stride, workspace, stream, {}});
   }
+  const Linear4bitKernel& kernel = choose_linear4bit_kernel(whole, true);
+  if (kernel.run_together == nullptr || !is_aligned(in, in_stride)) return false;
+  const auto supported = [&](const Linear4bitProblem* problem) { return kernel.supports(*problem); };
+  if (!std::ranges::all_of(problems, supported)) return false;
   if (available > 0) check_pointer(workspace, kWorkspaceAlignment, "the workspace of 4-bit linear layers");
   return kernel.run_together(problems, calls, available);
 }

@@ -73,11 +73,11 @@ class Linear4bitPlan {
   void run(const DeviceWeight4bit& weight, const void* in, std::int64_t in_stride, void* out, std::int64_t out_stride,
            void* workspace, cudaStream_t stream, const Linear4bitAddends& addends = {}) const;
 
-  /// Several products of one input in fewer launches than one by one: for up to four rows on Hopper GPUs two or three
-  /// in one launch, for 5 to 64 rows the input is laid out once. Returns whether it was done: it is not, and nothing
-  /// happens, where the plans' kernel does not do so, where dtype, in_features or rows differ, or where the `available`
-  /// bytes of workspace are too few. Arguments, errors and determinism as of run(); the order of a sum may be another
-  /// one than run()'s.
+  /// Two or three products of one input in fewer launches than one by one, up to 64 rows on Hopper GPUs, by the kernel
+  /// that is chosen for one weight of all their features. Returns whether it was done: it is not, and nothing happens,
+  /// where that kernel does not do so, where the input is not aligned to 16 bytes, where direction, dtype, in_features
+  /// or rows differ, or where the `available` bytes of workspace are too few. Arguments, errors and determinism as of
+  /// run(); the order of a sum may be another one than run()'s.
   static bool run_together(std::span<const Linear4bitProduct> products, const void* in, std::int64_t in_stride,
                            void* workspace, std::size_t available, cudaStream_t stream);
 

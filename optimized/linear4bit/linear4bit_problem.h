@@ -48,6 +48,12 @@ struct Linear4bitProblem {
   [[nodiscard]] std::int64_t in_width() const { return forward() ? shape.in_features : shape.out_features; }
   [[nodiscard]] std::int64_t out_width() const { return forward() ? shape.out_features : shape.in_features; }
 
+  /// Whether the input of one can be that of the other.
+  [[nodiscard]] bool shares_input_with(const Linear4bitProblem& other) const {
+    return direction == other.direction && shape.dtype == other.shape.dtype && in_width() == other.in_width() &&
+           rows == other.rows;
+  }
+
   /// Whether each row of the weight begins with a block of its own.
   [[nodiscard]] bool whole_blocks() const { return shape.in_features % shape.blocksize == 0; }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "optimized/host_device.h"
 
 namespace qshard::optimized {
@@ -38,5 +40,12 @@ struct WorkSplit {
 
   [[nodiscard]] QSHARD_HOST_DEVICE int slots() const { return 2 * workers; }
 };
+
+/// Of `blocks` thread blocks for products of `all` work, those for the first product, which has `work` of it: by its
+/// share, but at least one for each of the `others`.
+inline int share_of_blocks(int blocks, std::int64_t work, std::int64_t all, int others) {
+  const std::int64_t share = (blocks * work + all / 2) / all;
+  return static_cast<int>(larger(1, smaller(blocks - others, static_cast<int>(share))));
+}
 
 }  // namespace qshard::optimized

@@ -15,6 +15,8 @@
 #include "optimized/linear4bit/few_rows/few_rows_consumer.cuh"
 #include "optimized/linear4bit/few_rows/few_rows_producer.cuh"
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
+#include "optimized/linear4bit/own_product.cuh"
+#include "optimized/linear4bit/work_split.h"
 #include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized::few_rows {
@@ -27,15 +29,6 @@ struct Products {
   Task<T> tasks[kProducts];
   CUtensorMap codes[kProducts];
   CUtensorMap absmax_codes[kProducts];  // where they are copied with each segment
-
-  [[nodiscard]] __device__ __forceinline__ int own() const {
-    int product = 0;
-#pragma unroll
-    for (int other = 1; other < kProducts; ++other) {
-      if (static_cast<int>(blockIdx.x) >= tasks[other].first_block) product = other;
-    }
-    return product;
-  }
 };
 
 /// y = x W^T for very few rows, at the speed of reading W: one warp copies tiles of W to shared memory, the others
@@ -47,7 +40,7 @@ __global__ void __launch_bounds__(kMostThreads, 1)
   extern __shared__ __align__(1024) unsigned char memory[];
   SharedMemory& shared = *reinterpret_cast<SharedMemory*>(memory);
   trigger_programmatic_launch_completion();
-  const int product = products.own();
+  const int product = own_product(products.tasks);
   const Task<T>& task = products.tasks[product];
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
   if (warp == static_cast<int>(blockDim.x) / 32 - 1) {
@@ -74,7 +67,7 @@ Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, in
   return {first_block,
           tiles,
           scale_layout(call.weight, shape.out_features, shape.in_features, tiles),
-          shape.in_features % kChunk == 0,
+          copied_piece(shape.in_features),
           BlockScales(call.weight),
           CodebookValues(shape.quant_type),
           std::countr_zero(static_cast<unsigned>(shape.blocksize)),
@@ -88,16 +81,18 @@ Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, in
           call.weight.resident};
 }
 
-/// The codes as [chunks][rows][128 bytes], for copies of a segment; where rows end within a chunk as [rows][bytes].
+/// The codes as [pieces][rows][piece], for copies of a segment; where each chunk is a copy as [rows][bytes].
 template <typename T>
 CUtensorMap map_of_codes(const Task<T>& task, const std::uint8_t* codes) {
   const std::int64_t row_bytes = task.in_features / 2;
-  if (!task.whole_segments) {
+  if (task.piece == 0) {
     return byte_tensor_map(codes, {row_bytes, task.out_features, 1}, {row_bytes, row_bytes},
                            {kChunkBytes, kHalfRows, 1}, CU_TENSOR_MAP_SWIZZLE_128B);
   }
-  return byte_tensor_map(codes, {kChunkBytes, task.out_features, task.tiles.chunks}, {row_bytes, kChunkBytes},
-                         {kChunkBytes, kHalfRows, task.tiles.warps_a_row}, CU_TENSOR_MAP_SWIZZLE_128B);
+  const int bytes = task.piece / 2;
+  return byte_tensor_map(codes, {bytes, task.out_features, row_bytes / bytes}, {row_bytes, bytes},
+                         {bytes, kHalfRows, task.tiles.warps_a_row * kChunk / task.piece},
+                         task.piece == kChunk ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B);
 }
 
 template <typename T>

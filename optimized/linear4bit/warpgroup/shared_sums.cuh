@@ -39,7 +39,7 @@ template <typename T, int kColumnTiles>
 __device__ __forceinline__ void share_sums(const Task<T>& task, const float (&sums)[4 * kColumnTiles], int tile,
                                            int own_row) {
   const WorkSplit& split = task.split;
-  const int self = static_cast<int>(blockIdx.x);
+  const int self = task.worker();
   const int first = split.worker_of(tile * split.steps);
   const int last = split.worker_of((tile + 1) * split.steps - 1);
   const auto partials = [&](int worker) {

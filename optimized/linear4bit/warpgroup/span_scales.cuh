@@ -21,24 +21,30 @@ class SpanScales {
   __device__ __forceinline__ void load(int row, int step) {
     row_ = row;
     k_ = (step / kSpanSteps * kSpanSteps + static_cast<int>(threadIdx.x) % 4 * 2) * kStep;
-    if (!task_.aligned_scales || k_ >= task_.in_features) return;
+    if (!task_.ahead) return;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t block = block_of(half, k_);
-      codes_[half] = __ldg(reinterpret_cast<const std::uint32_t*>(task_.scales.absmax_codes + block));
-      nested_absmax_[half] = __ldg(task_.scales.nested_absmax + block / kNestedBlocksize);
+      const std::int64_t first = block_of(half, k_);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        if (k_ + i * kStep >= task_.in_features) continue;
+        const std::int64_t block = first + i * kChunks;
+        codes_[half][i] = __ldg(reinterpret_cast<const std::uint16_t*>(task_.scales.absmax_codes + block));
+        nested_absmax_[half][i] = __ldg(task_.scales.nested_absmax + block / kNestedBlocksize);
+      }
     }
   }
 
   /// Decodes the span that load() requested, so that get() reads it.
   __device__ __forceinline__ void decode() {
     float values[2][4];
-    if (task_.aligned_scales) {
+    if (task_.ahead) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
+        const std::uint32_t code = codes_[i % 2][i / 4] >> (i / 2 % 2 * 8) & 255U;
         float value;
-        asm("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(map_ + kMapStride * (codes_[i % 2] >> (8 * (i / 2)) & 255U)));
-        values[i % 2][i / 2] = nested_scale(value, nested_absmax_[i % 2], offset_);
+        asm("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(map_ + kMapStride * code));
+        values[i % 2][i / 2] = nested_scale(value, nested_absmax_[i % 2][i / 4], offset_);
       }
     } else {
 #pragma unroll
@@ -90,8 +96,9 @@ class SpanScales {
   float offset_;
   int row_ = 0;
   int k_ = 0;
-  std::uint32_t codes_[2] = {};
-  float nested_absmax_[2] = {};
+  // Of rows g and g + 8, both steps: two absmax codes each, and what they are scaled by.
+  std::uint32_t codes_[2][2] = {};
+  float nested_absmax_[2][2] = {};
 };
 
 }  // namespace qshard::optimized::warpgroup

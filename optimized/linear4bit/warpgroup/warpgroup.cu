@@ -2,12 +2,15 @@
 #include <bit>
 #include <limits>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
 #include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
 #include "optimized/device_math.cuh"
+#include "optimized/linear4bit/own_product.cuh"
 #include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/linear4bit/warpgroup/packed_input.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup.h"
@@ -20,6 +23,8 @@ namespace qshard::optimized::warpgroup {
 
 namespace {
 
+constexpr std::size_t kMostProducts = 3;  // of a launch
+
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 constexpr int kMultiplierRegisters = 160;  // of a thread
@@ -31,8 +36,8 @@ template <typename T, int kColumnTiles>
 __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap& codes, unsigned char* smem) {
   trigger_programmatic_launch_completion();
   const SharedMemory<kColumnTiles> shared{smem};
-  const int begin = task.split.begin(static_cast<int>(blockIdx.x));
-  const int end = task.split.begin(static_cast<int>(blockIdx.x) + 1);
+  const int begin = task.split.begin(task.worker());
+  const int end = task.split.begin(task.worker() + 1);
   // A shuffle tells the compiler that all of a warp takes one way.
   if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) < kWarpgroups) {
     Multiplier<T, kColumnTiles> multiplier(task, shared, begin, end);  // asks for its first scales before all else
@@ -52,118 +57,167 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
 
 #endif
 
+/// The products of one launch: each has thread blocks of its own.
+template <typename T, int kProducts>
+struct Products {
+  Task<T> tasks[kProducts];
+  CUtensorMap codes[kProducts];
+};
+
 /// y = x W^T for 5 to 64 rows.
-template <typename T, int kColumnTiles>
+template <typename T, int kColumnTiles, int kProducts>
 __global__ void __launch_bounds__(kThreads, 1)
-    warpgroup_kernel(const __grid_constant__ Task<T> task, const __grid_constant__ CUtensorMap codes) {
+    warpgroup_kernel(const __grid_constant__ Products<T, kProducts> products) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char smem[];
-  multiply<T, kColumnTiles>(task, codes, smem);
+  const int product = own_product(products.tasks);
+  multiply<T, kColumnTiles>(products.tasks[product], products.codes[product], smem);
 #else
   __trap();
 #endif
 }
 
-/// How the work is cut, and where things are in the workspace. A thread block has some steps at least: with fewer the
-/// sums of shared tiles take longer than what is saved.
+/// How a product is cut for so many thread blocks, and how much memory that takes. A thread block has some steps at
+/// least: with fewer the sums of shared tiles take longer than what is saved.
 struct Cut {
   WorkSplit split;
   int column_tiles;
   std::size_t packed_bytes;
   std::size_t partial_bytes;
-  std::size_t arrival_bytes;
+  int arrivals;
 
-  explicit Cut(const Linear4bitProblem& problem)
-      : split(split_of(problem)),
+  Cut(const Linear4bitProblem& problem, int most_blocks)
+      : split(split_of(problem, most_blocks)),
         column_tiles(problem.rows <= 8    ? 1
                      : problem.rows <= 16 ? 2
                      : problem.rows <= 32 ? 4
-                                          : 8) {
-    packed_bytes = static_cast<std::size_t>(split.steps) * kStep * padded_rows() * sizeof(std::uint16_t);
-    partial_bytes = static_cast<std::size_t>(split.slots()) * padded_rows() * kTileRows * sizeof(float);
-    arrival_bytes = static_cast<std::size_t>(split.tiles) * kMultiplierWarps * sizeof(int);
-  }
+                                          : 8),
+        packed_bytes(static_cast<std::size_t>(split.steps) * kStep * padded_rows() * sizeof(std::uint16_t)),
+        partial_bytes(static_cast<std::size_t>(split.slots()) * padded_rows() * kTileRows * sizeof(float)),
+        arrivals(split.tiles * kMultiplierWarps) {}
 
   [[nodiscard]] int padded_rows() const { return 8 * column_tiles; }
 
  private:
-  static WorkSplit split_of(const Linear4bitProblem& problem) {
+  static WorkSplit split_of(const Linear4bitProblem& problem, int most_blocks) {
     constexpr int kLeastSteps = 8;
     const auto tiles = static_cast<int>(block_count(problem.shape.out_features, kTileRows));
     const auto steps = static_cast<int>(block_count(problem.shape.in_features, kStep));
-    return {tiles, steps, std::clamp(tiles * steps / kLeastSteps, 1, problem.device.multiprocessors)};
+    return {tiles, steps, std::clamp(tiles * steps / kLeastSteps, 1, most_blocks)};
   }
 };
 
-template <typename T, int kColumnTiles>
-void launch_kernel(const Task<T>& task, const CUtensorMap& codes, cudaStream_t stream) {
-  constexpr std::uint32_t kShared = SharedMemory<kColumnTiles>::kBytes;
-  const auto kernel = warpgroup_kernel<T, kColumnTiles>;
-  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
-  launch_early(kernel, dim3(static_cast<unsigned>(task.split.workers)), kThreads, kShared, stream, task, codes);
-}
-
-template <typename T>
-void multiply_packed(const Linear4bitProblem& problem, const Linear4bitCall& call, const Cut& cut,
-                     const std::byte* packed_x, std::byte* partials, int* arrivals) {
-  const Linear4bitShape& shape = problem.shape;
-  const Task<T> task{BlockScales(call.weight),
-                     CodebookValues(shape.quant_type),
-                     std::countr_zero(static_cast<unsigned>(shape.blocksize)),
-                     static_cast<int>(shape.in_features),
-                     static_cast<int>(shape.out_features),
-                     reinterpret_cast<const T*>(packed_x),
-                     static_cast<int>(problem.rows),
-                     static_cast<T*>(call.out),
-                     call.out_stride,
-                     reinterpret_cast<float*>(partials),
-                     arrivals,
-                     cut.split,
-                     shape.nested && shape.blocksize == kChunk && shape.in_features % (4 * kChunk) == 0 &&
-                         reinterpret_cast<std::uintptr_t>(call.weight.absmax_codes) % 4 == 0};
-  const CUtensorMap codes = byte_tensor_map(call.weight.codes, {shape.in_features / 2, shape.out_features},
-                                            {shape.in_features / 2}, {kStep / 2, kTileRows}, CU_TENSOR_MAP_SWIZZLE_64B);
-  switch (cut.column_tiles) {
-    case 1:
-      launch_kernel<T, 1>(task, codes, call.stream);
-      break;
-    case 2:
-      launch_kernel<T, 2>(task, codes, call.stream);
-      break;
-    case 4:
-      launch_kernel<T, 4>(task, codes, call.stream);
-      break;
-    default:
-      launch_kernel<T, 8>(task, codes, call.stream);
-  }
-}
-
-/// Products of one input, which is laid out once. Their workspace: the input, the arrivals of all, the partial sums.
-template <typename T>
-void launch(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls) {
-  const Linear4bitCall& first = calls[0];
+/// The cuts of products of one input, which share the GPU by their tiles.
+std::vector<Cut> cuts_of(std::span<const Linear4bitProblem* const> problems) {
+  const auto tiles_of = [](const Linear4bitProblem* problem) {
+    return block_count(problem->shape.out_features, kTileRows);
+  };
+  std::int64_t tiles = 0;
+  for (const Linear4bitProblem* problem : problems) tiles += tiles_of(problem);
+  int blocks = problems[0]->device.multiprocessors;
   std::vector<Cut> cuts;
-  int arrival_count = 0;
-  for (const Linear4bitProblem* problem : problems) {
-    cuts.emplace_back(*problem);
-    arrival_count += static_cast<int>(cuts.back().arrival_bytes / sizeof(int));
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    const int others = static_cast<int>(problems.size() - i) - 1;
+    const int share = share_of_blocks(blocks, tiles_of(problems[i]), tiles, others);
+    cuts.emplace_back(*problems[i], share);
+    blocks -= share;
+    tiles -= tiles_of(problems[i]);
   }
-  auto* const packed_x = static_cast<std::byte*>(first.workspace);
+  return cuts;
+}
+
+/// The input, then the arrivals of all, then their partial sums.
+std::size_t bytes_of(std::span<const Cut> cuts) {
+  std::size_t bytes = cuts[0].packed_bytes;
+  for (const Cut& cut : cuts) bytes += cut.arrivals * sizeof(int) + cut.partial_bytes;
+  return bytes;
+}
+
+/// Lays the input out and clears the arrivals.
+template <typename T>
+void pack(const Linear4bitProblem& problem, const Linear4bitCall& call, const Cut& cut, std::byte* packed,
+          int* arrivals, int arrival_count) {
+  const std::int64_t count = std::int64_t{cut.split.steps} * kChunks * kInstructions * cut.padded_rows();
+  const auto blocks = static_cast<unsigned>(block_count(std::max<std::int64_t>(count, arrival_count), kPackThreads));
+  const bool aligned = reinterpret_cast<std::uintptr_t>(call.in) % sizeof(uint2) == 0 && call.in_stride % 4 == 0;
+  launch_early(aligned ? pack_kernel<true, T> : pack_kernel<false, T>, dim3(blocks), kPackThreads, 0, call.stream,
+               static_cast<const T*>(call.in), call.in_stride, static_cast<int>(problem.rows),
+               static_cast<int>(problem.shape.in_features), cut.padded_rows(), count, reinterpret_cast<uint4*>(packed),
+               arrivals, arrival_count);
+}
+
+CUtensorMap map_of_codes(const Linear4bitShape& shape, const Linear4bitCall& call) {
+  return byte_tensor_map(call.weight.codes, {shape.in_features / 2, shape.out_features}, {shape.in_features / 2},
+                         {kStep / 2, kTileRows}, CU_TENSOR_MAP_SWIZZLE_64B);
+}
+
+/// A product whose thread blocks begin with `first_block`.
+template <typename T>
+Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, const Cut& cut, int first_block,
+                const std::byte* packed_x, std::byte* partials, int* arrivals) {
+  const Linear4bitShape& shape = problem.shape;
+  return {first_block,
+          BlockScales(call.weight),
+          CodebookValues(shape.quant_type),
+          std::countr_zero(static_cast<unsigned>(shape.blocksize)),
+          static_cast<int>(shape.in_features),
+          static_cast<int>(shape.out_features),
+          reinterpret_cast<const T*>(packed_x),
+          static_cast<int>(problem.rows),
+          static_cast<T*>(call.out),
+          call.out_stride,
+          reinterpret_cast<float*>(partials),
+          arrivals,
+          cut.split,
+          shape.nested && shape.blocksize == kChunk && shape.in_features % kStep == 0 &&
+              reinterpret_cast<std::uintptr_t>(call.weight.absmax_codes) % 2 == 0};
+}
+
+template <typename T, int kColumnTiles, int kProducts>
+void launch_kernel(const Products<T, kProducts>& products, int blocks, cudaStream_t stream) {
+  constexpr std::uint32_t kShared = SharedMemory<kColumnTiles>::kBytes;
+  const auto kernel = warpgroup_kernel<T, kColumnTiles, kProducts>;
+  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
+  launch_early(kernel, dim3(static_cast<unsigned>(blocks)), kThreads, kShared, stream, products);
+}
+
+/// Products of one input in one launch behind the one that lays it out; of fewer than kProducts the last ones are
+/// without thread blocks.
+template <typename T, int kProducts>
+void launch(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls,
+            std::span<const Cut> cuts) {
+  int arrival_count = 0;
+  for (const Cut& cut : cuts) arrival_count += cut.arrivals;
+  auto* const packed_x = static_cast<std::byte*>(calls[0].workspace);
   auto* arrivals = reinterpret_cast<int*>(packed_x + cuts[0].packed_bytes);
   auto* partials = reinterpret_cast<std::byte*>(arrivals + arrival_count);
-  const int padded_rows = cuts[0].padded_rows();
-  const std::int64_t pack_count = std::int64_t{cuts[0].split.steps} * kChunks * kInstructions * padded_rows;
-  const auto pack_blocks =
-      static_cast<unsigned>(block_count(std::max<std::int64_t>(pack_count, arrival_count), kPackThreads));
-  const bool aligned = reinterpret_cast<std::uintptr_t>(first.in) % sizeof(uint2) == 0 && first.in_stride % 4 == 0;
-  const auto pack = aligned ? pack_kernel<true, T> : pack_kernel<false, T>;
-  launch_early(pack, dim3(pack_blocks), kPackThreads, 0, first.stream, static_cast<const T*>(first.in), first.in_stride,
-               static_cast<int>(problems[0]->rows), static_cast<int>(problems[0]->shape.in_features), padded_rows,
-               pack_count, reinterpret_cast<uint4*>(packed_x), arrivals, arrival_count);
+  pack<T>(*problems[0], calls[0], cuts[0], packed_x, arrivals, arrival_count);
+  std::vector<Task<T>> tasks;
+  int blocks = 0;
   for (std::size_t i = 0; i < problems.size(); ++i) {
-    multiply_packed<T>(*problems[i], calls[i], cuts[i], packed_x, partials, arrivals);
-    arrivals += cuts[i].arrival_bytes / sizeof(int);
+    tasks.push_back(task_of<T>(*problems[i], calls[i], cuts[i], blocks, packed_x, partials, arrivals));
+    blocks += cuts[i].split.workers;
+    arrivals += cuts[i].arrivals;
     partials += cuts[i].partial_bytes;
+  }
+  while (tasks.size() < kProducts) {
+    tasks.push_back(tasks.back());
+    tasks.back().first_block = blocks;
+  }
+  auto products = [&]<std::size_t... i>(std::index_sequence<i...>) {
+    return Products<T, kProducts>{{tasks[i]...}, {}};
+  }
+  (std::make_index_sequence<kProducts>());
+  for (std::size_t i = 0; i < problems.size(); ++i) products.codes[i] = map_of_codes(problems[i]->shape, calls[i]);
+  switch (cuts[0].column_tiles) {
+    case 1:
+      return launch_kernel<T, 1>(products, blocks, calls[0].stream);
+    case 2:
+      return launch_kernel<T, 2>(products, blocks, calls[0].stream);
+    case 4:
+      return launch_kernel<T, 4>(products, blocks, calls[0].stream);
+    default:
+      return launch_kernel<T, 8>(products, blocks, calls[0].stream);
   }
 }
 
@@ -185,24 +239,23 @@ bool pays(const Linear4bitProblem& problem) {
 }
 
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
-  const Cut cut(problem);
-  return cut.packed_bytes + cut.partial_bytes + cut.arrival_bytes;
+  const Linear4bitProblem* const problems[] = {&problem};
+  return bytes_of(cuts_of(problems));
 }
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const Linear4bitProblem* const problems[] = {&problem};
-  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problems, {&call, 1}); });
+  dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) {
+    launch<T, 1>(problems, {&call, 1}, cuts_of(problems));
+  });
 }
 
 bool run_together(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls,
                   std::size_t available) {
-  std::size_t needed = Cut(*problems[0]).packed_bytes;
-  for (const Linear4bitProblem* problem : problems) {
-    const Cut cut(*problem);
-    needed += cut.arrival_bytes + cut.partial_bytes;
-  }
-  if (needed > available) return false;
-  dispatch_16bit(problems[0]->shape.dtype, [&]<typename T>(std::type_identity<T>) { launch<T>(problems, calls); });
+  const std::vector<Cut> cuts = cuts_of(problems);
+  if (problems.size() > kMostProducts || bytes_of(cuts) > available) return false;
+  dispatch_16bit(problems[0]->shape.dtype,
+                 [&]<typename T>(std::type_identity<T>) { launch<T, kMostProducts>(problems, calls, cuts); });
   return true;
 }
 

@@ -19,7 +19,8 @@ std::size_t workspace_bytes(const Linear4bitProblem& problem);
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call);
 
-/// Products of one input, which is laid out once for all of them: see Linear4bitKernel::run_together.
+/// Two or three products of one input in one launch, behind the one that lays it out: see
+/// Linear4bitKernel::run_together.
 bool run_together(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls,
                   std::size_t available);
 

@@ -28,6 +28,7 @@ constexpr std::uint32_t kMapBytes = 256 * kMapCopies * sizeof(float);
 /// Arguments of the kernel; y [rows, out_features].
 template <typename T>
 struct Task {
+  int first_block;  // of the launch's thread blocks
   BlockScales scales;
   CodebookValues codebook;
   int block_shift;
@@ -39,8 +40,10 @@ struct Task {
   std::int64_t y_stride;
   float* partials;  // [split.slots(), sums of a thread, kMultipliers]
   int* arrivals;    // [split.tiles, kMultiplierWarps]: warps that have left partial sums; zeros at first
-  WorkSplit split;
-  bool aligned_scales;  // the absmax codes of four chunks are one aligned word of one nested block
+  WorkSplit split;  // its workers are thread blocks
+  bool ahead;       // scales are read ahead: a step's two absmax codes are an aligned pair of one nested block
+
+  [[nodiscard]] __device__ __forceinline__ int worker() const { return static_cast<int>(blockIdx.x) - first_block; }
 };
 
 /// Shared memory by address: the table of pairs, the stages (codes, then x), each warp's scales, the nested map, and
