@@ -5,6 +5,7 @@
 
 #include "optimized/attention/attention_task.h"
 #include "optimized/device_math.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -30,6 +31,7 @@ inline constexpr int kDeltaThreads = 256;
 
 template <typename T, int kWidth>
 __global__ void attention_delta(AttentionTask<T> task) {
+  begin_early_kernel();
   const std::int64_t item =
       (static_cast<std::int64_t>(blockIdx.x) * kDeltaThreads + threadIdx.x) / kDeltaLanes;  // heads fastest
   const auto lane = static_cast<int>(threadIdx.x) % kDeltaLanes;
@@ -55,6 +57,7 @@ __global__ void attention_delta(AttentionTask<T> task) {
 /// dk and dv: the sum of their partial sums in the order of the splits, rounded to T. One element a thread.
 template <typename T>
 __global__ void add_partial_gradients(AttentionTask<T> task) {
+  begin_early_kernel();
   const std::int64_t width = static_cast<std::int64_t>(task.kv_heads) * task.head_dim;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= task.tokens * width) return;

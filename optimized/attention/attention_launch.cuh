@@ -9,6 +9,7 @@
 #include "optimized/attention/key_gradient_splits.h"
 #include "optimized/attention/row_tiles.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 
 namespace qshard::optimized {
 
@@ -64,8 +65,7 @@ template <typename T>
 void launch_attention(void (*kernel)(AttentionTask<T>), dim3 grid, int threads, int shared_bytes,
                       const AttentionTask<T>& task, cudaStream_t stream) {
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  kernel<<<grid, threads, shared_bytes, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(kernel, grid, threads, shared_bytes, stream, task);
 }
 
 /// The grid of a kernel with a thread block for every head (of `heads`) and slot of `tile` tokens.
@@ -87,16 +87,16 @@ void launch_partial_sums(const AttentionTask<T>& task, cudaStream_t stream) {
   if (task.splits == 1) return;
   constexpr int kThreads = 256;
   const std::int64_t elements = static_cast<std::int64_t>(task.tokens) * task.kv_heads * task.head_dim;
-  add_partial_gradients<T><<<static_cast<unsigned>((elements + kThreads - 1) / kThreads), kThreads, 0, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(add_partial_gradients<T>, dim3(static_cast<unsigned>((elements + kThreads - 1) / kThreads)), kThreads, 0,
+               stream, task);
 }
 
 template <typename T, int kWidth>
 void launch_attention_delta(const AttentionTask<T>& task, cudaStream_t stream) {
   const std::int64_t items = static_cast<std::int64_t>(task.tokens) * task.heads;
   constexpr std::int64_t kItems = kDeltaThreads / kDeltaLanes;
-  attention_delta<T, kWidth><<<static_cast<unsigned>((items + kItems - 1) / kItems), kDeltaThreads, 0, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(attention_delta<T, kWidth>, dim3(static_cast<unsigned>((items + kItems - 1) / kItems)), kDeltaThreads, 0,
+               stream, task);
 }
 
 }  // namespace qshard::optimized

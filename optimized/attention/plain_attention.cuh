@@ -6,6 +6,7 @@
 #include "optimized/attention/attention_task.h"
 #include "optimized/attention/row_tiles.h"
 #include "optimized/device_math.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 // Attention with plain additions and multiplications in float, for every GPU, dtype, head_dim up to 256 and alignment:
 // nothing is rounded between the inputs and the results. The same walk as on tensor cores, in tiles of kRows tokens.
@@ -90,6 +91,7 @@ __device__ __forceinline__ void store_plain_row(const float (&sums)[kColumns], f
 /// grid as of tensor_core_forward().
 template <typename T, int kDim>
 __global__ __launch_bounds__(PlainTiling<kDim>::kThreads) void plain_forward(AttentionTask<T> task) {
+  begin_early_kernel();
   using Tiling = PlainTiling<kDim>;
   extern __shared__ __align__(128) std::uint8_t shared_memory[];
   auto* q = reinterpret_cast<float*>(shared_memory);
@@ -155,6 +157,7 @@ __global__ __launch_bounds__(PlainTiling<kDim>::kThreads) void plain_forward(Att
 /// dq. grid as of tensor_core_query_gradient().
 template <typename T, int kDim>
 __global__ __launch_bounds__(PlainTiling<kDim>::kThreads) void plain_query_gradient(AttentionTask<T> task) {
+  begin_early_kernel();
   using Tiling = PlainTiling<kDim>;
   extern __shared__ __align__(128) std::uint8_t shared_memory[];
   auto* q = reinterpret_cast<float*>(shared_memory);
@@ -209,6 +212,7 @@ __global__ __launch_bounds__(PlainTiling<kDim>::kThreads) void plain_query_gradi
 /// dk and dv. grid: (kv_heads, tile_slots()).
 template <typename T, int kDim>
 __global__ __launch_bounds__(PlainTiling<kDim>::kThreads) void plain_key_gradient(AttentionTask<T> task) {
+  begin_early_kernel();
   using Tiling = PlainTiling<kDim>;
   extern __shared__ __align__(128) std::uint8_t shared_memory[];
   auto* k = reinterpret_cast<float*>(shared_memory);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "optimized/attention/tensor_core_forward.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 // The backward pass on tensor cores, for sm_80 and later: one kernel keeps a tile of queries and walks along the keys,
 // for dq; another keeps a tile of keys and walks along the queries, for dk and dv. Scores are thus made twice, but no
@@ -44,6 +45,7 @@ __device__ __forceinline__ void score_gradient(float exponent_scale, const float
 template <typename T, int kDim>
 __global__ __launch_bounds__(QueryGradientTiling<kDim>::kThreads) void tensor_core_query_gradient(
     AttentionTask<T> task) {
+  begin_early_kernel();
   using Tiling = QueryGradientTiling<kDim>;
   constexpr int kRowTiles = Tiling::kRowTiles;
   constexpr int kKeys = Tiling::kKeys;
@@ -192,6 +194,7 @@ __device__ __forceinline__ void store_partial(const WarpSums<1, kDim>& sums, flo
 /// have the most queries.
 template <typename T, int kDim, bool kForKey, bool kForValue>
 __global__ __launch_bounds__(KeyGradientTiling<kDim>::kThreads) void tensor_core_key_gradient(AttentionTask<T> task) {
+  begin_early_kernel();
   using Tiling = KeyGradientTiling<kDim>;
   constexpr int kQueries = Tiling::kQueries;
   extern __shared__ __align__(128) std::uint8_t shared_memory[];

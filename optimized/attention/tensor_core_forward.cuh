@@ -5,6 +5,7 @@
 #include "optimized/attention/attention_task.h"
 #include "optimized/attention/row_tiles.h"
 #include "optimized/attention/shared_tile.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 // The forward pass on tensor cores, for sm_80 and later, as FlashAttention-2 has it (arXiv 2307.08691): a thread block
 // keeps a tile of queries and walks along the keys that they see, with a softmax that is corrected on the way.
@@ -112,6 +113,7 @@ __device__ __forceinline__ void hide_keys(WarpSums<kRowTiles, kKeys>& values, in
 /// grid: (heads, tile_slots()), the last slots first: they have the most keys.
 template <typename T, int kDim>
 __global__ __launch_bounds__(ForwardTiling<kDim>::kThreads) void tensor_core_forward(AttentionTask<T> task) {
+  begin_early_kernel();
   using Tiling = ForwardTiling<kDim>;
   constexpr int kRowTiles = Tiling::kRowTiles;
   constexpr int kKeys = Tiling::kKeys;

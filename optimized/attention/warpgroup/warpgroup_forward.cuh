@@ -164,9 +164,9 @@ __global__ void __launch_bounds__(ForwardMemory<kDim>::kThreads, 1)
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char smem[];
   const ForwardMemory<kDim> memory{static_cast<std::uint32_t>(__cvta_generic_to_shared(smem))};
+  begin_kernel(memory, maps);
   const QueryWork work(task, kForwardQueries);
   if (!work.tile.exists()) return;
-  if (threadIdx.x == 0) init_barriers(memory);
   __syncthreads();
   const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
   if (group == kForwardGroups) {

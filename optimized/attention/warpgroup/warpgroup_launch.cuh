@@ -2,6 +2,7 @@
 
 #include "optimized/attention/attention_launch.cuh"
 #include "optimized/attention/warpgroup/warpgroup_stages.cuh"
+#include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
 
 namespace qshard::optimized::warpgroup_attention {
@@ -24,8 +25,7 @@ template <typename T>
 void launch(void (*kernel)(AttentionTask<T>, TensorMaps), dim3 grid, int threads, int shared_bytes,
             const AttentionTask<T>& task, const TensorMaps& maps, cudaStream_t stream) {
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  kernel<<<grid, threads, shared_bytes, stream>>>(task, maps);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(kernel, grid, threads, shared_bytes, stream, task, maps);
 }
 
 /// Calls work(T{}, std::integral_constant<int, kDim>{}) for the dtype and the tile that holds head_dim, at most 128.

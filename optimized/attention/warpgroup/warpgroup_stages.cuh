@@ -6,6 +6,7 @@
 
 #include "optimized/attention/attention_task.h"
 #include "optimized/attention/warpgroup/token_tile.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized::warpgroup_attention {
 
@@ -58,6 +59,21 @@ __device__ __forceinline__ void init_barriers(const Memory& memory) {
   }
   mbarrier_init(memory.fixed_full(), 32 * Memory::kWarpgroups);
   mbarrier_init_fence();
+}
+
+/// What a kernel begins with, before it waits for earlier kernels: the barriers are set up and the maps fetched. The
+/// other threads may use the barriers after the next __syncthreads().
+template <typename Memory>
+__device__ __forceinline__ void begin_kernel(const Memory& memory, const TensorMaps& maps) {
+  trigger_programmatic_launch_completion();
+  if (threadIdx.x == 0) {
+    prefetch_tensor_map(maps.q);
+    prefetch_tensor_map(maps.k);
+    prefetch_tensor_map(maps.v);
+    prefetch_tensor_map(maps.dout);
+    init_barriers(memory);
+  }
+  grid_dependency_synchronize();
 }
 
 /// Where a ring of stages is: the stage of step n is n % kStages, and each time round its barriers change parity.
