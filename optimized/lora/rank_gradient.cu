@@ -1,6 +1,7 @@
 #include <array>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/lora/column_groups.h"
 #include "optimized/lora/rank_gradient.cuh"
 #include "optimized/lora/warpgroup/warpgroup_sums.h"
@@ -19,8 +20,7 @@ void launch(GradientTask task, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(divide_up(task.input.features, kGradientFeatures)),
                   static_cast<unsigned>(task.cut.slices),
                   static_cast<unsigned>(divide_up(task.group_count, task.block_groups)));
-  kernel<<<grid, 32 * kGradientFeatureWarps * task.block_groups, task.stages * bytes, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(kernel, grid, 32 * kGradientFeatureWarps * task.block_groups, task.stages * bytes, stream, task);
 }
 
 template <typename T>
@@ -83,8 +83,8 @@ void rank_gradient(DType dtype, bool wide, bool transposed, const ScaledInput& i
     launch_typed(task, wide, groups.tiles, stream);
   }
   if (sums.slices == 1) return;
-  add_gradient_slices_kernel<<<static_cast<unsigned>(divide_up(sums.slice_stride, 256)), 256, 0, stream>>>(sums);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(add_gradient_slices_kernel, dim3(static_cast<unsigned>(divide_up(sums.slice_stride, 256))), 256, 0,
+               stream, sums);
 }
 
 }  // namespace qshard::optimized

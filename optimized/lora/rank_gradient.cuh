@@ -5,6 +5,7 @@
 #include "optimized/lora/rank_gradient.h"
 #include "optimized/ptx/matrix_instruction.cuh"
 #include "optimized/ptx/matrix_load.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -138,6 +139,7 @@ __device__ __forceinline__ void multiply_stage(const GradientStage& stage, bool 
 template <typename T, bool kWide, int kTiles>
 __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
     rank_gradient_kernel(const __grid_constant__ GradientTask task) {
+  begin_early_kernel();
   extern __shared__ uint4 shared_memory[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int feature_warp = warp % kGradientFeatureWarps;
@@ -200,6 +202,7 @@ struct GradientSums {
 
 /// out += the sum of the slices' partial sums, in their order.
 inline __global__ void __launch_bounds__(256) add_gradient_slices_kernel(const __grid_constant__ GradientSums task) {
+  begin_early_kernel();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
   if (i >= task.slice_stride) return;
   float sum = task.partials[i];

@@ -1,8 +1,9 @@
-#include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/lora.h"
 #include "optimized/lora/element_runs.cuh"
 #include "optimized/lora/rank_cuts.h"
 #include "optimized/lora/rank_plain.h"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -29,6 +30,7 @@ __device__ __forceinline__ float input_value(const ScaledInput& input, const std
 
 /// A warp for each element of out, those that pad its rows included.
 __global__ void __launch_bounds__(kThreads) product_kernel(bool transposed, ScaledInput input, RankProduct product) {
+  begin_early_kernel();
   const std::int64_t stride = padded_rank(product.rank);
   const std::int64_t token = thread_index() / 32 / stride;
   const std::int64_t column = thread_index() / 32 % stride;
@@ -48,6 +50,7 @@ __global__ void __launch_bounds__(kThreads) product_kernel(bool transposed, Scal
 
 /// A thread for each element of the gradient.
 __global__ void __launch_bounds__(kThreads) gradient_kernel(bool transposed, ScaledInput input, RankGradient gradient) {
+  begin_early_kernel();
   const std::int64_t i = thread_index();
   if (i >= input.features * gradient.rank) return;
   const std::int64_t feature = transposed ? i % input.features : i / gradient.rank;
@@ -69,6 +72,7 @@ struct PlainUpdates {
 
 /// A thread for each element of the output.
 __global__ void __launch_bounds__(kThreads) update_kernel(bool transposed, const __grid_constant__ PlainUpdates task) {
+  begin_early_kernel();
   const UpdatedOutput& output = task.output;
   const std::int64_t token = thread_index() / output.features;
   const std::int64_t feature = thread_index() % output.features;
@@ -97,16 +101,15 @@ void rank_product_plain(bool transposed, const ScaledInput& input, std::span<con
                         cudaStream_t stream) {
   for (const RankProduct& product : products) {
     const unsigned grid = blocks(input.tokens * lora_rank_stride(product.rank) * 32);
-    product_kernel<<<grid, kThreads, 0, stream>>>(transposed, input, product);
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(product_kernel, dim3(grid), kThreads, 0, stream, transposed, input, product);
   }
 }
 
 void rank_gradient_plain(bool transposed, const ScaledInput& input, std::span<const RankGradient> gradients,
                          cudaStream_t stream) {
   for (const RankGradient& gradient : gradients) {
-    gradient_kernel<<<blocks(input.features * gradient.rank), kThreads, 0, stream>>>(transposed, input, gradient);
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(gradient_kernel, dim3(blocks(input.features * gradient.rank)), kThreads, 0, stream, transposed, input,
+                 gradient);
   }
 }
 
@@ -114,8 +117,7 @@ void rank_update_plain(bool transposed, const UpdatedOutput& output, std::span<c
                        cudaStream_t stream) {
   PlainUpdates task{output, {}, static_cast<int>(updates.size())};
   for (std::size_t i = 0; i < updates.size(); ++i) task.updates[i] = updates[i];
-  update_kernel<<<blocks(output.tokens * output.features), kThreads, 0, stream>>>(transposed, task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(update_kernel, dim3(blocks(output.tokens * output.features)), kThreads, 0, stream, transposed, task);
 }
 
 }  // namespace qshard::optimized

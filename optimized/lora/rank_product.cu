@@ -1,6 +1,7 @@
 #include <array>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/lora.h"
 #include "optimized/lora/column_groups.h"
 #include "optimized/lora/rank_product.cuh"
@@ -20,8 +21,7 @@ void launch(ProductTask task, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(divide_up(task.input.tokens, kProductTokens)),
                   static_cast<unsigned>(task.cut.slices),
                   static_cast<unsigned>(divide_up(task.group_count, task.block_groups)));
-  kernel<<<grid, 32 * kProductTokenWarps * task.block_groups, task.stages * bytes, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(kernel, grid, 32 * kProductTokenWarps * task.block_groups, task.stages * bytes, stream, task);
 }
 
 template <typename T, bool kTransposed>
@@ -44,8 +44,7 @@ void multiply(const ProductTask& task, bool wide, bool transposed, int tiles, cu
 template <typename T>
 void add_slices(const ProductSums& sums, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(divide_up(sums.tokens * (sums.columns / kSumColumns), kSumThreads));
-  add_product_slices_kernel<T><<<blocks, kSumThreads, 0, stream>>>(sums);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(add_product_slices_kernel<T>, dim3(blocks), kSumThreads, 0, stream, sums);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "optimized/lora/rank_product.h"
 #include "optimized/ptx/matrix_instruction.cuh"
 #include "optimized/ptx/matrix_load.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -140,6 +141,7 @@ __device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, k
 template <typename T, bool kWide, bool kTransposed, int kTiles>
 __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
     rank_product_kernel(const __grid_constant__ ProductTask task) {
+  begin_early_kernel();
   extern __shared__ uint4 shared_memory[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int token_warp = warp % kProductTokenWarps;
@@ -214,6 +216,7 @@ inline constexpr int kSumThreads = 128;
 /// token.
 template <typename T>
 __global__ void __launch_bounds__(kSumThreads) add_product_slices_kernel(const __grid_constant__ ProductSums task) {
+  begin_early_kernel();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
   const int runs = task.columns / kSumColumns;
   if (i >= task.tokens * runs) return;

@@ -1,4 +1,5 @@
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/lora/rank_update.cuh"
 
 namespace qshard::optimized {
@@ -13,8 +14,7 @@ void launch(const UpdateTask& task, cudaStream_t stream) {
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   const dim3 grid(static_cast<unsigned>(divide_up(task.output.features, kUpdateFeatures)),
                   static_cast<unsigned>(divide_up(task.output.tokens, kUpdateTokens)));
-  kernel<<<grid, kUpdateThreads, bytes, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(kernel, grid, kUpdateThreads, bytes, stream, task);
 }
 
 template <typename T>

@@ -5,6 +5,7 @@
 #include "optimized/lora/rank_update.h"
 #include "optimized/ptx/matrix_instruction.cuh"
 #include "optimized/ptx/matrix_load.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -152,6 +153,7 @@ __device__ __forceinline__ void store_run(T* row, int first, int count, bool pre
 /// output is on the way before the weights are.
 template <typename T, bool kWide, bool kTransposed>
 __global__ void __launch_bounds__(kUpdateThreads, 2) rank_update_kernel(const __grid_constant__ UpdateTask task) {
+  begin_early_kernel();
   extern __shared__ uint4 shared_memory[];
   const std::uint32_t base = shared_address(shared_memory);
   const auto tokens = static_cast<int>(task.output.tokens);

@@ -3,6 +3,7 @@
 #include <cuda.h>
 
 #include "optimized/lora/warpgroup/warpgroup_sums.h"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
 namespace qshard::optimized::warpgroup_lora {
@@ -75,6 +76,23 @@ __device__ __forceinline__ void init_barriers(const Memory<kProducts, kMasked>& 
     mbarrier_init(memory.empty(stage), 4 * kGroups);
   }
   mbarrier_init_fence();
+}
+
+/// What the kernel begins with, before it waits for earlier kernels: the barriers are set up and the maps fetched. The
+/// other threads may use the barriers after the next __syncthreads().
+template <int kProducts, bool kMasked>
+__device__ __forceinline__ void begin_kernel(const SumTask& task, const Memory<kProducts, kMasked>& memory) {
+  trigger_programmatic_launch_completion();
+  if (threadIdx.x == 0) {
+    prefetch_tensor_map(task.input);
+#pragma unroll
+    for (int p = 0; p < kProducts; ++p) {
+      prefetch_tensor_map(task.right[p]);
+      if constexpr (kMasked) prefetch_tensor_map(task.mask[p]);
+    }
+    init_barriers(memory);
+  }
+  grid_dependency_synchronize();
 }
 
 /// One lane: fills the stages of the steps.

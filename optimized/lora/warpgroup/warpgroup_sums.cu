@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
 #include "optimized/lora.h"
 #include "optimized/lora/warpgroup/warpgroup_sums.cuh"
@@ -31,8 +32,7 @@ void launch(const SumTask& task, cudaStream_t stream) {
   const auto kernel = warpgroup_sums_kernel<T, kSum, kProducts, kMasked>;
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   const dim3 grid(static_cast<unsigned>(divide_up(task.rows, kTileRows)), static_cast<unsigned>(task.cut.slices));
-  kernel<<<grid, kThreads, kBytes, stream>>>(task);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(kernel, grid, kThreads, kBytes, stream, task);
 }
 
 template <typename T, Sum kSum>

@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, 1) warpgroup_sums_kernel(const __gri
   const Memory<kProducts, kMasked> memory{static_cast<std::uint32_t>(__cvta_generic_to_shared(smem))};
   const int begin = static_cast<int>(blockIdx.y) * task.cut.steps_a_slice;
   const int end = min(task.steps, begin + task.cut.steps_a_slice);
-  if (threadIdx.x == 0) init_barriers(memory);
+  begin_kernel(task, memory);
   __syncthreads();
   const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
   if (group == kGroups) {
