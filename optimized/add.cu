@@ -2,7 +2,9 @@
 
 #include "optimized/add.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/device_math.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -52,6 +54,7 @@ template <typename T, typename E, typename Operation>
 __global__ void __launch_bounds__(kThreads)
     combine(std::int64_t rows, std::int64_t columns, std::int64_t stride, std::int64_t operand_stride, const E* operand,
             E* values, Operation operation) {
+  begin_early_kernel();
   const std::int64_t count = rows * columns;
   const std::int64_t step = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) {
@@ -84,14 +87,13 @@ void launch_typed(const RowsShape& shape, std::int64_t operand_stride, const voi
   const std::int64_t items = shape.rows * shape.columns / unit;
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((items + kThreads - 1) / kThreads, 1 << 16));
   if (packed) {
-    combine<T><<<blocks, kThreads, 0, stream>>>(shape.rows, shape.columns / unit, shape.stride / unit,
-                                                operand_stride / unit, static_cast<const Pack<T>*>(operand),
-                                                static_cast<Pack<T>*>(values), operation);
+    launch_early(combine<T, Pack<T>, Operation>, dim3(blocks), kThreads, 0, stream, shape.rows, shape.columns / unit,
+                 shape.stride / unit, operand_stride / unit, static_cast<const Pack<T>*>(operand),
+                 static_cast<Pack<T>*>(values), operation);
   } else {
-    combine<T><<<blocks, kThreads, 0, stream>>>(shape.rows, shape.columns, shape.stride, operand_stride,
-                                                static_cast<const T*>(operand), static_cast<T*>(values), operation);
+    launch_early(combine<T, T, Operation>, dim3(blocks), kThreads, 0, stream, shape.rows, shape.columns, shape.stride,
+                 operand_stride, static_cast<const T*>(operand), static_cast<T*>(values), operation);
   }
-  QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
 template <typename Operation>

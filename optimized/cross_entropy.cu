@@ -3,8 +3,10 @@
 #include "core/training/token_batch.h"
 #include "optimized/cross_entropy.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
 #include "optimized/exponential.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/team_reduce.cuh"
 
 namespace qshard::optimized {
@@ -77,6 +79,7 @@ __device__ void fill_row(T* row, int vectors, float value) {
 
 template <typename T, int kCount, bool kGradient>
 __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(const CrossEntropyTask task, T* logits) {
+  begin_early_kernel();
   extern __shared__ uint4 shared[];
   using Vector = ElementVector<T, kCount>;
   auto* held = reinterpret_cast<Vector*>(shared);
@@ -140,8 +143,7 @@ void launch(CrossEntropyTask task, std::int64_t rows, T* logits, cudaStream_t st
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   }
   task.held = static_cast<int>(shared_bytes / sizeof(ElementVector<T, kCount>));
-  kernel<<<static_cast<unsigned>(rows), kThreads, shared_bytes, stream>>>(task, logits);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(kernel, dim3(static_cast<unsigned>(rows)), kThreads, shared_bytes, stream, task, logits);
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
 #include "optimized/embedding.h"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -16,6 +18,7 @@ template <typename Piece>
 __global__ void __launch_bounds__(kThreads)
     embed_kernel(const __grid_constant__ ShardedTable table, std::int64_t offset_bytes, std::int64_t row_bytes,
                  const std::int32_t* ids, Piece* out) {
+  begin_early_kernel();
   const std::int64_t in_row = static_cast<std::int64_t>(blockIdx.y * kThreads + threadIdx.x) * sizeof(Piece);
   if (in_row >= row_bytes) return;
   const std::int64_t token = blockIdx.x;
@@ -63,8 +66,8 @@ void embed(const ShardedTable& table, std::int64_t offset_bytes, DType dtype, st
   const auto launch = [&]<typename Piece>() {
     const auto pieces = row_bytes / static_cast<std::int64_t>(sizeof(Piece));
     const dim3 grid(tokens, block_count(pieces, kThreads));
-    embed_kernel<<<grid, kThreads, 0, stream>>>(table, offset_bytes, row_bytes, ids, static_cast<Piece*>(out));
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(embed_kernel<Piece>, grid, kThreads, 0, stream, table, offset_bytes, row_bytes, ids,
+                 static_cast<Piece*>(out));
   };
   if (wide) return launch.template operator()<uint4>();
   if (itemsize == 4) return launch.template operator()<std::uint32_t>();

@@ -32,6 +32,7 @@ template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     store_kernel(const Caches<T> caches, const std::int32_t* row_of, const std::int32_t* positions,
                  std::int64_t first_row, const T* keys, const T* values, std::int64_t stride) {
+  begin_early_kernel();
   const std::int64_t token = blockIdx.x;
   const std::int64_t at = static_cast<std::int64_t>(blockIdx.y * kThreads + threadIdx.x) * kCount;
   const std::int64_t to = caches.offset(first_row + row_of[token], positions[token]);
@@ -112,10 +113,9 @@ void store_keys_values(const KeyValueCacheShape& shape, const TokenRows& tokens,
   with_vectors(shape.dtype, wide, [&]<typename T, int kCount>() {
     const dim3 grid(static_cast<unsigned>(tokens.tokens),
                     static_cast<unsigned>(block_count(shape.token_elements(), kThreads * kCount)));
-    store_kernel<T, kCount><<<grid, kThreads, 0, stream>>>(caches_of<T>(shape, key_cache, value_cache), tokens.row_of,
-                                                           tokens.positions, first_row, static_cast<const T*>(keys),
-                                                           static_cast<const T*>(values), stride);
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(store_kernel<T, kCount>, grid, kThreads, 0, stream, caches_of<T>(shape, key_cache, value_cache),
+                 tokens.row_of, tokens.positions, first_row, static_cast<const T*>(keys), static_cast<const T*>(values),
+                 stride);
   });
 }
 

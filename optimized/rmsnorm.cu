@@ -142,6 +142,7 @@ __global__ void __launch_bounds__(kThreads, kAdds ? 2 : 3)
 template <typename T, int kCount, int kTeam>
 __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const NormTask task, const T* x_rows, const T* weight,
                                                                const T* dy_rows, const T* addend_rows, T* dx_rows) {
+  begin_early_kernel();
   const std::int64_t row = row_of_team<kTeam>();
   if (row >= task.rows) return;
   const T* x = x_rows + task.x_offset(row);
@@ -206,7 +207,6 @@ void with_team(const NormShape& shape, bool wide, const Launch& launch) {
     } else {
       launch.template operator()<T, kCount, kThreads>(static_cast<unsigned>(rows));
     }
-    QSHARD_CUDA_CHECK(cudaGetLastError());
   });
 }
 
@@ -270,9 +270,9 @@ void rmsnorm_backward(const NormShape& shape, const void* x, const void* weight,
   const bool wide =
       fits_wide_access(shape.dtype, {x, weight, dy, addend, dx}, {shape.size, shape.x_stride, shape.y_stride});
   with_team(shape, wide, [&]<typename T, int kCount, int kTeam>(unsigned blocks) {
-    backward_kernel<T, kCount, kTeam><<<blocks, kThreads, 0, stream>>>(
-        task_of(shape), static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(dy),
-        static_cast<const T*>(addend), static_cast<T*>(dx));
+    launch_early(backward_kernel<T, kCount, kTeam>, dim3(blocks), kThreads, 0, stream, task_of(shape),
+                 static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(dy),
+                 static_cast<const T*>(addend), static_cast<T*>(dx));
   });
 }
 

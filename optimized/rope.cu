@@ -1,6 +1,8 @@
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/rope.h"
 #include "optimized/rotate.cuh"
 
@@ -25,6 +27,7 @@ struct RopeTask {
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads, 3) rotate_kernel(const RopeTask task, const std::int32_t* positions,
                                                              const float* cos_table, const float* sin_table, T* x) {
+  begin_early_kernel();
   const std::int64_t item = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (item >= task.items) return;
   const std::int64_t group = item / task.vectors;
@@ -83,8 +86,8 @@ void rotate(const RopeShape& shape, const std::int32_t* positions, const float* 
     const std::int64_t vectors = half / kCount;
     const RopeTask task{shape.tokens * groups * vectors, shape.heads, groups, half, vectors, shape.stride, direction};
     const auto blocks = static_cast<unsigned>(block_count(task.items, kThreads));
-    rotate_kernel<T, kCount><<<blocks, kThreads, 0, stream>>>(task, positions, cos, sin, static_cast<T*>(x));
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(rotate_kernel<T, kCount>, dim3(blocks), kThreads, 0, stream, task, positions, cos, sin,
+                 static_cast<T*>(x));
   });
 }
 

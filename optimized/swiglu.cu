@@ -40,6 +40,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(const SwigluShape shape, const T* gates, const T* ups, const T* douts, T* dgates, T* dups) {
+  begin_early_kernel();
   const std::int64_t at = first_element<kCount>();
   if (at >= shape.size) return;
   const std::int64_t token = blockIdx.x;
@@ -113,10 +114,9 @@ void swiglu_backward(const SwigluShape& shape, const void* gate, const void* up,
   check_pointer(dup, size_of(shape.dtype), "the gradient of the gated unit's up");
   const bool wide = is_wide(shape, {gate, up, dout, dgate, dup});
   with_vectors(shape.dtype, wide, [&]<typename T, int kCount>() {
-    backward_kernel<T, kCount><<<grid_of(shape, kCount), kThreads, 0, stream>>>(
-        shape, static_cast<const T*>(gate), static_cast<const T*>(up), static_cast<const T*>(dout),
-        static_cast<T*>(dgate), static_cast<T*>(dup));
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(backward_kernel<T, kCount>, grid_of(shape, kCount), kThreads, 0, stream, shape,
+                 static_cast<const T*>(gate), static_cast<const T*>(up), static_cast<const T*>(dout),
+                 static_cast<T*>(dgate), static_cast<T*>(dup));
   });
 }
 
