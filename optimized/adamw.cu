@@ -3,7 +3,9 @@
 #include "core/tensor/weight4bit.h"
 #include "optimized/adamw.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -69,6 +71,7 @@ __device__ __forceinline__ void update(const AdamWFactors& by, float factor, con
 template <int kCount, typename P, typename M>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(const AdamWFactors by, std::int64_t count, const float* factor, const AdamWArrays<P, M> arrays) {
+  begin_early_kernel();
   const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kCount;
   const float scale = factor[0];
   if (!isfinite(scale)) return;
@@ -77,6 +80,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void clip_kernel(const double* norm_squared, double max_norm, float* factor) {
+  begin_early_kernel();
   const double norm = sqrt(norm_squared[0]);
   if (!isfinite(norm)) {
     factor[0] = NAN;
@@ -104,8 +108,8 @@ void adamw_update(const AdamWStep& step, std::int64_t count, void* parameter, co
     const AdamWArrays<P, M> arrays{static_cast<P*>(parameter), gradient, static_cast<M*>(exp_avg),
                                    static_cast<M*>(exp_avg_sq)};
     const auto blocks = static_cast<unsigned>(block_count(count, kThreads * kCount));
-    update_kernel<kCount><<<blocks, kThreads, 0, stream>>>(AdamWFactors(step), count, factor, arrays);
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(update_kernel<kCount, P, M>, dim3(blocks), kThreads, 0, stream, AdamWFactors(step), count, factor,
+                 arrays);
   };
   with_dtype(step.parameter_dtype, [&]<typename P>() {
     with_dtype(step.moment_dtype, [&]<typename M>() {
@@ -117,8 +121,7 @@ void adamw_update(const AdamWStep& step, std::int64_t count, void* parameter, co
 void clip_factor(const double* norm_squared, double max_norm, float* factor, cudaStream_t stream) {
   check_pointer(norm_squared, sizeof(*norm_squared), "the squared norm of the gradients");
   check_pointer(factor, sizeof(*factor), "the factor of the gradients");
-  clip_kernel<<<1, 1, 0, stream>>>(norm_squared, max_norm, factor);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(clip_kernel, dim3(1), 1, 0, stream, norm_squared, max_norm, factor);
 }
 
 }  // namespace qshard::optimized

@@ -4,8 +4,10 @@
 #include "core/tensor/weight4bit.h"
 #include "optimized/adamw8bit.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/dynamic_map_search.cuh"
 #include "optimized/element_vector.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/team_reduce.cuh"
 
 namespace qshard::optimized {
@@ -90,6 +92,7 @@ template <typename P>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(const Factors by, std::int64_t count, P* parameter, const float* gradient, const float* factor,
                   const Moment8bit exp_avg, const Moment8bit exp_avg_sq) {
+  begin_early_kernel();
   __shared__ SharedMap map;
   __shared__ SharedMap map_sq;
   map.value[threadIdx.x] = exp_avg.map[threadIdx.x];
@@ -161,9 +164,8 @@ void adamw8bit_update(const AdamWStep& step, std::int64_t count, void* parameter
   check_moment(exp_avg_sq, "AdamW's exp_avg_sq");
   with_dtype(step.parameter_dtype, [&]<typename P>() {
     const auto grid = static_cast<unsigned>(std::min(kLargestGrid, block_count(count, kWarps * kMomentBlocksize)));
-    update_kernel<P><<<grid, kThreads, 0, stream>>>(Factors(step), count, static_cast<P*>(parameter), gradient, factor,
-                                                    exp_avg, exp_avg_sq);
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(update_kernel<P>, dim3(grid), kThreads, 0, stream, Factors(step), count, static_cast<P*>(parameter),
+                 gradient, factor, exp_avg, exp_avg_sq);
   });
 }
 

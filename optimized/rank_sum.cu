@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/rank_sum.h"
 
 namespace qshard::optimized {
@@ -12,6 +14,7 @@ constexpr int kThreads = 256;
 /// Sum over the ranks in element i, on top of what is in `out` where kAdd.
 template <bool kAdd>
 __global__ void __launch_bounds__(kThreads) add_ranks(RankArrays arrays, std::int64_t count, float* out) {
+  begin_early_kernel();
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
     float sum = 0;
@@ -26,6 +29,7 @@ __device__ float4 added(float4 a, float4 b) {
 
 template <bool kAdd>
 __global__ void __launch_bounds__(kThreads) add_ranks_by_four(RankArrays arrays, std::int64_t count, float4* out) {
+  begin_early_kernel();
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads;
   for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += stride) {
     float4 sum{0, 0, 0, 0};
@@ -54,11 +58,11 @@ void sum_ranks(const RankArrays& arrays, std::int64_t count, float* out, cudaStr
   const std::int64_t items = wide ? count / 4 : count;
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((items + kThreads - 1) / kThreads, 4096));
   if (wide) {
-    add_ranks_by_four<kAdd><<<blocks, kThreads, 0, stream>>>(arrays, items, reinterpret_cast<float4*>(out));
+    launch_early(add_ranks_by_four<kAdd>, dim3(blocks), kThreads, 0, stream, arrays, items,
+                 reinterpret_cast<float4*>(out));
   } else {
-    add_ranks<kAdd><<<blocks, kThreads, 0, stream>>>(arrays, items, out);
+    launch_early(add_ranks<kAdd>, dim3(blocks), kThreads, 0, stream, arrays, items, out);
   }
-  QSHARD_CUDA_CHECK(cudaGetLastError());
 }
 
 }  // namespace

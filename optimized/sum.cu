@@ -1,5 +1,7 @@
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/element_vector.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/sum.h"
 #include "optimized/team_reduce.cuh"
 
@@ -18,6 +20,7 @@ __device__ __forceinline__ double square(double value) {
 /// out_add[0] += the sum of `values`, by one thread block: each thread its own stride, then a tree.
 template <typename T>
 __global__ void __launch_bounds__(kFinalThreads) sum_kernel(const T* values, std::int64_t count, double* out_add) {
+  begin_early_kernel();
   double sum = 0;
   for (std::int64_t i = threadIdx.x; i < count; i += kFinalThreads) sum += static_cast<double>(values[i]);
   sum = team_reduce<kFinalThreads>(sum, Sum{});
@@ -28,6 +31,7 @@ __global__ void __launch_bounds__(kFinalThreads) sum_kernel(const T* values, std
 /// block the elements after the last whole vector.
 template <int kCount>
 __global__ void __launch_bounds__(kThreads) square_kernel(const float* values, std::int64_t count, double* partials) {
+  begin_early_kernel();
   constexpr std::int64_t kStride = std::int64_t{kSumPartials} * kThreads;
   const std::int64_t vectors = count / kCount;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -53,8 +57,7 @@ void sum_losses(const float* losses, std::int64_t count, double* out_add, cudaSt
   if (count == 0) return;
   check_pointer(losses, sizeof(*losses), "the losses");
   check_pointer(out_add, sizeof(*out_add), "the sum of the losses");
-  sum_kernel<<<1, kFinalThreads, 0, stream>>>(losses, count, out_add);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  launch_early(sum_kernel<float>, dim3(1), kFinalThreads, 0, stream, losses, count, out_add);
 }
 
 void sum_squares(const float* values, std::int64_t count, double* partials, double* out_add, cudaStream_t stream) {
@@ -63,14 +66,10 @@ void sum_squares(const float* values, std::int64_t count, double* partials, doub
   check_pointer(values, sizeof(*values), "the values to square");
   check_pointer(partials, sizeof(*partials), "the partial sums of squares");
   check_pointer(out_add, sizeof(*out_add), "the sum of squares");
-  if (fits_wide_access(DType::f32, {values}, {})) {
-    square_kernel<kAccessElements<float>><<<kSumPartials, kThreads, 0, stream>>>(values, count, partials);
-  } else {
-    square_kernel<1><<<kSumPartials, kThreads, 0, stream>>>(values, count, partials);
-  }
-  QSHARD_CUDA_CHECK(cudaGetLastError());
-  sum_kernel<<<1, kFinalThreads, 0, stream>>>(partials, kSumPartials, out_add);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  const bool wide = fits_wide_access(DType::f32, {values}, {});
+  const auto kernel = wide ? square_kernel<kAccessElements<float>> : square_kernel<1>;
+  launch_early(kernel, dim3(kSumPartials), kThreads, 0, stream, values, count, partials);
+  launch_early(sum_kernel<double>, dim3(1), kFinalThreads, 0, stream, partials, kSumPartials, out_add);
 }
 
 }  // namespace qshard::optimized
