@@ -1,8 +1,10 @@
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/dropout.cuh"
 #include "optimized/dropout.h"
 #include "optimized/element_vector.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized {
 
@@ -20,6 +22,7 @@ template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     dropout_kernel(const DropoutKey mask, const TokenRows rows, std::uint32_t features, const T* x,
                    std::int64_t x_stride, T* out, std::int64_t out_stride) {
+  begin_early_kernel();
   const std::uint32_t first = (blockIdx.y * kThreads + threadIdx.x) * kCount;
   if (first >= features) return;
   const std::int64_t token = blockIdx.x;
@@ -55,10 +58,9 @@ void dropout(const DropoutMask& mask, const TokenRows& rows, std::int64_t featur
   const bool wide = fits_wide_access(dtype, {x, out}, {features, x_stride, out_stride});
   with_vectors(dtype, wide, [&]<typename T, int kCount>() {
     const dim3 grid(rows.tokens, block_count(features, kThreads * kCount));
-    dropout_kernel<T, kCount>
-        <<<grid, kThreads, 0, stream>>>(DropoutKey(mask), rows, static_cast<std::uint32_t>(features),
-                                        static_cast<const T*>(x), x_stride, static_cast<T*>(out), out_stride);
-    QSHARD_CUDA_CHECK(cudaGetLastError());
+    launch_early(dropout_kernel<T, kCount>, grid, kThreads, 0, stream, DropoutKey(mask), rows,
+                 static_cast<std::uint32_t>(features), static_cast<const T*>(x), x_stride, static_cast<T*>(out),
+                 out_stride);
   });
 }
 
