@@ -4,8 +4,10 @@
 
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
+#include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
 #include "optimized/dropout_masks.h"
+#include "optimized/linear4bit/clear_counts.h"
 #include "optimized/linear4bit/many_rows/many_rows.h"
 #include "optimized/linear4bit/many_rows/many_rows_dequantizer.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_loader.cuh"
@@ -27,6 +29,7 @@ __device__ __forceinline__ void multiply(const Task& task, const CUtensorMap& we
   asm("" : "+r"(shared.first));  // kept, not computed again
   const Loader<kForward, kAdapter> loader(task, weight, input, adapter, shared);
   if (threadIdx.x == kMultipliers) loader.start();
+  grid_dependency_synchronize();
   cluster_sync();
   const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
   if (warp < kMultiplierWarps) {
@@ -77,9 +80,9 @@ std::size_t weight_bytes(const Linear4bitShape& shape) {
   return aligned_bytes(static_cast<std::size_t>(shape.out_features * shape.in_features) * sizeof(std::uint16_t));
 }
 
-std::size_t count_bytes(const Linear4bitShape& shape) {
+std::size_t count_of_counts(const Linear4bitShape& shape) {
   const std::int64_t boxes = block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox);
-  return static_cast<std::size_t>(kBoxCounts + boxes) * sizeof(unsigned);
+  return static_cast<std::size_t>(kBoxCounts + boxes);
 }
 
 int cluster_count(const Linear4bitDevice& device) {
@@ -125,10 +128,9 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const AdapterMaps maps = kAdapter ? adapter_maps(problem, adapter) : AdapterMaps{};
   const auto kernel = many_rows_kernel<T, kForward, kAdapter>;
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SharedMemory::kBytes));
-  QSHARD_CUDA_CHECK(cudaMemsetAsync(counts, 0, count_bytes(shape), call.stream));
-  kernel<<<kCluster * resident_clusters(problem.device), kThreads, SharedMemory::kBytes, call.stream>>>(
-      task, weight, input, output, maps);
-  QSHARD_CUDA_CHECK(cudaGetLastError());
+  clear_counts(counts, count_of_counts(shape), call.stream);
+  launch_early(kernel, dim3(static_cast<unsigned>(kCluster * resident_clusters(problem.device))), kThreads,
+               SharedMemory::kBytes, call.stream, task, weight, input, output, maps);
 }
 
 }  // namespace
@@ -158,7 +160,7 @@ bool pays(const Linear4bitProblem& problem) {
 }
 
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
-  return weight_bytes(problem.shape) + count_bytes(problem.shape);
+  return weight_bytes(problem.shape) + count_of_counts(problem.shape) * sizeof(unsigned);
 }
 
 bool adds(const Linear4bitProblem& problem, const Linear4bitAddends& addends) {

@@ -6,7 +6,7 @@
 #include "optimized/device/dtype_dispatch.h"
 #include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
-#include "optimized/linear4bit/cluster/clear_arrivals.h"
+#include "optimized/linear4bit/clear_counts.h"
 #include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/linear4bit/wide/wide.h"
 #include "optimized/linear4bit/wide/wide_dequantizer.cuh"
@@ -99,7 +99,7 @@ template <typename T, bool kForward>
 void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const cluster::ClusterCut cut(problem, kTileShape);
   const Task<T> task(problem, call, cut);
-  cluster::clear_arrivals(task.arrivals, cut.arrivals, call.stream);
+  clear_counts(task.arrivals, cut.arrivals, call.stream);
   const auto launch_if = [&]<int kColumns>(std::integral_constant<int, kColumns>) {
     if (cut.columns.columns == kColumns) launch_kernel<T, kForward, kColumns>(task, problem, call);
   };
