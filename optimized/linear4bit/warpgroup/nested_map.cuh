@@ -11,7 +11,7 @@ namespace qshard::optimized::warpgroup {
 /// it, of which 0 to 255 must be some.
 __device__ __forceinline__ void fill_map(const BlockScales& scales, std::uint32_t map) {
   if (scales.absmax != nullptr || threadIdx.x >= 256) return;
-  const float value = __ldg(scales.nested_map + threadIdx.x);
+  const float value = scales.nested_map[threadIdx.x];
 #pragma unroll
   for (int i = 0; i < kMapCopies; i += 4) {
     asm volatile("st.shared.v4.f32 [%0], {%1, %1, %1, %1};" ::"r"(map + 4 * (threadIdx.x * kMapCopies + i)), "f"(value)
