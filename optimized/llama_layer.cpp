@@ -247,8 +247,10 @@ class LayerPass {
   [[nodiscard]] NormShape head_norm(std::int64_t heads, std::int64_t x_stride, std::int64_t y_stride) const {
     return {tokens_, heads, config_.head_dim, x_stride, y_stride, config_.rms_norm_eps, context_.dtype};
   }
-  [[nodiscard]] RopeShape rope_shape(std::int64_t heads, std::int64_t stride) const {
-    return {tokens_, heads, config_.head_dim, stride, context_.dtype};
+  /// The query heads and, behind them, the key heads.
+  [[nodiscard]] RopeShape rope_shape() const {
+    const std::int64_t heads = config_.num_attention_heads + config_.num_key_value_heads;
+    return {tokens_, heads, config_.head_dim, qkv_stride(), context_.dtype};
   }
 
   /// Query, key and value as attention sees them, in one piece, since attention takes one stride for keys and values.
@@ -301,10 +303,8 @@ class LayerPass {
       });
     }
     resources_.launch([&] {
-      rope_forward(rope_shape(config_.num_attention_heads, qkv_stride()), context_.rows->positions, context_.cos,
-                   context_.sin, at(rotated(), 0), resources_.stream);
-      rope_forward(rope_shape(config_.num_key_value_heads, qkv_stride()), context_.rows->positions, context_.cos,
-                   context_.sin, at(rotated(), query_), resources_.stream);
+      rope_forward(rope_shape(), context_.rows->positions, context_.cos, context_.sin, at(rotated(), 0),
+                   resources_.stream);
     });
   }
 
@@ -338,10 +338,7 @@ class LayerPass {
       });
     }
     resources_.launch([&] {
-      rope_backward(rope_shape(config_.num_attention_heads, qkv_stride()), context_.rows->positions, context_.cos,
-                    context_.sin, at(dqkv, 0), resources_.stream);
-      rope_backward(rope_shape(config_.num_key_value_heads, qkv_stride()), context_.rows->positions, context_.cos,
-                    context_.sin, at(dqkv, query_), resources_.stream);
+      rope_backward(rope_shape(), context_.rows->positions, context_.cos, context_.sin, at(dqkv, 0), resources_.stream);
       if (!config_.qk_norm) return;
       rmsnorm_backward(head_norm(config_.num_attention_heads, qkv_stride(), qkv_stride()), at(kept_.qkv, 0),
                        weights_.query_norm, at(dqkv, 0), nullptr, at(dqkv, 0), resources_.stream);
