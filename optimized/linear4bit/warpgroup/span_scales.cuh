@@ -21,30 +21,35 @@ class SpanScales {
   __device__ __forceinline__ void load(int row, int step) {
     row_ = row;
     k_ = (step / kSpanSteps * kSpanSteps + static_cast<int>(threadIdx.x) % 4 * 2) * kStep;
-    if (!task_.ahead) return;
+    if (task_.ahead == 0 || k_ >= task_.in_features) return;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int64_t first = block_of(half, k_);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (k_ + i * kStep >= task_.in_features) continue;
-        const std::int64_t block = first + i * kChunks;
-        codes_[half][i] = __ldg(reinterpret_cast<const std::uint16_t*>(task_.scales.absmax_codes + block));
-        nested_absmax_[half][i] = __ldg(task_.scales.nested_absmax + block / kNestedBlocksize);
+      const std::int64_t block = block_of(half, k_);
+      const std::uint8_t* const codes = task_.scales.absmax_codes + block;
+      nested_absmax_[half][0] = __ldg(task_.scales.nested_absmax + block / kNestedBlocksize);
+      if (task_.ahead == 4) {
+        codes_[half][0] = __ldg(reinterpret_cast<const std::uint32_t*>(codes));
+        continue;
       }
+      codes_[half][0] = __ldg(reinterpret_cast<const std::uint16_t*>(codes));
+      if (k_ + kStep >= task_.in_features) continue;
+      codes_[half][1] = __ldg(reinterpret_cast<const std::uint16_t*>(codes + kChunks));
+      nested_absmax_[half][1] = __ldg(task_.scales.nested_absmax + (block + kChunks) / kNestedBlocksize);
     }
   }
 
   /// Decodes the span that load() requested, so that get() reads it.
   __device__ __forceinline__ void decode() {
     float values[2][4];
-    if (task_.ahead) {
+    if (task_.ahead > 0) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const std::uint32_t code = codes_[i % 2][i / 4] >> (i / 2 % 2 * 8) & 255U;
+        const int half = i % 2;
+        const std::uint32_t codes = codes_[half][0] | codes_[half][1] << 16;
+        const float nested_absmax = i / 4 == 0 || task_.ahead == 4 ? nested_absmax_[half][0] : nested_absmax_[half][1];
         float value;
-        asm("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(map_ + kMapStride * code));
-        values[i % 2][i / 2] = nested_scale(value, nested_absmax_[i % 2][i / 4], offset_);
+        asm("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(map_ + kMapStride * (codes >> (8 * (i / 2)) & 255U)));
+        values[half][i / 2] = nested_scale(value, nested_absmax, offset_);
       }
     } else {
 #pragma unroll
@@ -75,11 +80,6 @@ class SpanScales {
     return value;
   }
 
-  /// Of the step's chunk: of rows g and g + 8.
-  __device__ __forceinline__ float2 get(int step, int chunk) const {
-    return load_shared_f32x2(own_ + (step & (kSpanSteps - 1)) * kStepBytes + chunk * sizeof(float2));
-  }
-
  private:
   static constexpr std::uint32_t kStepBytes = 8 * sizeof(float4);
   static constexpr std::uint32_t kMapStride = kMapCopies * sizeof(float);
@@ -96,7 +96,7 @@ class SpanScales {
   float offset_;
   int row_ = 0;
   int k_ = 0;
-  // Of rows g and g + 8, both steps: two absmax codes each, and what they are scaled by.
+  // Of rows g and g + 8: four absmax codes and what they are scaled by, or of each step two and their own.
   std::uint32_t codes_[2][2] = {};
   float nested_absmax_[2][2] = {};
 };

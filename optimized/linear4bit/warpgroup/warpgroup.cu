@@ -2,7 +2,6 @@
 #include <bit>
 #include <limits>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "optimized/device/cuda_check.h"
@@ -57,17 +56,17 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
 
 #endif
 
-/// The products of one launch: each has thread blocks of its own.
-template <typename T, int kProducts>
+/// The products of one launch: each has thread blocks of its own. A kernel for a single product would not be faster:
+/// the compiler finds no better code for it.
+template <typename T>
 struct Products {
-  Task<T> tasks[kProducts];
-  CUtensorMap codes[kProducts];
+  Task<T> tasks[kMostProducts];
+  CUtensorMap codes[kMostProducts];
 };
 
 /// y = x W^T for 5 to 64 rows.
-template <typename T, int kColumnTiles, int kProducts>
-__global__ void __launch_bounds__(kThreads, 1)
-    warpgroup_kernel(const __grid_constant__ Products<T, kProducts> products) {
+template <typename T, int kColumnTiles>
+__global__ void __launch_bounds__(kThreads, 1) warpgroup_kernel(const __grid_constant__ Products<T> products) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char smem[];
   const int product = own_product(products.tasks);
@@ -151,6 +150,16 @@ CUtensorMap map_of_codes(const Linear4bitShape& shape, const Linear4bitCall& cal
                          {kStep / 2, kTileRows}, CU_TENSOR_MAP_SWIZZLE_64B);
 }
 
+/// Absmax codes of a row that one aligned load reads.
+int codes_ahead(const Linear4bitShape& shape, const DeviceWeight4bit& weight) {
+  if (!shape.nested || shape.blocksize != kChunk) return 0;
+  for (const int codes : {4, 2}) {
+    const bool aligned = reinterpret_cast<std::uintptr_t>(weight.absmax_codes) % codes == 0;
+    if (aligned && shape.in_features % (codes * kChunk) == 0) return codes;
+  }
+  return 0;
+}
+
 /// A product whose thread blocks begin with `first_block`.
 template <typename T>
 Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, const Cut& cut, int first_block,
@@ -169,21 +178,20 @@ Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, co
           reinterpret_cast<float*>(partials),
           arrivals,
           cut.split,
-          shape.nested && shape.blocksize == kChunk && shape.in_features % kStep == 0 &&
-              reinterpret_cast<std::uintptr_t>(call.weight.absmax_codes) % 2 == 0};
+          codes_ahead(shape, call.weight)};
 }
 
-template <typename T, int kColumnTiles, int kProducts>
-void launch_kernel(const Products<T, kProducts>& products, int blocks, cudaStream_t stream) {
+template <typename T, int kColumnTiles>
+void launch_kernel(const Products<T>& products, int blocks, cudaStream_t stream) {
   constexpr std::uint32_t kShared = SharedMemory<kColumnTiles>::kBytes;
-  const auto kernel = warpgroup_kernel<T, kColumnTiles, kProducts>;
+  const auto kernel = warpgroup_kernel<T, kColumnTiles>;
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
   launch_early(kernel, dim3(static_cast<unsigned>(blocks)), kThreads, kShared, stream, products);
 }
 
-/// Products of one input in one launch behind the one that lays it out; of fewer than kProducts the last ones are
+/// Products of one input in one launch behind the one that lays it out; of fewer than kMostProducts the last ones are
 /// without thread blocks.
-template <typename T, int kProducts>
+template <typename T>
 void launch(std::span<const Linear4bitProblem* const> problems, std::span<const Linear4bitCall> calls,
             std::span<const Cut> cuts) {
   int arrival_count = 0;
@@ -200,14 +208,11 @@ void launch(std::span<const Linear4bitProblem* const> problems, std::span<const 
     arrivals += cuts[i].arrivals;
     partials += cuts[i].partial_bytes;
   }
-  while (tasks.size() < kProducts) {
+  while (tasks.size() < kMostProducts) {
     tasks.push_back(tasks.back());
     tasks.back().first_block = blocks;
   }
-  auto products = [&]<std::size_t... i>(std::index_sequence<i...>) {
-    return Products<T, kProducts>{{tasks[i]...}, {}};
-  }
-  (std::make_index_sequence<kProducts>());
+  Products<T> products{{tasks[0], tasks[1], tasks[2]}, {}};
   for (std::size_t i = 0; i < problems.size(); ++i) products.codes[i] = map_of_codes(problems[i]->shape, calls[i]);
   switch (cuts[0].column_tiles) {
     case 1:
@@ -246,7 +251,7 @@ std::size_t workspace_bytes(const Linear4bitProblem& problem) {
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const Linear4bitProblem* const problems[] = {&problem};
   dispatch_16bit(problem.shape.dtype, [&]<typename T>(std::type_identity<T>) {
-    launch<T, 1>(problems, {&call, 1}, cuts_of(problems));
+    launch<T>(problems, {&call, 1}, cuts_of(problems));
   });
 }
 
@@ -255,7 +260,7 @@ bool run_together(std::span<const Linear4bitProblem* const> problems, std::span<
   const std::vector<Cut> cuts = cuts_of(problems);
   if (problems.size() > kMostProducts || bytes_of(cuts) > available) return false;
   dispatch_16bit(problems[0]->shape.dtype,
-                 [&]<typename T>(std::type_identity<T>) { launch<T, kMostProducts>(problems, calls, cuts); });
+                 [&]<typename T>(std::type_identity<T>) { launch<T>(problems, calls, cuts); });
   return true;
 }
 

@@ -41,7 +41,7 @@ struct Task {
   float* partials;  // [split.slots(), sums of a thread, kMultipliers]
   int* arrivals;    // [split.tiles, kMultiplierWarps]: warps that have left partial sums; zeros at first
   WorkSplit split;  // its workers are thread blocks
-  bool ahead;       // scales are read ahead: a step's two absmax codes are an aligned pair of one nested block
+  int ahead;        // absmax codes that are read ahead in one aligned load, of one nested block: 4, 2 (a step's), or 0
 
   [[nodiscard]] __device__ __forceinline__ int worker() const { return static_cast<int>(blockIdx.x) - first_block; }
 };
