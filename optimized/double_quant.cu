@@ -14,15 +14,16 @@ namespace qshard::optimized {
 namespace {
 
 constexpr unsigned kAllLanes = 0xFFFFFFFFU;
-constexpr int kThreads = 1024;
-constexpr int kWarps = kThreads / 32;
+constexpr int kMostThreads = 1024;
 constexpr int kLargestGrid = 264;  // two thread blocks on each of the H200's multiprocessors: each adds all the sums
-constexpr int kSumTile = 1024;     // absmax values a partial sum, where quantize_tiles has not made them
+constexpr int kSumTile = 1024;     // absmax values of a partial sum, a thread each, where quantize_tiles has made none
 constexpr int kPerLane = kNestedBlocksize / 32;
 
-/// The mean from partial sums, by every thread block for itself; the order of summation depends on `count` alone.
+/// The mean from partial sums, by every thread block for itself; the order of summation depends on `count` and kThreads
+/// alone.
+template <int kThreads>
 __device__ __forceinline__ float mean_of_sums(const float* sums, std::int64_t count, std::int64_t values) {
-  __shared__ double warp_sums[kWarps];
+  __shared__ double warp_sums[kThreads / 32];
   double sum = 0.0;
   const std::int64_t quads = count / 4;
 #pragma unroll 4
@@ -40,14 +41,11 @@ __device__ __forceinline__ float mean_of_sums(const float* sums, std::int64_t co
   return static_cast<float>(sum / static_cast<double>(values));
 }
 
-__global__ void __launch_bounds__(kThreads) sum_kernel(const float* absmax, std::int64_t blocks, float* sums) {
+__global__ void __launch_bounds__(kSumTile) sum_kernel(const float* absmax, std::int64_t blocks, float* sums) {
   grid_dependency_synchronize();
-  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kSumTile + threadIdx.x;
-  float sum = 0.0F;
-  for (int i = 0; i < kSumTile; i += kThreads) {
-    if (first + i < blocks) sum += absmax[first + i];
-  }
-  __shared__ float warp_sums[kWarps];
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kSumTile + threadIdx.x;
+  float sum = i < blocks ? absmax[i] : 0.0F;
+  __shared__ float warp_sums[kSumTile / 32];
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
   if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
@@ -58,22 +56,23 @@ __global__ void __launch_bounds__(kThreads) sum_kernel(const float* absmax, std:
   sums[blockIdx.x] = sum;
 }
 
-/// A lane's kPerLane values less the offset; 0 from `count` on.
-__device__ __forceinline__ void load_values(float (&values)[kPerLane], const float* absmax, std::int64_t count,
-                                            float offset) {
+/// A lane's kPerLane values; any from `count` on.
+__device__ __forceinline__ void load_values(float (&values)[kPerLane], const float* absmax, std::int64_t count) {
   if (count >= kPerLane && reinterpret_cast<std::uintptr_t>(absmax) % sizeof(float4) == 0) {
 #pragma unroll
     for (int i = 0; i < kPerLane; i += 4) {
       const float4 quad = *reinterpret_cast<const float4*>(absmax + i);
-      values[i] = __fsub_rn(quad.x, offset);
-      values[i + 1] = __fsub_rn(quad.y, offset);
-      values[i + 2] = __fsub_rn(quad.z, offset);
-      values[i + 3] = __fsub_rn(quad.w, offset);
+      values[i] = quad.x;
+      values[i + 1] = quad.y;
+      values[i + 2] = quad.z;
+      values[i + 3] = quad.w;
     }
     return;
   }
 #pragma unroll
-  for (int i = 0; i < kPerLane; ++i) values[i] = i < count ? __fsub_rn(absmax[i], offset) : 0.0F;
+  for (int i = 0; i < kPerLane; ++i) {
+    if (i < count) values[i] = absmax[i];
+  }
 }
 
 __device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32_t (&codes)[kPerLane],
@@ -89,37 +88,57 @@ __device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32
   }
 }
 
-/// One warp a nested block of 256 absmax values, eight consecutive ones a lane.
-__global__ void __launch_bounds__(kThreads)
-    nest_kernel(const float* absmax, std::int64_t blocks, const float* sums, std::int64_t sum_count, const float* map,
-                const float* given_offset, NestedOutput output) {
-  grid_dependency_synchronize();
-  __shared__ SearchTree tree;
-  build_tree<kThreads>(tree, map);
-  __syncthreads();
-  const float offset = given_offset != nullptr ? *given_offset : mean_of_sums(sums, sum_count, blocks);
-  if (blockIdx.x == 0 && threadIdx.x == 0) *output.offset = offset;
+struct NestTask {
+  const float* absmax;
+  std::int64_t blocks;
+  const float* sums;
+  std::int64_t sum_count;
+  const float* map;
+  const float* given_offset;
+  NestedOutput output;
+  bool map_is_there;  // the kernel before began when the map had been written
+};
 
+/// One warp a nested block of 256 absmax values, eight consecutive ones a lane.
+template <int kThreads>
+__global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ NestTask task) {
+  if (!task.map_is_there) grid_dependency_synchronize();
+  __shared__ SearchTree tree;
+  build_tree<kThreads>(tree, task.map);
+  grid_dependency_synchronize();
+  constexpr int kWarps = kThreads / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t nested_blocks = (blocks + kNestedBlocksize - 1) / kNestedBlocksize;
-  for (std::int64_t nested = blockIdx.x * kWarps + threadIdx.x / 32; nested < nested_blocks;
-       nested += static_cast<std::int64_t>(gridDim.x) * kWarps) {
-    const std::int64_t first = nested * kNestedBlocksize + lane * kPerLane;
-    float values[kPerLane];
-    load_values(values, absmax + first, blocks - first, offset);
+  const std::int64_t nested_blocks = (task.blocks + kNestedBlocksize - 1) / kNestedBlocksize;
+  std::int64_t nested = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+  const auto first_of = [&](std::int64_t of) { return of * kNestedBlocksize + lane * kPerLane; };
+  float values[kPerLane] = {};
+  if (nested < nested_blocks) load_values(values, task.absmax + first_of(nested), task.blocks - first_of(nested));
+  __syncthreads();
+  const float offset = task.given_offset != nullptr ? *task.given_offset
+                                                    : mean_of_sums<kThreads>(task.sums, task.sum_count, task.blocks);
+  if (blockIdx.x == 0 && threadIdx.x == 0) *task.output.offset = offset;
+
+  while (nested < nested_blocks) {
+    const std::int64_t first = first_of(nested);
+    const std::int64_t count = task.blocks - first;
     float largest = -FLT_MAX;
 #pragma unroll
-    for (const float value : values) largest = max_ftz(largest, fabsf(value));
+    for (int i = 0; i < kPerLane; ++i) {
+      values[i] = i < count ? __fsub_rn(values[i], offset) : 0.0F;
+      largest = max_ftz(largest, fabsf(values[i]));
+    }
 #pragma unroll
     for (int lanes = 16; lanes > 0; lanes /= 2) {
       largest = max_ftz(largest, __shfl_xor_sync(kAllLanes, largest, lanes));
     }
-    if (lane == 0) output.nested_absmax[nested] = largest;
+    if (lane == 0) task.output.nested_absmax[nested] = largest;
     const float reciprocal = reciprocal_ftz(largest);
     std::uint32_t codes[kPerLane];
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) codes[i] = nearest_code(tree, multiply_ftz(values[i], reciprocal));
-    store_codes(output.absmax_codes + first, codes, blocks - first);
+    store_codes(task.output.absmax_codes + first, codes, count);
+    nested += std::int64_t{gridDim.x} * kWarps;
+    if (nested < nested_blocks) load_values(values, task.absmax + first_of(nested), task.blocks - first_of(nested));
   }
 }
 
@@ -144,12 +163,15 @@ void check_nested(std::int64_t blocks, const float* nested_map, const NestedOutp
                  "the workspace of nested quantization, in bytes,");
 }
 
-void launch_nest(const float* absmax, std::int64_t blocks, const float* sums, std::int64_t sum_count,
-                 const float* nested_map, const float* given_offset, const NestedOutput& output, cudaStream_t stream) {
-  const std::int64_t nested_blocks = block_count(blocks, kNestedBlocksize);
-  const auto grid = static_cast<unsigned>(std::min<std::int64_t>(kLargestGrid, block_count(nested_blocks, kWarps)));
-  launch_early(nest_kernel, dim3(grid), kThreads, 0, stream, absmax, blocks, sums, sum_count, nested_map, given_offset,
-               output);
+/// Thread blocks of as few threads as kLargestGrid allows, so that few nested blocks use many multiprocessors, too.
+template <int kThreads = 256>
+void launch_nest(const NestTask& task, cudaStream_t stream) {
+  const std::int64_t grid = block_count(block_count(task.blocks, kNestedBlocksize), kThreads / 32);
+  if constexpr (kThreads < kMostThreads) {
+    if (grid > kLargestGrid) return launch_nest<2 * kThreads>(task, stream);
+  }
+  launch_early(nest_kernel<kThreads>, dim3(static_cast<unsigned>(std::min<std::int64_t>(kLargestGrid, grid))), kThreads,
+               0, stream, task);
 }
 
 }  // namespace
@@ -167,9 +189,9 @@ void nest_absmax(const float* absmax, std::int64_t blocks, const float* nested_m
   const Workspace parts(workspace, blocks);
   const std::int64_t sums = block_count(blocks, kSumTile);
   if (given_offset == nullptr) {
-    launch_early(sum_kernel, dim3(static_cast<unsigned>(sums)), kThreads, 0, stream, absmax, blocks, parts.sums);
+    launch_early(sum_kernel, dim3(static_cast<unsigned>(sums)), kSumTile, 0, stream, absmax, blocks, parts.sums);
   }
-  launch_nest(absmax, blocks, parts.sums, sums, nested_map, given_offset, output, stream);
+  launch_nest({absmax, blocks, parts.sums, sums, nested_map, given_offset, output, false}, stream);
 }
 
 void quantize_nested(const void* weight, DType dtype, std::int64_t elements, QuantType quant_type, int blocksize,
@@ -181,8 +203,9 @@ void quantize_nested(const void* weight, DType dtype, std::int64_t elements, Qua
   check_nested(blocks, nested_map, output, workspace, workspace_bytes);
   const Workspace parts(workspace, blocks);
   quantize_tiles(weight, dtype, elements, quant_type, blocksize, codes, parts.absmax, parts.sums, stream);
-  launch_nest(parts.absmax, blocks, parts.sums, block_count(elements, kQuantizeTile), nested_map, given_offset, output,
-              stream);
+  launch_nest(
+      {parts.absmax, blocks, parts.sums, block_count(elements, kQuantizeTile), nested_map, given_offset, output, true},
+      stream);
 }
 
 }  // namespace qshard::optimized
