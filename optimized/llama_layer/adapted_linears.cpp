@@ -1,0 +1,139 @@
+#include "optimized/llama_layer/adapted_linears.h"
+
+#include "optimized/add.h"
+#include "optimized/llama_layer/layer_masks.h"
+
+namespace qshard::optimized {
+
+LoraInputShape AdaptedLinears::input_shape(Projection role) const {
+  return {tokens_.count, pass_.linear(role).weight.in, pass_.context.dtype, pass_.context.lora_dropout};
+}
+
+LoraOutputShape AdaptedLinears::output_shape(Projection role) const {
+  const LinearPointers& of = pass_.linear(role);
+  return {tokens_.count, of.weight.out, of.lora.rank, pass_.context.dtype, of.lora.scaling};
+}
+
+/// Workspace of lora_down() and lora_down_backward() over those of `roles` that have an adapter.
+std::size_t AdaptedLinears::input_workspace_bytes(Roles roles) const {
+  std::vector<std::int64_t> ranks;
+  for (const Projection role : roles) {
+    const std::int64_t rank = pass_.linear(role).lora.rank;
+    if (rank > 0) ranks.push_back(rank);
+  }
+  return lora_input_workspace_bytes(input_shape(roles[0]), ranks);
+}
+
+void* AdaptedLinears::h(Projection role) const {
+  return pass_.at(pass_.kept_lora_h(role), tokens_.first * lora_rank_stride(pass_.linear(role).lora.rank));
+}
+
+void AdaptedLinears::down_to_ranks(Roles roles, const void* x) const {
+  std::vector<LoraDown> downs;
+  for (const Projection role : roles) {
+    const LoraPointers& lora = pass_.linear(role).lora;
+    if (lora.rank == 0) continue;
+    Arena::Piece& kept = pass_.kept_lora_h(role);
+    if (kept.empty()) kept = pass_.take(pass_.all_tokens().count * lora_rank_stride(lora.rank), "activations");
+    downs.push_back({lora.a, lora.rank, layer_mask(pass_, role, tokens_.first), h(role)});
+  }
+  if (downs.empty()) return;
+  const LoraInputShape shape = input_shape(roles[0]);
+  const std::size_t bytes = input_workspace_bytes(roles);
+  const Arena::Piece workspace = pass_.take_workspace(bytes);
+  pass_.resources.launch(
+      [&] { lora_down(shape, x, shape.in_features, downs, workspace.as(), bytes, pass_.resources.stream); });
+}
+
+void AdaptedLinears::project(Projection role, const void* x, void* y, std::int64_t y_stride) const {
+  const StepResources& resources = pass_.resources;
+  const LinearPointers& of = pass_.linear(role);
+  const LoraPointers& lora = of.lora;
+  const ConstRows in{x, of.weight.in};
+  const MutableRows out{y, y_stride};
+  const Linear4bitAdapter adapter{lora.rank, h(role), lora_rank_stride(lora.rank), lora.b, lora.scaling, nullptr};
+  const bool adapted =
+      lora.rank > 0 && frozen_linear_with(resources, of.weight, tokens_.count, in, out, {adapter, false});
+  if (!adapted) frozen_linear(resources, of.weight, tokens_.count, in, out);
+  resources.launch([&] {
+    if (of.bias != nullptr) {
+      add_bias({tokens_.count, of.weight.out, y_stride, pass_.context.dtype}, of.bias, y, resources.stream);
+    }
+    if (lora.rank > 0 && !adapted) lora_up_add(output_shape(role), h(role), lora.b, y, y_stride, resources.stream);
+  });
+}
+
+void AdaptedLinears::backward(Roles roles, const void* x, std::span<void* const> dys, std::int64_t dy_stride,
+                              const Arena::Piece* dx) const {
+  std::vector<Arena::Piece> gs;
+  std::vector<LoraInputGradient> adapters(roles.size());
+  for (std::size_t i = 0; i < roles.size(); ++i) {
+    const LoraPointers& lora = pass_.linear(roles[i]).lora;
+    if (lora.rank == 0) continue;
+    gs.push_back(up_backward(roles[i], dys[i], dy_stride));
+    adapters[i] = {gs.back().as(), lora.a, lora.rank, layer_mask(pass_, roles[i], tokens_.first)};
+  }
+  if (!gs.empty()) down_backward(roles, x, adapters);
+  if (dx == nullptr) return;
+  const std::vector<LoraInputGradient> left = input_gradient(roles, dys, dy_stride, adapters, dx->as());
+  if (left.empty()) return;
+  const LoraInputShape shape = input_shape(roles[0]);
+  pass_.resources.launch(
+      [&] { lora_input_gradient(shape, left, dx->as(), shape.in_features, pass_.resources.stream); });
+}
+
+/// Adds the gradient of B and returns g, the gradient of h.
+Arena::Piece AdaptedLinears::up_backward(Projection role, const void* dy, std::int64_t dy_stride) const {
+  const LoraPointers& lora = pass_.linear(role).lora;
+  const LoraOutputShape shape = output_shape(role);
+  Arena::Piece g = pass_.take(tokens_.count * lora_rank_stride(lora.rank), "activations");
+  const std::size_t bytes = lora_output_workspace_bytes(shape);
+  const Arena::Piece workspace = pass_.take_workspace(bytes);
+  pass_.resources.launch([&] {
+    lora_up_backward(shape, dy, dy_stride, h(role), lora.b, g.as(), lora.b_gradient, workspace.as(), bytes,
+                     pass_.resources.stream);
+  });
+  return g;
+}
+
+/// Adds the gradients of A. adapters: one for each of `roles`, of rank 0 where it has none.
+void AdaptedLinears::down_backward(Roles roles, const void* x, std::span<const LoraInputGradient> adapters) const {
+  std::vector<LoraDownBackward> downs;
+  for (std::size_t i = 0; i < roles.size(); ++i) {
+    const auto& [g, a, rank, mask] = adapters[i];
+    if (rank > 0) downs.push_back({g, rank, mask, pass_.linear(roles[i]).lora.a_gradient});
+  }
+  const LoraInputShape shape = input_shape(roles[0]);
+  const std::size_t bytes = input_workspace_bytes(roles);
+  const Arena::Piece workspace = pass_.take_workspace(bytes);
+  pass_.resources.launch(
+      [&] { lora_down_backward(shape, x, shape.in_features, downs, workspace.as(), bytes, pass_.resources.stream); });
+}
+
+/// dx = sum of dy W over `roles`, rounded after each addition, each together with its adapter's part where its kernel
+/// takes that; returns the other adapters.
+std::vector<LoraInputGradient> AdaptedLinears::input_gradient(Roles roles, std::span<void* const> dys,
+                                                              std::int64_t dy_stride,
+                                                              std::span<const LoraInputGradient> adapters,
+                                                              void* dx) const {
+  const StepResources& resources = pass_.resources;
+  const std::int64_t in = pass_.linear(roles[0]).weight.in;
+  const double kept_factor = 1 / (1 - pass_.context.lora_dropout);
+  std::vector<LoraInputGradient> left;
+  Arena::Piece part;
+  for (std::size_t i = 0; i < roles.size(); ++i) {
+    if (i == 1) part = pass_.take(tokens_.count * in, "gradients of activations");
+    const FrozenWeight& weight = pass_.linear(roles[i]).weight;
+    const auto& [g, a, rank, mask] = adapters[i];
+    const Linear4bitAdapter adapter{rank, g, lora_rank_stride(rank), a, kept_factor, mask};
+    const ConstRows dy{dys[i], dy_stride};
+    if (frozen_linear_input_gradient_with(resources, weight, tokens_.count, dy, {dx, in}, {adapter, i > 0})) continue;
+    if (rank > 0) left.push_back(adapters[i]);
+    frozen_linear_input_gradient(resources, weight, tokens_.count, dy, {i == 0 ? dx : part.as(), in});
+    if (i == 0) continue;
+    resources.launch([&] { add(tokens_.count * in, pass_.context.dtype, part.as(), dx, resources.stream); });
+  }
+  return left;
+}
+
+}  // namespace qshard::optimized
