@@ -75,9 +75,9 @@ class QshardProvider : public Provider {
     }
   }
 
-  /// The fused kernels round the codebook instead of the dequantized weight: two roundings apart at most.
+  /// Some kernels round the codebook instead of the dequantized weight: two roundings apart at most.
   [[nodiscard]] int product_roundings(const qshard_problem& problem) const override {
-    return is_linear(problem) && make_plan(problem).problem().can_fuse() ? 2 : 0;
+    return is_linear(problem) && make_plan(problem).rounds_codebook() ? 2 : 0;
   }
 
  private:

@@ -47,12 +47,6 @@ optimized::Linear4bitDirection direction_of(bool forward) {
   return forward ? optimized::Linear4bitDirection::forward : optimized::Linear4bitDirection::input_gradient;
 }
 
-/// Whether the kernel rounds the codebook instead of the dequantized weight.
-bool fuses(const optimized::Linear4bitPlan& plan) {
-  const std::string_view name = plan.kernel_name();
-  return name != "wide" && name != "middle_rows" && name != "many_rows" && name != "dequantize_first";
-}
-
 /// A layer with random weights on the GPU, and the exact product to compare with.
 class TestLayer {
  public:
@@ -82,7 +76,7 @@ class TestLayer {
     const std::int64_t rows = plan.problem().rows;
     const std::int64_t columns = forward ? layer_.out_features : layer_.in_features;
     const std::int64_t inner = forward ? layer_.in_features : layer_.out_features;
-    const bool fused = fuses(plan);
+    const bool fused = plan.rounds_codebook();
     const DeviceBuffer sums(rows * columns * sizeof(double));
     const DeviceBuffer magnitudes(rows * columns * sizeof(double));
     LiteralProduct product{weight_->view().codes,
@@ -309,7 +303,7 @@ TEST_F(HopperLinear4bitGpu, ProductsOfOneInput) {
             const std::int64_t at = row * stride * kElement;
             std::copy_n(bytes.begin() + at + column * kElement, outs[i] * kElement, own.begin() + at);
           }
-          layers[i].expect_product(product_plans[i], x, in, own, stride);
+          layers[i].expect_product(whole_plan, x, in, own, stride);  // by whose kernel it was made
           column += outs[i];
         }
         for (std::int64_t row = 0; row < rows; ++row) {

@@ -23,23 +23,26 @@ std::size_t no_workspace(const Linear4bitProblem& /*problem*/) {
   return 0;
 }
 
+constexpr auto kCodebook = Linear4bitOperand::rounded_codebook;
+constexpr auto kWeight = Linear4bitOperand::dequantized_weight;
 constexpr auto kNone = Linear4bitAlignment::none;
 constexpr auto kIn = Linear4bitAlignment::in;
 constexpr auto kInAndOut = Linear4bitAlignment::in_and_out;
 
 constexpr std::array kKernels = {
-    Linear4bitKernel{"few_rows_tma", few_rows::tma_supports, always, kIn, no_workspace, few_rows::tma_run, nullptr,
-                     few_rows::tma_run_together},
-    Linear4bitKernel{"few_rows", few_rows::supports, always, kIn, no_workspace, few_rows::run, nullptr},
-    Linear4bitKernel{"warpgroup", warpgroup::supports, warpgroup::pays, kNone, warpgroup::workspace_bytes,
+    Linear4bitKernel{"few_rows_tma", few_rows::tma_supports, always, kCodebook, kIn, no_workspace, few_rows::tma_run,
+                     nullptr, few_rows::tma_run_together},
+    Linear4bitKernel{"few_rows", few_rows::supports, always, kCodebook, kIn, no_workspace, few_rows::run, nullptr},
+    Linear4bitKernel{"warpgroup", warpgroup::supports, warpgroup::pays, kCodebook, kNone, warpgroup::workspace_bytes,
                      warpgroup::run, nullptr, warpgroup::run_together},
-    Linear4bitKernel{"fused", fused::supports, fused::pays, kIn, fused::workspace_bytes, fused::run, nullptr},
-    Linear4bitKernel{"wide", wide::supports, wide::pays, kIn, wide::workspace_bytes, wide::run, nullptr},
-    Linear4bitKernel{"middle_rows", middle_rows::supports, middle_rows::pays, kIn, middle_rows::workspace_bytes,
-                     middle_rows::run, nullptr},
-    Linear4bitKernel{"many_rows", many_rows::supports, many_rows::pays, kInAndOut, many_rows::workspace_bytes,
+    Linear4bitKernel{"fused", fused::supports, fused::pays, kCodebook, kIn, fused::workspace_bytes, fused::run,
+                     nullptr},
+    Linear4bitKernel{"wide", wide::supports, wide::pays, kWeight, kIn, wide::workspace_bytes, wide::run, nullptr},
+    Linear4bitKernel{"middle_rows", middle_rows::supports, middle_rows::pays, kWeight, kIn,
+                     middle_rows::workspace_bytes, middle_rows::run, nullptr},
+    Linear4bitKernel{"many_rows", many_rows::supports, many_rows::pays, kWeight, kInAndOut, many_rows::workspace_bytes,
                      many_rows::run, many_rows::adds},
-    Linear4bitKernel{"dequantize_first", always, always, kNone, dequantize_first::workspace_bytes,
+    Linear4bitKernel{"dequantize_first", always, always, kWeight, kNone, dequantize_first::workspace_bytes,
                      dequantize_first::run, nullptr},
 };
 

@@ -29,11 +29,18 @@ struct Linear4bitCall {
 /// Which of a call's matrices a kernel needs aligned to 16 bytes, with strides that are multiples of 8 elements.
 enum class Linear4bitAlignment { none, in, in_and_out };
 
+/// What a kernel multiplies the input by.
+enum class Linear4bitOperand {
+  rounded_codebook,   // the codebook rounded to the dtype; each block's sum is multiplied by its absmax in float
+  dequantized_weight  // the bits of dequantize(): each element is rounded once
+};
+
 /// A row of the table that a Linear4bitPlan chooses from.
 struct Linear4bitKernel {
   const char* name;
   bool (*supports)(const Linear4bitProblem&);  // whether it computes the product
   bool (*pays)(const Linear4bitProblem&);      // whether it is expected to be faster than the rows after it
+  Linear4bitOperand operand;
   Linear4bitAlignment alignment;
   std::size_t (*workspace_bytes)(const Linear4bitProblem&);
   void (*run)(const Linear4bitProblem&, const Linear4bitCall&);

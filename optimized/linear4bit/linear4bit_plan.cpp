@@ -115,6 +115,10 @@ const char* Linear4bitPlan::kernel_name() const {
   return kernel_->name;
 }
 
+bool Linear4bitPlan::rounds_codebook() const {
+  return kernel_->operand == Linear4bitOperand::rounded_codebook;
+}
+
 const Linear4bitKernel& Linear4bitPlan::kernel_for(const void* in, std::int64_t in_stride, const void* out,
                                                    std::int64_t out_stride) const {
   return is_aligned(in, in_stride) && is_aligned(out, out_stride) ? *kernel_ : *unaligned_;

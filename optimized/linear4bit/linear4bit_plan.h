@@ -32,9 +32,9 @@ struct Linear4bitProduct {
 ///   input_gradient  dx = dy W    in: dy [rows, out_features]   out: dx [rows, in_features]
 ///
 /// The kernel is the first row of linear4bit_kernels() that supports the problem and pays for it; README.md of
-/// optimized/ tells which one when. What is computed: up to 64 rows forward in f16 and bf16, one pass over the packed
-/// weight, where the codebook is rounded to the dtype, the products are exact, and each block's sum is accumulated in
-/// float and multiplied by its absmax in float. Otherwise the product with the bits of dequantize(), accumulated in
+/// optimized/ tells which one when. What is computed: the product with the bits of dequantize(), accumulated in float;
+/// or, by some kernels for few rows (rounds_codebook()), one pass over the packed weight, where the codebook is rounded
+/// to the dtype, the products are exact, and each block's sum is accumulated in float and multiplied by its absmax in
 /// float. Any in_features is taken; where it is no multiple of the block size, blocks run on from row to row, and the
 /// weight is dequantized first.
 ///
@@ -62,6 +62,10 @@ class Linear4bitPlan {
   /// The kernel that runs where `in` and `out` are aligned to 16 bytes and their strides are multiples of 8: a literal.
   /// Where they are not, a later row of the table may run instead, or `in` is copied to the workspace first.
   [[nodiscard]] const char* kernel_name() const;
+
+  /// Whether that kernel multiplies by the rounded codebook (Linear4bitOperand), so that its product may differ from
+  /// that with the bits of dequantize() by the rounding of each weight.
+  [[nodiscard]] bool rounds_codebook() const;
 
   /// One product on `stream`. in_stride and out_stride: elements from one row to the next; in and out are aligned to
   /// their element; out must not overlap the rest; `workspace`: workspace_bytes(), aligned to 256 bytes, contents of no

@@ -8,7 +8,7 @@
 
 namespace qshard::optimized {
 
-/// Up to this many rows forward in f16 and bf16, the kernels run that never write the dequantized weight.
+/// Up to this many rows forward in f16 and bf16, there are kernels that never dequantize the weight.
 inline constexpr std::int64_t kMostFusedRows = 64;
 
 /// A linear layer with a frozen 4-bit weight [out_features, in_features].
