@@ -4,9 +4,10 @@
 
 #include <cuda.h>
 
+#include "optimized/linear4bit/cluster/line_scale.cuh"
+#include "optimized/linear4bit/cluster/line_values.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
-#include "optimized/linear4bit/sixteen_values.h"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
@@ -37,9 +38,8 @@ class Dequantizer {
         input_row_(input_row()),
         codes_feature_(task.first_feature(at_.segment.tile, kTileFeatures)),
         first_block_(first_block()),
-        map_(shared.map() + 4 * (lane_ % kMapCopies)),
-        offset_(nested() ? __ldg(task.scales.offset) : 0.0F) {
-    asm("" : "+r"(lane_), "+r"(map_));  // kept, not computed again
+        scale_(task.scales, shared.map()) {
+    asm("" : "+r"(lane_));  // kept, not computed again
   }
 
   /// Sets the barriers up, by one thread. A stage is full when the input has arrived, a team has written half of the
@@ -69,19 +69,19 @@ class Dequantizer {
     for (int i = 0; i < warp_ / kTeamWarps; ++i) stage.advance();
 #pragma unroll 1
     while (at_.number < steps_) {
-      const float scale = asked_scale();
+      const float scale = scale_.asked();
       mbarrier_wait(shared_.codes_full(warp_, codes_stage.stage), codes_stage.parity);
       const std::uint32_t from = own_codes + codes_stage.stage * Shared::kCodeBytes;
       const uint4 first = load_shared_u32x4(from);
       const uint4 second = load_shared_u32x4(from ^ 16);
-      const SixteenValues values = scaled_codebook(scale);
+      const SixteenValues values = cluster::scaled_codebook<T>(task_.codebook, scale);
       mbarrier_wait(shared_.empty(stage.stage), stage.parity ^ 1);
       if (warp_ % kTeamWarps == 0 && lane_ == 0) load_input(stage.stage);
       const std::uint32_t to = own_line + stage.stage * Shared::kStageBytes;
-      write_pair_of_units(to, 0, values, first.x, first.y);
-      write_pair_of_units(to, 2, values, first.z, first.w);
-      write_pair_of_units(to, 4, values, second.x, second.y);
-      write_pair_of_units(to, 6, values, second.z, second.w);
+      cluster::write_pair_of_units<kForward>(to, 0, values, first.x, first.y);
+      cluster::write_pair_of_units<kForward>(to, 2, values, first.z, first.w);
+      cluster::write_pair_of_units<kForward>(to, 4, values, second.x, second.y);
+      cluster::write_pair_of_units<kForward>(to, 6, values, second.z, second.w);
       ask_for_scale();
       if (advance(at_)) input_row_ = input_row();
       fence_proxy_async_shared();
@@ -100,10 +100,6 @@ class Dequantizer {
  private:
   using Shared = SharedMemory<kColumns>;
   static constexpr int kTeams = Shared::kTeams;
-
-  [[nodiscard]] __device__ __forceinline__ bool nested() const {
-    return task_.scales.absmax == nullptr;
-  }
 
   /// A step of the cluster, and the segment that it lies in.
   struct Turn {
@@ -152,30 +148,6 @@ class Dequantizer {
     bulk_copy_to_cluster(shared_.weight(stage) + first_line_ * kLineBytes, 32 * kLineBytes, full, rank_ ^ 1);
   }
 
-  /// What a block's codes stand for, rounded to T: the bits of dequantize().
-  [[nodiscard]] __device__ __forceinline__ SixteenValues scaled_codebook(float scale) const {
-    const float* const value = task_.codebook.value;
-    return SixteenValues([&](int code) {
-      return round_pair<T>(multiply_ftz(value[code], scale), multiply_ftz(value[code + 1], scale));
-    });
-  }
-
-  /// 16 elements of a line, whose address has the 128-byte swizzle in it. In the gradient the even features come first.
-  __device__ __forceinline__ static void write_pair_of_units(std::uint32_t line, int unit, const SixteenValues& values,
-                                                             std::uint32_t first, std::uint32_t second) {
-    uint4 low;
-    uint4 high;
-    if constexpr (kForward) {
-      values.look_up(first, low.x, low.y, low.z, low.w);
-      values.look_up(second, high.x, high.y, high.z, high.w);
-    } else {
-      values.look_up_apart(first, low.x, low.y, high.x, high.y);
-      values.look_up_apart(second, low.z, low.w, high.z, high.w);
-    }
-    store_shared_u32x4(line ^ unit * 16, low);
-    store_shared_u32x4(line ^ (unit + 1) * 16, high);
-  }
-
   /// The first row of the input that this thread block multiplies by.
   [[nodiscard]] __device__ __forceinline__ int input_row() const {
     return (at_.segment.tile % task_.column_tiles * kCluster + rank_) * kColumns;
@@ -202,23 +174,9 @@ class Dequantizer {
       block +=
           static_cast<std::int64_t>(min(inner + first_line_ % kLines + lane_, task_.out_features - 1)) * blocks_a_row_;
     }
-    if (nested()) {
-      code_ = __ldg(task_.scales.absmax_codes + block);
-      absmax_ = __ldg(task_.scales.nested_absmax + (block >> kNestedShift));
-    } else {
-      absmax_ = __ldg(task_.scales.absmax + block);
-    }
+    scale_.ask(block);
     if (advance(scale_at_)) first_block_ = first_block();
   }
-
-  /// The scale that was asked for.
-  [[nodiscard]] __device__ __forceinline__ float asked_scale() const {
-    if (!nested()) return absmax_;
-    return nested_scale(__uint_as_float(load_shared_u32(map_ + 4 * kMapCopies * code_)), absmax_, offset_);
-  }
-
-  static constexpr int kNestedShift = 8;
-  static_assert(kNestedBlocksize == 1 << kNestedShift);
 
   const Task<T>& task_;
   const CUtensorMap& codes_map_;
@@ -236,10 +194,7 @@ class Dequantizer {
   int input_row_;      // of at_
   int codes_feature_;  // the first one of codes_at_'s tile
   int first_block_;    // of scale_at_'s tile
-  std::uint32_t map_;  // the thread's copy of the nested map
-  float offset_;
-  std::uint32_t code_ = 0;
-  float absmax_ = 0.0F;
+  cluster::LineScale scale_;
 };
 
 }  // namespace qshard::optimized::middle_rows

@@ -15,7 +15,6 @@ using cluster::kMultiplierWarps;
 using cluster::Segment;
 using cluster::Task;
 using warpgroup::kMapBytes;
-using warpgroup::kMapCopies;
 
 constexpr std::uint32_t kLineBytes = 128;  // of the dequantized weight
 

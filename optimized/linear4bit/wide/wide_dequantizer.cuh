@@ -2,8 +2,9 @@
 
 #include <cstdint>
 
+#include "optimized/linear4bit/cluster/line_scale.cuh"
+#include "optimized/linear4bit/cluster/line_values.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
-#include "optimized/linear4bit/sixteen_values.h"
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
@@ -25,9 +26,8 @@ class Dequantizer {
         lane_(static_cast<int>(threadIdx.x) % 32),
         line_(line_of_thread(kForward, static_cast<int>(threadIdx.x) % kLines)),
         blocks_a_row_(task.in_features >> task.block_shift),
-        map_(shared.map() + 4 * (lane_ % kMapCopies)),
-        offset_(nested() ? __ldg(task.scales.offset) : 0.0F) {
-    asm("" : "+r"(lane_), "+r"(map_));  // kept, not computed again
+        scale_(task.scales, shared.map()) {
+    asm("" : "+r"(lane_));  // kept, not computed again
   }
 
   /// When shared memory is ready. Each turn reads the codes of the next one and makes its values, so that nobody waits
@@ -60,7 +60,7 @@ class Dequantizer {
     wait_for_codes(team_);
     uint4 first = load_shared_u32x4(codes_of(team_));
     uint4 second = load_shared_u32x4(codes_of(team_) ^ 16);
-    SixteenValues values = scaled_codebook(asked_scale());
+    SixteenValues values = cluster::scaled_codebook<T>(task_.codebook, scale_.asked());
     fence_proxy_async_shared();
     __syncwarp();
     if (lane_ == 0) release_codes(team_);
@@ -74,12 +74,12 @@ class Dequantizer {
       mbarrier_wait(shared_.empty(stage), parity);
       if (more) wait_for_codes(number + kTeams);
       const std::uint32_t to = own_line + stage * Shared::kStageBytes;
-      write_pair_of_units(to, 0, values, first.x, first.y);
-      write_pair_of_units(to, 2, values, first.z, first.w);
+      cluster::write_pair_of_units<kForward>(to, 0, values, first.x, first.y);
+      cluster::write_pair_of_units<kForward>(to, 2, values, first.z, first.w);
       first = load_shared_u32x4(codes_of(number + kTeams));
-      const float scale = asked_scale();
-      write_pair_of_units(to, 4, values, second.x, second.y);
-      write_pair_of_units(to, 6, values, second.z, second.w);
+      const float scale = scale_.asked();
+      cluster::write_pair_of_units<kForward>(to, 4, values, second.x, second.y);
+      cluster::write_pair_of_units<kForward>(to, 6, values, second.z, second.w);
       second = load_shared_u32x4(codes_of(number + kTeams) ^ 16);
       if (next.advance(*this, chunks)) first_block = block_of(next);
       ask_for_scale(first_block, next.chunk);
@@ -89,7 +89,7 @@ class Dequantizer {
         mbarrier_arrive(shared_.full(stage));
         if (more) release_codes(number + kTeams);
       }
-      values = scaled_codebook(scale);
+      values = cluster::scaled_codebook<T>(task_.codebook, scale);
       stage += kTeams;
       if (stage >= Shared::kStages) {
         stage -= Shared::kStages;
@@ -130,10 +130,6 @@ class Dequantizer {
     }
   };
 
-  [[nodiscard]] __device__ __forceinline__ bool nested() const {
-    return task_.scales.absmax == nullptr;
-  }
-
   /// Forward: the first block of the line's row of the weight; gradient: the block of a row that the line lies in.
   [[nodiscard]] __device__ __forceinline__ int block_of(const Turn& turn) const {
     const int feature = first_feature(task_, turn.tile);
@@ -144,30 +140,6 @@ class Dequantizer {
     }
   }
 
-  /// What a block's codes stand for, rounded to T: the bits of dequantize().
-  [[nodiscard]] __device__ __forceinline__ SixteenValues scaled_codebook(float scale) const {
-    const float* const value = task_.codebook.value;
-    return SixteenValues([&](int code) {
-      return round_pair<T>(multiply_ftz(value[code], scale), multiply_ftz(value[code + 1], scale));
-    });
-  }
-
-  /// 16 elements of a line, whose address has the 128-byte swizzle in it. In the gradient the even features come first.
-  __device__ __forceinline__ static void write_pair_of_units(std::uint32_t line, int unit, const SixteenValues& values,
-                                                             std::uint32_t first, std::uint32_t second) {
-    uint4 low;
-    uint4 high;
-    if constexpr (kForward) {
-      values.look_up(first, low.x, low.y, low.z, low.w);
-      values.look_up(second, high.x, high.y, high.z, high.w);
-    } else {
-      values.look_up_apart(first, low.x, low.y, high.x, high.y);
-      values.look_up_apart(second, low.z, low.w, high.z, high.w);
-    }
-    store_shared_u32x4(line ^ unit * 16, low);
-    store_shared_u32x4(line ^ (unit + 1) * 16, high);
-  }
-
   /// Asks for the scale of the line in the chunk. There may be none: the places are clamped.
   __device__ __forceinline__ void ask_for_scale(int first_block, int chunk) {
     int block = first_block;
@@ -176,22 +148,8 @@ class Dequantizer {
     } else {
       block += min(chunk * kChunk + line_ % kChunk, task_.out_features - 1) * blocks_a_row_;
     }
-    if (nested()) {
-      code_ = __ldg(task_.scales.absmax_codes + block);
-      absmax_ = __ldg(task_.scales.nested_absmax + (block >> kNestedShift));
-    } else {
-      absmax_ = __ldg(task_.scales.absmax + block);
-    }
+    scale_.ask(block);
   }
-
-  /// The scale that was asked for.
-  [[nodiscard]] __device__ __forceinline__ float asked_scale() const {
-    if (!nested()) return absmax_;
-    return nested_scale(__uint_as_float(load_shared_u32(map_ + 4 * kMapCopies * code_)), absmax_, offset_);
-  }
-
-  static constexpr int kNestedShift = 8;
-  static_assert(kNestedBlocksize == 1 << kNestedShift);
 
   const Task<T>& task_;
   const SharedMemory<kColumns>& shared_;
@@ -201,10 +159,7 @@ class Dequantizer {
   int lane_;
   int line_;
   int blocks_a_row_;
-  std::uint32_t map_;  // the thread's copy of the nested map
-  float offset_;
-  std::uint32_t code_ = 0;
-  float absmax_ = 0.0F;
+  cluster::LineScale scale_;
 };
 
 }  // namespace qshard::optimized::wide

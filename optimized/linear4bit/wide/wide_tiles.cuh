@@ -16,7 +16,6 @@ using cluster::kMultiplierWarps;
 using cluster::Segment;
 using cluster::Task;
 using warpgroup::kMapBytes;
-using warpgroup::kMapCopies;
 
 constexpr int kLines = cluster::kTileFeatures;  // of a chunk
 constexpr std::uint32_t kLineBytes = 128;       // of the dequantized weight

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+
+#include "optimized/device_math.cuh"
+#include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+#include "optimized/ptx/shared_access.cuh"
+
+namespace qshard::optimized::cluster {
+
+/// The scale of the line of the weight that a thread dequantizes next. It is asked for ahead of time, so that the loads
+/// from device memory overlap other work.
+class LineScale {
+ public:
+  /// When earlier kernels are done. map: the address of the nested map that warpgroup::fill_map() fills.
+  __device__ __forceinline__ LineScale(const BlockScales& scales, std::uint32_t map)
+      : scales_(scales),
+        map_(map + 4 * (static_cast<int>(threadIdx.x) % 32 % warpgroup::kMapCopies)),
+        offset_(nested() ? __ldg(scales.offset) : 0.0F) {
+    asm("" : "+r"(map_));  // kept, not computed again
+  }
+
+  /// Asks for the scale of a block of the weight.
+  __device__ __forceinline__ void ask(int block) {
+    if (nested()) {
+      code_ = __ldg(scales_.absmax_codes + block);
+      absmax_ = __ldg(scales_.nested_absmax + (block >> kNestedShift));
+    } else {
+      absmax_ = __ldg(scales_.absmax + block);
+    }
+  }
+
+  /// The scale that was asked for; when the nested map is filled.
+  [[nodiscard]] __device__ __forceinline__ float asked() const {
+    if (!nested()) return absmax_;
+    const std::uint32_t value = load_shared_u32(map_ + 4 * warpgroup::kMapCopies * code_);
+    return nested_scale(__uint_as_float(value), absmax_, offset_);
+  }
+
+ private:
+  static constexpr int kNestedShift = 8;
+  static_assert(kNestedBlocksize == 1 << kNestedShift);
+
+  [[nodiscard]] __device__ __forceinline__ bool nested() const { return scales_.absmax == nullptr; }
+
+  const BlockScales& scales_;
+  std::uint32_t map_;  // the thread's copy of the nested map
+  float offset_;
+  std::uint32_t code_ = 0;
+  float absmax_ = 0.0F;
+};
+
+}  // namespace qshard::optimized::cluster
