@@ -1,12 +1,7 @@
-#include <iterator>
 #include <type_traits>
-#include <utility>
 
-#include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
-#include "optimized/device/early_launch.h"
-#include "optimized/device/tensor_map.h"
-#include "optimized/linear4bit/clear_counts.h"
+#include "optimized/linear4bit/cluster/cluster_launch.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_dequantizer.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_multiplier.cuh"
@@ -56,32 +51,15 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(SharedMemory<kColum
 #endif
 }
 
-template <typename T, bool kForward, int kColumns>
-void launch_kernel(const Task<T>& task, const Linear4bitProblem& problem, const Linear4bitCall& call) {
-  constexpr std::uint32_t kShared = SharedMemory<kColumns>::kBytes;
-  const CUtensorMap codes = byte_tensor_map(call.weight.codes, {task.in_features / 2, task.out_features},
-                                            {task.in_features / 2}, {kStep / 2, 32}, CU_TENSOR_MAP_SWIZZLE_32B);
-  const CUtensorMap input =
-      byte_tensor_map(static_cast<const std::uint8_t*>(call.in), {problem.in_width() * 2, problem.rows},
-                      {call.in_stride * 2}, {kStep * 2, kColumns}, CU_TENSOR_MAP_SWIZZLE_128B);
-  const auto kernel = middle_rows_kernel<T, kForward, kColumns>;
-  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared));
-  launch_early(kernel, dim3(static_cast<unsigned>(task.order.clusters * kCluster)), SharedMemory<kColumns>::kThreads,
-               kShared, call.stream, task, codes, input);
-}
-
 template <typename T, bool kForward>
 void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
-  const cluster::ClusterCut cut(problem, kTileShape);
-  const Task<T> task(problem, call, cut);
-  clear_counts(task.arrivals, cut.arrivals, call.stream);
-  const auto launch_if = [&]<int kColumns>(std::integral_constant<int, kColumns>) {
-    if (cut.columns.columns == kColumns) launch_kernel<T, kForward, kColumns>(task, problem, call);
+  const CUtensorMap codes = cluster::code_map(problem, call, kStep / 2, 32);
+  const auto launch_columns = [&]<int kColumns>(const Task<T>& task, std::integral_constant<int, kColumns>) {
+    cluster::launch_clusters(middle_rows_kernel<T, kForward, kColumns>, task, codes,
+                             cluster::input_map(problem, call, kColumns), SharedMemory<kColumns>::kThreads,
+                             SharedMemory<kColumns>::kBytes, call.stream);
   };
-  [&]<std::size_t... kAt>(std::index_sequence<kAt...>) {
-    (launch_if(std::integral_constant<int, kColumnCounts[kAt]>{}), ...);
-  }
-  (std::make_index_sequence<std::size(kColumnCounts)>{});
+  cluster::cut_and_launch<T, kTileShape>(problem, call, launch_columns);
 }
 
 }  // namespace
