@@ -29,14 +29,10 @@ TEST(ClusterCut, LanesHavePairsOfFeatures) {
   EXPECT_EQ(*features.rbegin(), kTileFeatures - 1);
 }
 
-ColumnCut cut_of(std::int64_t rows, const TileShape& shape) {
-  return {rows, shape.column_counts, shape.column_sharers, shape.fixed_cost};
-}
-
 // The tiles hold all rows, and none of them is empty.
 void expect_all_rows(const TileShape& shape) {
   for (std::int64_t rows = 1; rows <= 5000; ++rows) {
-    const ColumnCut cut = cut_of(rows, shape);
+    const ColumnCut cut(rows, shape);
     const std::int64_t tile = std::int64_t{cut.columns} * shape.column_sharers;
     EXPECT_GE(tile * cut.tiles, rows) << rows;
     EXPECT_LT(tile * (cut.tiles - 1), rows) << rows;
@@ -51,23 +47,23 @@ TEST(ClusterCut, ColumnsForEveryNumberOfRows) {
 
 TEST(ClusterCut, WideTilesHaveAsManyColumnsAsThereAreRows) {
   const TileShape& shape = optimized::wide::kTileShape;
-  EXPECT_EQ(cut_of(65, shape).columns, 96);
-  EXPECT_EQ(cut_of(128, shape).columns, 128);
-  EXPECT_EQ(cut_of(256, shape).tiles, 1);
-  EXPECT_EQ(cut_of(257, shape).columns, 160);
-  EXPECT_EQ(cut_of(777, shape).tiles, 4);
+  EXPECT_EQ(ColumnCut(65, shape).columns, 96);
+  EXPECT_EQ(ColumnCut(128, shape).columns, 128);
+  EXPECT_EQ(ColumnCut(256, shape).tiles, 1);
+  EXPECT_EQ(ColumnCut(257, shape).columns, 160);
+  EXPECT_EQ(ColumnCut(777, shape).tiles, 4);
 }
 
 TEST(ClusterCut, MiddleRowsShareColumns) {
   const TileShape& shape = optimized::middle_rows::kTileShape;
-  EXPECT_EQ(cut_of(257, shape).columns, 144);
-  EXPECT_EQ(cut_of(384, shape).columns, 192);
-  EXPECT_EQ(cut_of(512, shape).tiles, 1);
-  EXPECT_EQ(cut_of(513, shape).tiles, 2);
-  EXPECT_EQ(cut_of(777, shape).columns, 200);
-  EXPECT_EQ(cut_of(1024, shape).tiles, 2);
-  EXPECT_EQ(cut_of(2241, shape).columns, 192) << "six tiles of 192 cost less than five of 256";
-  EXPECT_EQ(cut_of(2241, shape).tiles, 6);
+  EXPECT_EQ(ColumnCut(257, shape).columns, 144);
+  EXPECT_EQ(ColumnCut(384, shape).columns, 192);
+  EXPECT_EQ(ColumnCut(512, shape).tiles, 1);
+  EXPECT_EQ(ColumnCut(513, shape).tiles, 2);
+  EXPECT_EQ(ColumnCut(777, shape).columns, 200);
+  EXPECT_EQ(ColumnCut(1024, shape).tiles, 2);
+  EXPECT_EQ(ColumnCut(2241, shape).columns, 192) << "six tiles of 192 cost less than five of 256";
+  EXPECT_EQ(ColumnCut(2241, shape).tiles, 6);
 }
 
 // Each line is one thread's. Forward eight neighbouring threads read rows of codes, and write lines, that differ by no

@@ -21,7 +21,7 @@ TileOrder order_of(const Linear4bitProblem& problem, const TileShape& shape, int
 }  // namespace
 
 ClusterCut::ClusterCut(const Linear4bitProblem& problem, const TileShape& shape)
-    : columns(problem.rows, shape.column_counts, shape.column_sharers, shape.fixed_cost),
+    : columns(problem.rows, shape),
       tiles(static_cast<int>(block_count(problem.out_width(), shape.features)) * columns.tiles),
       order(order_of(problem, shape, tiles)) {
   const int shared = tiles - order.whole;

@@ -2,10 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "optimized/linear4bit/cluster/column_cut.h"
 #include "optimized/linear4bit/cluster/tile_order.h"
+#include "optimized/linear4bit/cluster/tile_shape.h"
 #include "optimized/linear4bit/linear4bit_problem.h"
 
 // What `middle_rows` and `wide` have in common: clusters of two thread blocks make tiles of the product, features by
@@ -18,16 +18,6 @@ constexpr int kMultipliers = 128 * kWarpgroups;  // their threads
 constexpr int kMultiplierWarps = kMultipliers / 32;
 constexpr int kTileFeatures = 64 * kWarpgroups;  // that a thread block multiplies
 constexpr int kChunk = 64;                       // of the inner dimension, which lies in one block of the weight
-
-/// How a kernel cuts products into tiles.
-struct TileShape {
-  int features;
-  int step;            // along the inner dimension
-  int least_steps;     // of a cluster: with fewer the sums of shared tiles take longer than what is saved
-  int column_sharers;  // thread blocks that have different columns of a tile
-  int fixed_cost;      // of a step, in columns
-  std::span<const int> column_counts;
-};
 
 /// How the work is cut, and where things are in the workspace.
 struct ClusterCut {

@@ -1,7 +1,8 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
+
+#include "optimized/linear4bit/cluster/tile_shape.h"
 
 namespace qshard::optimized::cluster {
 
@@ -11,17 +12,15 @@ struct ColumnCut {
   int columns = 0;
   int tiles = 0;
 
-  /// counts: of columns that the kernel is compiled for, ascending. sharers: thread blocks that have different columns
-  /// of a tile. fixed_cost: what a step takes beside its columns, in columns.
-  ColumnCut(std::int64_t rows, std::span<const int> counts, int sharers, int fixed_cost) {
-    const std::int64_t most = std::int64_t{sharers} * counts.back();
+  ColumnCut(std::int64_t rows, const TileShape& shape) {
+    const std::int64_t most = std::int64_t{shape.column_sharers} * shape.column_counts.back();
     const auto least = static_cast<int>((rows + most - 1) / most);
     for (int count = least; count <= least + 1; ++count) {
-      const std::int64_t pieces = std::int64_t{sharers} * count;
+      const std::int64_t pieces = std::int64_t{shape.column_sharers} * count;
       const std::int64_t needed = (rows + pieces - 1) / pieces;
-      for (const int each : counts) {
+      for (const int each : shape.column_counts) {
         if (each < needed) continue;
-        if (tiles == 0 || (fixed_cost + each) * count < (fixed_cost + columns) * tiles) {
+        if (tiles == 0 || (shape.fixed_cost + each) * count < (shape.fixed_cost + columns) * tiles) {
           columns = each;
           tiles = count;
         }
