@@ -27,11 +27,11 @@ struct QueryWork {
 /// The producer's warp: fills one stage after the other with k and v.
 template <int kDim, typename T, typename Memory>
 __device__ __forceinline__ void load_keys(const HeadRows<T> (&keys)[2], const Memory& memory, const QueryWork& work) {
-  Ring<Memory::kRing> ring;
-  for (int key = work.first_key; key < work.keys.end; key += kTileTokens, ring.advance()) {
-    mbarrier_wait(memory.empty(ring.stage), ring.parity ^ 1);
-    load_tiles<kDim>(keys, work.kv_head, {memory.passing(ring.stage, 0), memory.passing(ring.stage, 1)},
-                     work.tile.begin + key, work.tile.length - key, memory.full(ring.stage));
+  StageCounter<Memory::kStageCount> counter;
+  for (int key = work.first_key; key < work.keys.end; key += kTileTokens, counter.advance()) {
+    mbarrier_wait(memory.empty(counter.stage), counter.parity ^ 1);
+    load_tiles<kDim>(keys, work.kv_head, {memory.passing(counter.stage, 0), memory.passing(counter.stage, 1)},
+                     work.tile.begin + key, work.tile.length - key, memory.full(counter.stage));
   }
 }
 
@@ -41,7 +41,7 @@ struct KeyWalk {
   int query;     // position of the warpgroup's first
   bool present;  // it has any
   int key;       // position of the step's first
-  Ring<Memory::kRing> ring;
+  StageCounter<Memory::kStageCount> counter;
 
   __device__ __forceinline__ KeyWalk(const QueryWork& work, int group)
       : query(work.tile.first + group * kTileTokens), present(query < work.tile.length), key(work.first_key) {}
@@ -50,16 +50,16 @@ struct KeyWalk {
   /// Returns whether there are any.
   __device__ __forceinline__ bool find(const Memory& memory, const QueryWork& work, int window) {
     for (; key < work.keys.end; advance()) {
-      mbarrier_wait(memory.full(ring.stage), ring.parity);
+      mbarrier_wait(memory.full(counter.stage), counter.parity);
       if (present && any_sees(query, kTileTokens, key, kTileTokens, window)) return true;
-      release(memory, ring.stage);
+      release(memory, counter.stage);
     }
     return false;
   }
 
   __device__ __forceinline__ void advance() {
     key += kTileTokens;
-    ring.advance();
+    counter.advance();
   }
 };
 

@@ -59,7 +59,7 @@ class ForwardMultiplier {
     wgmma_wait<0>(scores);
     weigh(scores);
     round_operand<T>(scores, operand);
-    int stage = walk_.ring.stage;
+    int stage = walk_.counter.stage;
     walk_.advance();
     while (walk_.find(memory_, work_, task_.window)) {
       multiply_scores(scores);
@@ -71,7 +71,7 @@ class ForwardMultiplier {
 #pragma unroll
       for (int i = 0; i < kDim / 2; ++i) o_[i] *= correction_[i / 2 % 2];
       round_operand<T>(scores, operand);
-      stage = walk_.ring.stage;
+      stage = walk_.counter.stage;
       walk_.advance();
     }
     add_values(operand, stage);
@@ -83,7 +83,7 @@ class ForwardMultiplier {
  private:
   __device__ __forceinline__ void multiply_scores(float (&scores)[32]) const {
     multiply_rows<T>(scores, TokenTile<kDim>{memory_.fixed(group_, 0)},
-                     TokenTile<kDim>{memory_.passing(walk_.ring.stage, 0)});
+                     TokenTile<kDim>{memory_.passing(walk_.counter.stage, 0)});
   }
 
   __device__ __forceinline__ void add_values(std::uint32_t (&operand)[4][4], int stage) {

@@ -65,15 +65,15 @@ __device__ __forceinline__ void load_key_gradient(const AttentionTask<T>& task, 
     load_tiles<kDim>(keys, work.kv_head, {memory.fixed(group, 0), memory.fixed(group, 1)}, work.tile.begin + key,
                      work.tile.length - key, memory.fixed_full());
   }
-  Ring<kKeyStages> ring;
+  StageCounter<kKeyStages> counter;
   for (int head = work.first_head; head < work.first_head + work.heads; ++head) {
-    for (int query = work.queries.begin; query < work.queries.end; query += kTileTokens, ring.advance()) {
+    for (int query = work.queries.begin; query < work.queries.end; query += kTileTokens, counter.advance()) {
       const int token = work.tile.begin + query;
       const int present = work.tile.length - query;
-      mbarrier_wait(memory.empty(ring.stage), ring.parity ^ 1);
-      load_statistics(task, head, token, present, memory.floats(ring.stage));
-      load_tiles<kDim>(queries, head, {memory.passing(ring.stage, 0), memory.passing(ring.stage, 1)}, token, present,
-                       memory.full(ring.stage));
+      mbarrier_wait(memory.empty(counter.stage), counter.parity ^ 1);
+      load_statistics(task, head, token, present, memory.floats(counter.stage));
+      load_tiles<kDim>(queries, head, {memory.passing(counter.stage, 0), memory.passing(counter.stage, 1)}, token,
+                       present, memory.full(counter.stage));
     }
   }
 }
@@ -104,18 +104,18 @@ class KeyGradientMultiplier {
     float ds[32];
     std::uint32_t weights[4][4];
     std::uint32_t gradients[4][4];
-    multiply_rows<T>(p, tile(0), passing(ring_.stage, 0));
-    multiply_rows<T>(ds, tile(1), passing(ring_.stage, 1));
+    multiply_rows<T>(p, tile(0), passing(counter_.stage, 0));
+    multiply_rows<T>(ds, tile(1), passing(counter_.stage, 1));
     wgmma_wait<1>(p);
     make_probabilities(p);
     wgmma_wait<0>(ds);
     make_score_gradients(p, ds);
     round_operand<T>(p, weights);
     round_operand<T>(ds, gradients);
-    int stage = ring_.stage;
+    int stage = counter_.stage;
     advance();
     while (find_queries()) {
-      multiply_rows<T>(p, tile(0), passing(ring_.stage, 0));
+      multiply_rows<T>(p, tile(0), passing(counter_.stage, 0));
       add_product<T, kDim>(dv_, weights, passing(stage, 1), true);
       add_product<T, kDim>(dk_, gradients, passing(stage, 0), true);
       wgmma_wait<2>(p);
@@ -123,12 +123,12 @@ class KeyGradientMultiplier {
       wgmma_wait<0>(dv_);
       wgmma_wait<0>(dk_);
       release(memory_, stage);
-      multiply_rows<T>(ds, tile(1), passing(ring_.stage, 1));
+      multiply_rows<T>(ds, tile(1), passing(counter_.stage, 1));
       wgmma_wait<0>(ds);
       make_score_gradients(p, ds);
       round_operand<T>(p, weights);
       round_operand<T>(ds, gradients);
-      stage = ring_.stage;
+      stage = counter_.stage;
       advance();
     }
     add_product<T, kDim>(dv_, weights, passing(stage, 1), true);
@@ -151,15 +151,15 @@ class KeyGradientMultiplier {
   /// that see none. Returns whether there are any.
   __device__ __forceinline__ bool find_queries() {
     for (; head_ < work_.heads; advance()) {
-      mbarrier_wait(memory_.full(ring_.stage), ring_.parity);
+      mbarrier_wait(memory_.full(counter_.stage), counter_.parity);
       if (present_ > 0 && any_sees(query_, kTileTokens, key_, kTileTokens, task_.window)) return true;
-      release(memory_, ring_.stage);
+      release(memory_, counter_.stage);
     }
     return false;
   }
 
   __device__ __forceinline__ void advance() {
-    ring_.advance();
+    counter_.advance();
     query_ += kTileTokens;
     if (query_ < work_.queries.end) return;
     query_ = work_.queries.begin;
@@ -169,7 +169,7 @@ class KeyGradientMultiplier {
   /// exp(scale score - lse) in place of the scores.
   __device__ __forceinline__ void make_probabilities(float (&p)[32]) const {
     const float exponent_scale = task_.scale * kLog2E;
-    const std::uint32_t lse = memory_.floats(ring_.stage) + lane_ % 4 * 8;
+    const std::uint32_t lse = memory_.floats(counter_.stage) + lane_ % 4 * 8;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const float2 of = load_shared_f32x2(lse + 32 * i);
@@ -191,7 +191,7 @@ class KeyGradientMultiplier {
 
   /// ds = p (dp - delta) in place of dp.
   __device__ __forceinline__ void make_score_gradients(const float (&p)[32], float (&ds)[32]) const {
-    const std::uint32_t delta = memory_.floats(ring_.stage) + 4 * kTileTokens + lane_ % 4 * 8;
+    const std::uint32_t delta = memory_.floats(counter_.stage) + 4 * kTileTokens + lane_ % 4 * 8;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const float2 of = load_shared_f32x2(delta + 32 * i);
@@ -240,7 +240,7 @@ class KeyGradientMultiplier {
   int lane_;
   int head_ = 0;  // of the thread block's
   int query_;
-  Ring<kKeyStages> ring_;
+  StageCounter<kKeyStages> counter_;
   float dk_[kDim / 2];
   float dv_[kDim / 2];
 };

@@ -68,7 +68,7 @@ class QueryGradientMultiplier {
     wgmma_wait<0>(ds);
     make_score_gradients(p, ds);
     round_operand<T>(ds, operand);
-    int stage = walk_.ring.stage;
+    int stage = walk_.counter.stage;
     walk_.advance();
     while (walk_.find(memory_, work_, task_.window)) {
       multiply_scores(p, ds);
@@ -80,7 +80,7 @@ class QueryGradientMultiplier {
       wgmma_wait<0>(dq_);
       release(memory_, stage);
       round_operand<T>(ds, operand);
-      stage = walk_.ring.stage;
+      stage = walk_.counter.stage;
       walk_.advance();
     }
     add_keys(operand, stage);
@@ -98,7 +98,7 @@ class QueryGradientMultiplier {
 
   /// Of these keys: the scores, and dp in place of ds.
   __device__ __forceinline__ void multiply_scores(float (&p)[32], float (&ds)[32]) const {
-    const int stage = walk_.ring.stage;
+    const int stage = walk_.counter.stage;
     multiply_rows<T>(p, TokenTile<kDim>{memory_.fixed(group_, 0)}, TokenTile<kDim>{memory_.passing(stage, 0)});
     multiply_rows<T>(ds, TokenTile<kDim>{memory_.fixed(group_, 1)}, TokenTile<kDim>{memory_.passing(stage, 1)});
   }

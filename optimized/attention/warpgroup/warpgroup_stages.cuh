@@ -7,6 +7,7 @@
 #include "optimized/attention/attention_task.h"
 #include "optimized/attention/warpgroup/token_tile.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
+#include "optimized/stage_counter.cuh"
 
 namespace qshard::optimized::warpgroup_attention {
 
@@ -28,7 +29,7 @@ struct Memory {
   static constexpr int kFloats = kFixedBytes + kStages * kStageBytes;
   static constexpr int kBarriers = kFloats + kStages * kStageFloats * 4;
   static constexpr int kBytes = kBarriers + 8 * (2 * kStages + 1);
-  static constexpr int kRing = kStages;
+  static constexpr int kStageCount = kStages;
   static constexpr int kWarpgroups = kGroups;
   static constexpr int kThreads = 128 * (kGroups + 1);
 
@@ -53,7 +54,7 @@ struct Memory {
 /// One thread, before the others use them.
 template <typename Memory>
 __device__ __forceinline__ void init_barriers(const Memory& memory) {
-  for (int stage = 0; stage < Memory::kRing; ++stage) {
+  for (int stage = 0; stage < Memory::kStageCount; ++stage) {
     mbarrier_init(memory.full(stage), 32);  // the producer's lanes
     mbarrier_init(memory.empty(stage), 4 * Memory::kWarpgroups);
   }
@@ -75,19 +76,6 @@ __device__ __forceinline__ void begin_kernel(const Memory& memory, const TensorM
   }
   grid_dependency_synchronize();
 }
-
-/// Where a ring of stages is: the stage of step n is n % kStages, and each time round its barriers change parity.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  int parity = 0;
-
-  __device__ __forceinline__ void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
 
 /// A matrix of heads in device memory.
 template <typename T>

@@ -5,9 +5,9 @@
 #include "optimized/device_math.cuh"
 #include "optimized/linear4bit/few_rows/few_rows_cut.h"
 #include "optimized/linear4bit/pair_table.cuh"
-#include "optimized/linear4bit/stage_counter.cuh"
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
+#include "optimized/stage_counter.cuh"
 
 namespace qshard::optimized::few_rows {
 

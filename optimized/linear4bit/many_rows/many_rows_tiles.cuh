@@ -6,7 +6,7 @@
 
 #include "optimized/device_math.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_cut.h"
-#include "optimized/linear4bit/stage_counter.cuh"
+#include "optimized/stage_counter.cuh"
 
 namespace qshard::optimized::many_rows {
 

@@ -4,8 +4,8 @@
 
 #include "optimized/linear4bit/cluster/cluster_task.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_cut.h"
-#include "optimized/linear4bit/stage_counter.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+#include "optimized/stage_counter.cuh"
 
 namespace qshard::optimized::middle_rows {
 

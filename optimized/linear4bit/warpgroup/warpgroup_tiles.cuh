@@ -4,8 +4,8 @@
 
 #include "optimized/device_math.cuh"
 #include "optimized/linear4bit/pair_table.cuh"
-#include "optimized/linear4bit/stage_counter.cuh"
 #include "optimized/linear4bit/work_split.h"
+#include "optimized/stage_counter.cuh"
 
 // How linear4bit_warpgroup.cu cuts its work. A thread block multiplies tiles of 192 weight rows; along a row it takes
 // steps of 128 elements, each one stage of shared memory: the codes and the part of x for them. A step is two chunks of

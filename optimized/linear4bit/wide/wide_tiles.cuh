@@ -3,10 +3,10 @@
 #include <cstdint>
 
 #include "optimized/linear4bit/cluster/cluster_task.cuh"
-#include "optimized/linear4bit/stage_counter.cuh"
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
 #include "optimized/linear4bit/wide/wide_cut.h"
 #include "optimized/ptx/tensor_copy.cuh"
+#include "optimized/stage_counter.cuh"
 
 namespace qshard::optimized::wide {
 

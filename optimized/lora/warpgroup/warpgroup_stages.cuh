@@ -5,6 +5,7 @@
 #include "optimized/lora/warpgroup/warpgroup_sums.h"
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
+#include "optimized/stage_counter.cuh"
 
 namespace qshard::optimized::warpgroup_lora {
 
@@ -54,19 +55,6 @@ struct Memory {
   [[nodiscard]] __device__ __forceinline__ std::uint32_t empty(int stage) const { return full(kStages + stage); }
 };
 
-/// The stage of each step.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  int parity = 0;
-
-  __device__ __forceinline__ void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 template <int kProducts, bool kMasked>
@@ -101,28 +89,28 @@ __device__ __forceinline__ void load(const SumTask& task, const Memory<kProducts
                                      int end) {
   using Memory = Memory<kProducts, kMasked>;
   const int row = static_cast<int>(blockIdx.x) * kTileRows;
-  Ring<Memory::kStages> ring;
-  for (int step = begin; step < end; ++step, ring.advance()) {
+  StageCounter<Memory::kStages> counter;
+  for (int step = begin; step < end; ++step, counter.advance()) {
     const int depth = step * kDepth;
     const int token = kSum == Sum::tokens ? depth : row;
     const int feature = kSum == Sum::tokens ? row : depth;
-    const std::uint32_t full = memory.full(ring.stage);
-    mbarrier_wait(memory.empty(ring.stage), ring.parity ^ 1);
+    const std::uint32_t full = memory.full(counter.stage);
+    mbarrier_wait(memory.empty(counter.stage), counter.parity ^ 1);
     mbarrier_arrive_expect_tx(full, Memory::kStageBytes);
 #pragma unroll
     for (int box = 0; box < 2; ++box) {
-      tma_load(memory.input(ring.stage, box), task.input, 2 * feature + 128 * box, token, full);
+      tma_load(memory.input(counter.stage, box), task.input, 2 * feature + 128 * box, token, full);
     }
 #pragma unroll
     for (int p = 0; p < kProducts; ++p) {
-      const std::uint32_t to = memory.right(ring.stage, p);
+      const std::uint32_t to = memory.right(counter.stage, p);
       if constexpr (kSum == Sum::weight_rows) {
         tma_load(to, task.right[p], 2 * depth, 0, full);
         tma_load(to + Memory::kRightBytes / 2, task.right[p], 2 * depth + 128, 0, full);
       } else {
         tma_load(to, task.right[p], 0, depth, full);
       }
-      if constexpr (kMasked) tma_load(memory.mask(ring.stage, p), task.mask[p], feature / 8, token, full);
+      if constexpr (kMasked) tma_load(memory.mask(counter.stage, p), task.mask[p], feature / 8, token, full);
     }
   }
 }

@@ -23,16 +23,16 @@ class Multiplier {
 
   /// While one half of a step is multiplied, the next one's operands are made.
   __device__ __forceinline__ void run(int begin, int end) {
-    Ring<Memory::kStages> ring;
+    StageCounter<Memory::kStages> counter;
     int last = -1;
-    for (int step = begin; step < end; ++step, ring.advance()) {
-      mbarrier_wait(memory_.full(ring.stage), ring.parity);
-      multiply_half(ring.stage, 0, step > begin);
+    for (int step = begin; step < end; ++step, counter.advance()) {
+      mbarrier_wait(memory_.full(counter.stage), counter.parity);
+      multiply_half(counter.stage, 0, step > begin);
       wgmma_wait<1>();
       if (last >= 0) release(last);
-      multiply_half(ring.stage, 1, true);
+      multiply_half(counter.stage, 1, true);
       wgmma_wait<1>();
-      last = ring.stage;
+      last = counter.stage;
     }
 #pragma unroll
     for (auto& sums : sums_) wgmma_wait<0>(sums);

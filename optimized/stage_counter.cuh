@@ -2,7 +2,8 @@
 
 namespace qshard::optimized {
 
-/// Which of kCount stages of shared memory is next, and the parity of its barriers' phase.
+/// Which of kCount stages of shared memory is next, and the parity of its barriers' phase: step n has stage n % kCount,
+/// and the parity changes each time round.
 template <int kCount>
 struct StageCounter {
   int stage = 0;
