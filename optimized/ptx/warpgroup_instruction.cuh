@@ -74,12 +74,13 @@ __device__ __forceinline__ void wgmma_wait(float (&d)[kCount]) {
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
 }
 
-// One instruction; `sums` names the operands that are d's registers, 0 and up; they come last.
-#define QSHARD_MULTIPLY(dtype, columns, sums, weights, input, add_operand, ...)                                  \
-  asm volatile("{.reg .pred add; setp.ne.b32 add, " add_operand ", 0; wgmma.mma_async.sync.aligned.m64n" columns \
-               "k16.f32." dtype "." dtype " {" sums "}, {" weights "}, " input ", add, 1, 1, 0;}"                \
-               : __VA_ARGS__                                                                                     \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0))
+// One instruction; `sums` names d's registers, 0 and up; then a, b, whether to add and whether b is transposed; d's
+// operands come last.
+#define QSHARD_MULTIPLY(dtype, columns, sums, a_names, b_name, add_name, transposed_name, ...)                       \
+  asm volatile("{.reg .pred add; setp.ne.b32 add, " add_name ", 0; wgmma.mma_async.sync.aligned.m64n" columns        \
+               "k16.f32." dtype "." dtype " {" sums "}, {" a_names "}, " b_name ", add, 1, 1, " transposed_name ";}" \
+               : __VA_ARGS__                                                                                         \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add ? 1 : 0), "n"(kTransposed ? 1 : 0))
 
 #define QSHARD_MULTIPLY_EITHER(...)          \
   if constexpr (std::is_same_v<T, __half>) { \
@@ -111,60 +112,62 @@ __device__ __forceinline__ void wgmma_wait(float (&d)[kCount]) {
   QSHARD_NAMES_112 ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /// d = a b, or d += a b where `add`: a [64, 16] in the registers of a warpgroup, each warp its 16 rows; b from shared
-/// memory. Asynchronous. d holds 4 values for each 8 columns, laid out as those of mma.m16n8k16.
-template <typename T>
+/// memory, [16, columns] instead of [columns, 16] where kTransposed. Asynchronous. d holds 4 values for each 8 columns,
+/// laid out as those of mma.m16n8k16.
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[4], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("8", "%0, %1, %2, %3", "%4, %5, %6, %7", "%8", "%9", QSHARD_SUMS_4(0))
+  QSHARD_MULTIPLY_EITHER("8", "%0, %1, %2, %3", "%4, %5, %6, %7", "%8", "%9", "%10", QSHARD_SUMS_4(0))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[8], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("16", "%0, %1, %2, %3, %4, %5, %6, %7", "%8, %9, %10, %11", "%12", "%13", QSHARD_SUMS_8(0))
+  QSHARD_MULTIPLY_EITHER("16", "%0, %1, %2, %3, %4, %5, %6, %7", "%8, %9, %10, %11", "%12", "%13", "%14",
+                         QSHARD_SUMS_8(0))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[16], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("32", QSHARD_NAMES_16, "%16, %17, %18, %19", "%20", "%21", QSHARD_SUMS_16(0))
+  QSHARD_MULTIPLY_EITHER("32", QSHARD_NAMES_16, "%16, %17, %18, %19", "%20", "%21", "%22", QSHARD_SUMS_16(0))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[32], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("64", QSHARD_NAMES_32, "%32, %33, %34, %35", "%36", "%37", QSHARD_SUMS_32(0))
+  QSHARD_MULTIPLY_EITHER("64", QSHARD_NAMES_32, "%32, %33, %34, %35", "%36", "%37", "%38", QSHARD_SUMS_32(0))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[48], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("96", QSHARD_NAMES_48, "%48, %49, %50, %51", "%52", "%53", QSHARD_SUMS_32(0),
+  QSHARD_MULTIPLY_EITHER("96", QSHARD_NAMES_48, "%48, %49, %50, %51", "%52", "%53", "%54", QSHARD_SUMS_32(0),
                          QSHARD_SUMS_16(32))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[64], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("128", QSHARD_NAMES_64, "%64, %65, %66, %67", "%68", "%69", QSHARD_SUMS_32(0),
+  QSHARD_MULTIPLY_EITHER("128", QSHARD_NAMES_64, "%64, %65, %66, %67", "%68", "%69", "%70", QSHARD_SUMS_32(0),
                          QSHARD_SUMS_32(32))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[80], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("160", QSHARD_NAMES_80, "%80, %81, %82, %83", "%84", "%85", QSHARD_SUMS_32(0),
+  QSHARD_MULTIPLY_EITHER("160", QSHARD_NAMES_80, "%80, %81, %82, %83", "%84", "%85", "%86", QSHARD_SUMS_32(0),
                          QSHARD_SUMS_32(32), QSHARD_SUMS_16(64))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[96], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("192", QSHARD_NAMES_96, "%96, %97, %98, %99", "%100", "%101", QSHARD_SUMS_32(0),
+  QSHARD_MULTIPLY_EITHER("192", QSHARD_NAMES_96, "%96, %97, %98, %99", "%100", "%101", "%102", QSHARD_SUMS_32(0),
                          QSHARD_SUMS_32(32), QSHARD_SUMS_32(64))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[112], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("224", QSHARD_NAMES_112, "%112, %113, %114, %115", "%116", "%117", QSHARD_SUMS_32(0),
+  QSHARD_MULTIPLY_EITHER("224", QSHARD_NAMES_112, "%112, %113, %114, %115", "%116", "%117", "%118", QSHARD_SUMS_32(0),
                          QSHARD_SUMS_32(32), QSHARD_SUMS_32(64), QSHARD_SUMS_16(96))
 }
 
-template <typename T>
+template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[128], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("256", QSHARD_NAMES_128, "%128, %129, %130, %131", "%132", "%133", QSHARD_SUMS_64(0),
+  QSHARD_MULTIPLY_EITHER("256", QSHARD_NAMES_128, "%128, %129, %130, %131", "%132", "%133", "%134", QSHARD_SUMS_64(0),
                          QSHARD_SUMS_64(64))
 }
 
