@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -33,5 +35,13 @@ struct ColumnGroups {
     block_groups = groups_a_block(count);
   }
 };
+
+/// The column groups of products or gradients, up to kMostProducts, by their ranks.
+template <typename Product>
+ColumnGroups column_groups(std::span<const Product> products, bool widest) {
+  std::int64_t ranks[kMostProducts] = {};
+  for (std::size_t i = 0; i < products.size(); ++i) ranks[i] = products[i].rank;
+  return {std::span<const std::int64_t>(ranks, products.size()), widest};
+}
 
 }  // namespace qshard::optimized

@@ -1,8 +1,8 @@
 #include <array>
 
-#include "optimized/device/cuda_check.h"
 #include "optimized/device/early_launch.h"
 #include "optimized/lora/column_groups.h"
+#include "optimized/lora/group_launch.h"
 #include "optimized/lora/rank_gradient.cuh"
 #include "optimized/lora/warpgroup/warpgroup_sums.h"
 
@@ -11,16 +11,9 @@ namespace qshard::optimized {
 namespace {
 
 template <typename T, bool kWide, int kTiles>
-void launch(GradientTask task, cudaStream_t stream) {
-  const int bytes = GradientStage::bytes(task.block_groups);
-  const int room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  task.stages = 3 * bytes <= room ? 3 : 2;
-  const auto kernel = rank_gradient_kernel<T, kWide, kTiles>;
-  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, task.stages * bytes));
-  const dim3 grid(static_cast<unsigned>(divide_up(task.input.features, kGradientFeatures)),
-                  static_cast<unsigned>(task.cut.slices),
-                  static_cast<unsigned>(divide_up(task.group_count, task.block_groups)));
-  launch_early(kernel, grid, 32 * kGradientFeatureWarps * task.block_groups, task.stages * bytes, stream, task);
+void launch(const GradientTask& task, cudaStream_t stream) {
+  launch_groups(rank_gradient_kernel<T, kWide, kTiles>, task, divide_up(task.input.features, kGradientFeatures),
+                kGradientFeatureWarps, GradientStage::bytes(task.block_groups), stream);
 }
 
 template <typename T>
@@ -62,9 +55,7 @@ void rank_gradient(DType dtype, bool wide, bool transposed, const ScaledInput& i
     warpgroup_lora::run(warpgroup_lora::Sum::tokens, dtype, input, used, warpgroup_cut, sums.slice_stride, input.scale,
                         sums.slices == 1, stream);
   } else {
-    std::int64_t ranks[kMostProducts] = {};
-    for (std::size_t i = 0; i < gradients.size(); ++i) ranks[i] = gradients[i].rank;
-    const ColumnGroups groups(std::span<const std::int64_t>(ranks, gradients.size()), !wide);
+    const ColumnGroups groups = column_groups(gradients, !wide);
     const SumCut cut = cut_gradient(input.tokens, input.features, groups.count);
     sums.slices = cut.slices;
     GradientTask task{input, {}, groups.count, groups.block_groups, sums.slice_stride, cut.slices == 1, cut, 0};

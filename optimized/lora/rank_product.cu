@@ -1,9 +1,9 @@
 #include <array>
 
-#include "optimized/device/cuda_check.h"
 #include "optimized/device/early_launch.h"
 #include "optimized/lora.h"
 #include "optimized/lora/column_groups.h"
+#include "optimized/lora/group_launch.h"
 #include "optimized/lora/rank_product.cuh"
 #include "optimized/lora/warpgroup/warpgroup_sums.h"
 
@@ -12,16 +12,9 @@ namespace qshard::optimized {
 namespace {
 
 template <typename T, bool kWide, bool kTransposed, int kTiles>
-void launch(ProductTask task, cudaStream_t stream) {
-  const int bytes = ProductStage<kTransposed, kTiles>::bytes(task.block_groups);
-  const int room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  task.stages = 3 * bytes <= room ? 3 : 2;
-  const auto kernel = rank_product_kernel<T, kWide, kTransposed, kTiles>;
-  QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, task.stages * bytes));
-  const dim3 grid(static_cast<unsigned>(divide_up(task.input.tokens, kProductTokens)),
-                  static_cast<unsigned>(task.cut.slices),
-                  static_cast<unsigned>(divide_up(task.group_count, task.block_groups)));
-  launch_early(kernel, grid, 32 * kProductTokenWarps * task.block_groups, task.stages * bytes, stream, task);
+void launch(const ProductTask& task, cudaStream_t stream) {
+  launch_groups(rank_product_kernel<T, kWide, kTransposed, kTiles>, task, divide_up(task.input.tokens, kProductTokens),
+                kProductTokenWarps, ProductStage<kTransposed, kTiles>::bytes(task.block_groups), stream);
 }
 
 template <typename T, bool kTransposed>
@@ -51,20 +44,16 @@ void add_slices(const ProductSums& sums, cudaStream_t stream) {
 
 void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& input,
                   std::span<const RankProduct> products, float* partials, cudaStream_t stream, RankKernel kernel) {
-  std::int64_t ranks[kMostProducts] = {};
-  for (std::size_t i = 0; i < products.size(); ++i) ranks[i] = products[i].rank;
   ProductSums sums{partials, input.tokens, 0, 0, {}, static_cast<int>(products.size()), input.scale};
-  std::array<int, kMostProducts> first_columns{};
   for (std::size_t i = 0; i < products.size(); ++i) {
     const auto stride = static_cast<int>(lora_rank_stride(products[i].rank));
-    first_columns[i] = sums.columns;
     sums.products[i] = {products[i].out, sums.columns, stride};
     sums.columns += stride;
   }
   std::array<warpgroup_lora::RankSum, kMostProducts> rank_sums{};
   for (std::size_t i = 0; i < products.size(); ++i) {
     const auto& [weight, rank, mask, out] = products[i];
-    rank_sums[i] = {weight, rank, mask, partials + first_columns[i], sums.columns, 1, sums.products[i].stride};
+    rank_sums[i] = {weight, rank, mask, partials + sums.products[i].first, sums.columns, 1, sums.products[i].stride};
   }
   const auto used = std::span<const warpgroup_lora::RankSum>(rank_sums).first(products.size());
   const auto sum = transposed ? warpgroup_lora::Sum::weight_rows : warpgroup_lora::Sum::weight_columns;
@@ -73,7 +62,7 @@ void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& in
     sums.slices = cut.slices;
     warpgroup_lora::run(sum, dtype, input, used, cut, input.tokens * sums.columns, 1, false, stream);
   } else {
-    const ColumnGroups groups(std::span<const std::int64_t>(ranks, products.size()), !wide);
+    const ColumnGroups groups = column_groups(products, !wide);
     ProductTask task{input,
                      {},
                      groups.count,
@@ -85,7 +74,7 @@ void rank_product(DType dtype, bool wide, bool transposed, const ScaledInput& in
     for (int i = 0; i < groups.count; ++i) {
       const auto [product, first] = groups.groups[i];
       task.groups[i] = {products[product].weight, products[product].mask, static_cast<int>(products[product].rank),
-                        first, first_columns[product] + first};
+                        first, sums.products[product].first + first};
     }
     sums.slices = task.cut.slices;
     const auto multiply_typed = dtype == DType::bf16 ? multiply<__nv_bfloat16> : multiply<__half>;
