@@ -1,6 +1,7 @@
 #pragma once
 
 #include "optimized/lora/element_runs.cuh"
+#include "optimized/lora/group_work.cuh"
 #include "optimized/lora/rank_cuts.h"
 #include "optimized/lora/rank_gradient.h"
 #include "optimized/ptx/matrix_instruction.cuh"
@@ -9,7 +10,7 @@
 
 namespace qshard::optimized {
 
-inline constexpr int kGradientFeatureWarps = 4;  // of a block, for each column group; a warp has 32 features
+inline constexpr int kGradientFeatureWarps = kGradientFeatures / 32;  // of a block, for each column group
 
 /// Columns [first, first + 8 tiles) of one gradient, whose element (feature, column) is feature_stride * feature +
 /// column_stride * column floats from `out`.
@@ -134,51 +135,32 @@ __device__ __forceinline__ void multiply_stage(const GradientStage& stage, bool 
   }
 }
 
-/// Block (tile of features, slice of the sum over tokens, block of column groups); a warp has 32 features and one
-/// column group.
+/// A thread block has a tile of features, a slice of the sum over tokens and some column groups, as GroupWork says.
 template <typename T, bool kWide, int kTiles>
 __global__ void __launch_bounds__(32 * kGradientFeatureWarps * kMostBlockGroups)
     rank_gradient_kernel(const __grid_constant__ GradientTask task) {
   begin_early_kernel();
   extern __shared__ uint4 shared_memory[];
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int feature_warp = warp % kGradientFeatureWarps;
-  const int group = warp / kGradientFeatureWarps;
-  const int first_group = static_cast<int>(blockIdx.z) * task.block_groups;
-  const int groups = min(task.block_groups, task.group_count - first_group);
-  const int first_feature = static_cast<int>(blockIdx.x) * kGradientFeatures;
-  const int steps = (static_cast<int>(task.input.tokens) + kGradientTokens - 1) / kGradientTokens;
-  const int begin = static_cast<int>(blockIdx.y) * task.cut.steps_a_slice;
-  const int end = min(steps, begin + task.cut.steps_a_slice);
+  const GroupWork<kGradientFeatureWarps, kGradientTokens> work(task, task.input.tokens);
   const std::uint32_t base = shared_address(shared_memory);
   const auto stage_of = [&](int step) {
-    return GradientStage{base + (step - begin) % task.stages * GradientStage::bytes(groups), groups};
+    return GradientStage{base + work.stage(step) * GradientStage::bytes(work.groups), work.groups};
   };
   const auto load = [&](int step) {
-    if (step < end) load_stage<T, kWide, kTiles>(task, stage_of(step), first_feature, first_group, step);
-    cp_async_commit();
+    load_stage<T, kWide, kTiles>(task, stage_of(step), work.first_row, work.first_group, step);
   };
-
-  for (int i = 0; i < task.stages - 1; ++i) load(begin + i);
+  work.start(load);
   float sums[2][kTiles][4] = {};
-  const bool masked = group < groups && task.groups[first_group + group].mask != nullptr;
-  for (int step = begin; step < end; ++step) {
-    if (task.stages == 3) {
-      cp_async_wait<1>();
-    } else {
-      cp_async_wait<0>();
-    }
-    __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
-    load(step + task.stages - 1);
-    if (group < groups) multiply_stage<T>(stage_of(step), masked, group, feature_warp, sums);
-  }
-  if (group >= groups) return;
+  const bool masked = work.has_group() && task.groups[work.first_group + work.group].mask != nullptr;
+  const auto multiply = [&](int step) { multiply_stage<T>(stage_of(step), masked, work.group, work.row_warp, sums); };
+  work.run(load, multiply);
+  if (!work.has_group()) return;
 
-  const GradientColumns& columns = task.groups[first_group + group];
+  const GradientColumns& columns = task.groups[work.first_group + work.group];
   float* out = columns.out + blockIdx.y * task.slice_stride;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int feature = first_feature + feature_warp * 32 + i * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
+    const int feature = work.first_row + work.row_warp * 32 + i * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
     if (feature >= task.input.features) continue;
 #pragma unroll
     for (int j = 0; j < 2 * kTiles; ++j) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "optimized/lora/element_runs.cuh"
+#include "optimized/lora/group_work.cuh"
 #include "optimized/lora/rank_cuts.h"
 #include "optimized/lora/rank_product.h"
 #include "optimized/ptx/matrix_instruction.cuh"
@@ -9,7 +10,7 @@
 
 namespace qshard::optimized {
 
-inline constexpr int kProductTokenWarps = 4;  // of a block, for each column group; a warp has 32 tokens
+inline constexpr int kProductTokenWarps = kProductTokens / 32;  // of a block, for each column group
 
 /// Columns [first, first + 8 tiles) of one product, and where they begin in a row of partial sums.
 struct ProductColumns {
@@ -137,51 +138,33 @@ __device__ __forceinline__ void multiply_stage(const ProductStage<kTransposed, k
   }
 }
 
-/// Block (tile of tokens, slice of the sum, block of column groups); a warp has 32 tokens and one column group.
+/// A thread block has a tile of tokens, a slice of the sum over features and some column groups, as GroupWork says.
 template <typename T, bool kWide, bool kTransposed, int kTiles>
 __global__ void __launch_bounds__(32 * kProductTokenWarps * kMostBlockGroups)
     rank_product_kernel(const __grid_constant__ ProductTask task) {
   begin_early_kernel();
   extern __shared__ uint4 shared_memory[];
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int token_warp = warp % kProductTokenWarps;
-  const int group = warp / kProductTokenWarps;
-  const int first_group = static_cast<int>(blockIdx.z) * task.block_groups;
-  const int groups = min(task.block_groups, task.group_count - first_group);
-  const int first_token = static_cast<int>(blockIdx.x) * kProductTokens;
-  const int steps = (static_cast<int>(task.input.features) + kProductDepth - 1) / kProductDepth;
-  const int begin = static_cast<int>(blockIdx.y) * task.cut.steps_a_slice;
-  const int end = min(steps, begin + task.cut.steps_a_slice);
+  const GroupWork<kProductTokenWarps, kProductDepth> work(task, task.input.features);
   const std::uint32_t base = shared_address(shared_memory);
   const auto stage_of = [&](int step) {
     return ProductStage<kTransposed, kTiles>{
-        base + (step - begin) % task.stages * ProductStage<kTransposed, kTiles>::bytes(groups), groups};
+        base + work.stage(step) * ProductStage<kTransposed, kTiles>::bytes(work.groups), work.groups};
   };
   const auto load = [&](int step) {
-    if (step < end) load_stage<T, kWide>(task, stage_of(step), first_token, first_group, step);
-    cp_async_commit();
+    load_stage<T, kWide>(task, stage_of(step), work.first_row, work.first_group, step);
   };
-
-  for (int i = 0; i < task.stages - 1; ++i) load(begin + i);
+  work.start(load);
   float sums[2][kTiles][4] = {};
-  const bool masked = group < groups && task.groups[first_group + group].mask != nullptr;
-  for (int step = begin; step < end; ++step) {
-    if (task.stages == 3) {
-      cp_async_wait<1>();
-    } else {
-      cp_async_wait<0>();
-    }
-    __syncthreads();  // this stage is there for all, and all are through with the one that is loaded next
-    load(step + task.stages - 1);
-    if (group < groups) multiply_stage<T>(stage_of(step), masked, group, token_warp, sums);
-  }
-  if (group >= groups) return;
+  const bool masked = work.has_group() && task.groups[work.first_group + work.group].mask != nullptr;
+  const auto multiply = [&](int step) { multiply_stage<T>(stage_of(step), masked, work.group, work.row_warp, sums); };
+  work.run(load, multiply);
+  if (!work.has_group()) return;
 
-  const ProductColumns& columns = task.groups[first_group + group];
+  const ProductColumns& columns = task.groups[work.first_group + work.group];
   const int present = (columns.rank - columns.first + 7) / 8;  // tiles with columns of this product
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int token = first_token + token_warp * 32 + i * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
+    const int token = work.first_row + work.row_warp * 32 + i * 8 + static_cast<int>(threadIdx.x) % 32 / 4;
     if (token >= task.input.tokens) continue;
     float* row = task.partials + (blockIdx.y * task.input.tokens + token) * task.columns + columns.column;
 #pragma unroll
