@@ -221,6 +221,8 @@ TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
                                         {520, 11008, true},
                                         {96, 29568, false},
                                         {96, 29568, true},
+                                        {1001, 1152, true},
+                                        {2056, 4992, true},
                                         {17920, 4096, true}}) {
     const Layer shape{.out_features = out, .in_features = in, .nested = nested};
     const TestLayer layer(shape, ++seed);
@@ -340,6 +342,7 @@ TEST_F(WarpgroupLinear4bitGpu, TilesOfEveryCut) {
                                         {192, 28672, true},
                                         {4096, 4096, true},
                                         {5000, 1088, true},
+                                        {300, 384, true},
                                         {60000, 192, true},
                                         {40000, 256, false}}) {
     const Layer shape{.out_features = out, .in_features = in, .nested = nested};
