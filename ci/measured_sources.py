@@ -51,6 +51,7 @@ RESULTS = {
     "lora": ["bench/gpu/lora_kernels.cpp"],
     "attention": ["bench/gpu/attention_rows.cpp"],
     "generate": ["bench/generate/main.cpp"],
+    "generate_alone": ["bench/generate/main.cpp"],
     "sharded_step": ["bench/sharded_step/main.cpp"],
     "sharded_step_transports": ["bench/sharded_step/main.cpp"],
     "sharded_step_no_p2p": ["bench/sharded_step/main.cpp"],
