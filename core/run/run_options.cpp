@@ -308,8 +308,8 @@ void add_batch_options(std::vector<RunOption>& options) {
            "Optimizer steps; -1 leaves it to num_train_epochs."),
        memory_saving(
            "training.gradient_checkpointing", [](auto& c) -> auto& { return c.training.gradient_checkpointing; },
-           "Keep a layer's input only and run its forward pass again; auto: of as many layers as the GPU's memory "
-           "needs."),
+           "Keep a layer's input only and run its forward pass again, but for the last layer where that is free; auto: "
+           "of as many layers as the GPU's memory needs."),
        memory_saving(
            "training.activation_offloading", [](auto& c) -> auto& { return c.training.activation_offloading; },
            "Let the layers' inputs wait in host memory; auto: where the GPU's memory does not hold them."),
