@@ -34,8 +34,10 @@ struct RunPlan {
 MemoryChoice choice_of(const RunConfig& config, const std::optional<MemoryPlans>& memory, std::int64_t layers,
                        std::int64_t given_layers) {
   MemoryChoice choice;
-  if (memory) {
-    choice = memory->within_budget ? memory->within_budget->choice : memory->smallest.choice;
+  if (memory && memory->within_budget) {
+    choice = memory->within_budget->choice;
+  } else if (memory && config.training.memory_budget_gib > 0) {
+    choice = memory->smallest.choice;  // nothing fits
   } else {
     choice.kept_layers = config.training.gradient_checkpointing == MemorySaving::never ? layers : kFreeLayers;
     choice.inputs_on_host = config.training.activation_offloading == MemorySaving::always;

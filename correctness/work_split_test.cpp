@@ -1,7 +1,6 @@
 #include "optimized/linear4bit/work_split.h"
 
 #include <algorithm>
-#include <numeric>
 #include <random>
 #include <set>
 #include <vector>
@@ -68,19 +67,10 @@ TEST(WorkSplit, HasNoMoreWorkersThanSteps) {
   EXPECT_EQ(WorkSplit(150, 64, 132).workers, 132);
 }
 
-std::vector<int> shares_of(const std::vector<std::int64_t>& out_features, int blocks) {
-  std::int64_t rest = std::reduce(out_features.begin(), out_features.end());
-  std::vector<int> shares;
-  for (std::size_t i = 0; i < out_features.size(); ++i) {
-    const auto others = static_cast<int>(out_features.size() - i) - 1;
-    shares.push_back(optimized::share_of_blocks(blocks, out_features[i], rest, others));
-    blocks -= shares.back();
-    rest -= out_features[i];
-  }
-  return shares;
-}
-
 TEST(WorkSplit, ProductsOfOneLaunchShareTheThreadBlocksByTheirRows) {
+  const auto shares_of = [](const std::vector<std::int64_t>& features, int blocks) {
+    return optimized::shares_of_blocks(blocks, features);
+  };
   EXPECT_EQ(shares_of({4096, 1024, 1024}, 132), (std::vector{88, 22, 22}));
   EXPECT_EQ(shares_of({14336, 14336}, 132), (std::vector{66, 66}));
   EXPECT_EQ(shares_of({1, 8192, 1}, 132), (std::vector{1, 130, 1})) << "each has one at least";

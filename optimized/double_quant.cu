@@ -28,10 +28,10 @@ __device__ __forceinline__ float mean_of_sums(const float* sums, std::int64_t co
   const std::int64_t quads = count / 4;
 #pragma unroll 4
   for (std::int64_t i = threadIdx.x; i < quads; i += kThreads) {
-    const float4 quad = __ldg(reinterpret_cast<const float4*>(sums) + i);
+    const float4 quad = reinterpret_cast<const float4*>(sums)[i];
     sum += static_cast<double>(quad.x) + quad.y + (static_cast<double>(quad.z) + quad.w);
   }
-  if (threadIdx.x < count % 4) sum += __ldg(sums + 4 * quads + threadIdx.x);
+  if (threadIdx.x < count % 4) sum += sums[4 * quads + threadIdx.x];
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
   if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
@@ -96,16 +96,14 @@ struct NestTask {
   const float* map;
   const float* given_offset;
   NestedOutput output;
-  bool map_is_there;  // the kernel before began when the map had been written
 };
 
 /// One warp a nested block of 256 absmax values, eight consecutive ones a lane.
 template <int kThreads>
 __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ NestTask task) {
-  if (!task.map_is_there) grid_dependency_synchronize();
+  grid_dependency_synchronize();
   __shared__ SearchTree tree;
   build_tree<kThreads>(tree, task.map);
-  grid_dependency_synchronize();
   constexpr int kWarps = kThreads / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const std::int64_t nested_blocks = (task.blocks + kNestedBlocksize - 1) / kNestedBlocksize;
@@ -191,7 +189,7 @@ void nest_absmax(const float* absmax, std::int64_t blocks, const float* nested_m
   if (given_offset == nullptr) {
     launch_early(sum_kernel, dim3(static_cast<unsigned>(sums)), kSumTile, 0, stream, absmax, blocks, parts.sums);
   }
-  launch_nest({absmax, blocks, parts.sums, sums, nested_map, given_offset, output, false}, stream);
+  launch_nest({absmax, blocks, parts.sums, sums, nested_map, given_offset, output}, stream);
 }
 
 void quantize_nested(const void* weight, DType dtype, std::int64_t elements, QuantType quant_type, int blocksize,
@@ -204,7 +202,7 @@ void quantize_nested(const void* weight, DType dtype, std::int64_t elements, Qua
   const Workspace parts(workspace, blocks);
   quantize_tiles(weight, dtype, elements, quant_type, blocksize, codes, parts.absmax, parts.sums, stream);
   launch_nest(
-      {parts.absmax, blocks, parts.sums, block_count(elements, kQuantizeTile), nested_map, given_offset, output, true},
+      {parts.absmax, blocks, parts.sums, block_count(elements, kQuantizeTile), nested_map, given_offset, output},
       stream);
 }
 

@@ -31,7 +31,8 @@ struct MaskTask {
 
 /// All masks of a token, one after the other, then those of the next: so every thread has work, whatever the features.
 __global__ void __launch_bounds__(kThreads) dropout_masks_kernel(const __grid_constant__ MaskTask task) {
-  begin_early_kernel();
+  // Nobody may begin before this kernel ends: masks are read as constant data, which has no order with a wait.
+  grid_dependency_synchronize();
   const std::int64_t threads_a_token = task.words_a_token / kThreadWords;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::int64_t token = thread / threads_a_token;

@@ -205,9 +205,7 @@ template <typename T, bool kNf4>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(const T* weight, const __grid_constant__ IntervalTable intervals,
                     const __grid_constant__ Task task) {
-  // In this order: whoever starts next may read what the kernels before this one wrote.
   grid_dependency_synchronize();
-  trigger_programmatic_launch_completion();
   if ((blockIdx.x + 1) * kQuantizeTile <= task.elements) {
     quantize_tile<true, kNf4>(weight, intervals, task);
   } else {

@@ -31,7 +31,8 @@ struct EngineOptions {
   double max_grad_norm = 1.0;        // 0: no clipping
   DType dtype = DType::bf16;         // of everything that is not 4-bit, LoRA included
   DType compute_dtype = DType::f32;  // each operation's result is rounded to it
-  // Keep a layer's input only and run its forward pass again. The reference does so unless it is `never`.
+  // Keep a layer's input only and run its forward pass again; on GPUs but for the last layer, where that is free. The
+  // reference does so unless it is `never`.
   MemorySaving gradient_checkpointing = MemorySaving::automatic;
   // Let the layers' inputs wait for the backward pass in host memory. Nothing to the reference.
   MemorySaving activation_offloading = MemorySaving::automatic;

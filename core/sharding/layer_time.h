@@ -26,7 +26,7 @@ struct LayerTimes {
   KernelTimes backward;       // gradients of the activations and of the adapters; frozen weights have none
 };
 
-/// The kernels of optimized/llama_layer.cpp, each with
+/// The kernels of optimized/llama_layer/, each with
 ///   time = max(operations / rate + bytes / memory_rate + kernel_time, launch_time),
 /// where bytes are those that must move at least and operations count where they take longer than that:
 /// - product [tokens, in] x [in, out]: 2 tokens in out operations at product_rate; the weight's stored bytes, and 2

@@ -8,9 +8,11 @@
 
 namespace qshard::optimized {
 
-/// Launches a kernel that may begin while the stream's kernel before it ends: it waits for that by itself
-/// (grid_dependency_synchronize()) before it touches what that one reads or writes. GPUs before Hopper launch it as any
-/// other.
+/// Launches a kernel that may begin while earlier kernels of the stream run, as soon as the one before it lets it: it
+/// waits for all of them by itself (grid_dependency_synchronize()) before it touches what any of them reads or writes,
+/// and loads that by plain loads, for those of constant data (__ldg(), const __restrict__) have no order with the wait.
+/// What the kernel before has waited for before it let this one begin is there from the start. GPUs before Hopper
+/// launch it as any other.
 template <typename... Parameters, typename... Arguments>
 void launch_early(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared_bytes, cudaStream_t stream,
                   Arguments... arguments) {

@@ -78,10 +78,10 @@ class Linear4bitPlan {
            void* workspace, cudaStream_t stream, const Linear4bitAddends& addends = {}) const;
 
   /// Two or three products of one input in fewer launches than one by one, up to 64 rows on Hopper GPUs, by the kernel
-  /// that is chosen for one weight of all their features. Returns whether it was done: it is not, and nothing happens,
-  /// where that kernel does not do so, where the input is not aligned to 16 bytes, where direction, dtype, in_features
-  /// or rows differ, or where the `available` bytes of workspace are too few. Arguments, errors and determinism as of
-  /// run(); the order of a sum may be another one than run()'s.
+  /// that is chosen for one weight of all their features, whatever the plans' own are. Returns whether it was done: it
+  /// is not, and nothing happens, where that kernel does not do so, where the input is not aligned to 16 bytes, where
+  /// direction, dtype, in_features or rows differ, or where the `available` bytes of workspace are too few. Arguments,
+  /// errors and determinism as of run(); the order of a sum may be another one than run()'s.
   static bool run_together(std::span<const Linear4bitProduct> products, const void* in, std::int64_t in_stride,
                            void* workspace, std::size_t available, cudaStream_t stream);
 

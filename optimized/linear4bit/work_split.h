@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "optimized/host_device.h"
 
@@ -41,11 +43,19 @@ struct WorkSplit {
   [[nodiscard]] QSHARD_HOST_DEVICE int slots() const { return 2 * workers; }
 };
 
-/// Of `blocks` thread blocks for products of `all` work, those for the first product, which has `work` of it: by its
-/// share, but at least one for each of the `others`.
-inline int share_of_blocks(int blocks, std::int64_t work, std::int64_t all, int others) {
-  const std::int64_t share = (blocks * work + all / 2) / all;
-  return static_cast<int>(larger(1, smaller(blocks - others, static_cast<int>(share))));
+/// `blocks` thread blocks dealt out to the products of a launch by their work; each has one at least.
+inline std::vector<int> shares_of_blocks(int blocks, std::span<const std::int64_t> work) {
+  std::int64_t rest = 0;
+  for (const std::int64_t own : work) rest += own;
+  auto others = static_cast<int>(work.size());
+  std::vector<int> shares;
+  for (const std::int64_t own : work) {
+    const auto by_work = static_cast<int>((blocks * own + rest / 2) / rest);
+    shares.push_back(larger(1, smaller(blocks - --others, by_work)));
+    blocks -= shares.back();
+    rest -= own;
+  }
+  return shares;
 }
 
 }  // namespace qshard::optimized

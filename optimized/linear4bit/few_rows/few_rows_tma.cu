@@ -119,18 +119,14 @@ void launch(const Products<T, kProducts>& products, cudaStream_t stream) {
 template <typename T>
 std::vector<Task<T>> tasks_of(std::span<const Linear4bitProblem* const> problems,
                               std::span<const Linear4bitCall> calls) {
-  std::int64_t features = 0;
-  for (const Linear4bitProblem* problem : problems) features += problem->shape.out_features;
-  int blocks = problems[0]->device.multiprocessors;
+  std::vector<std::int64_t> features;
+  for (const Linear4bitProblem* problem : problems) features.push_back(problem->shape.out_features);
+  const std::vector<int> shares = shares_of_blocks(problems[0]->device.multiprocessors, features);
   int first_block = 0;
   std::vector<Task<T>> tasks;
   for (std::size_t i = 0; i < problems.size(); ++i) {
-    const std::int64_t own = problems[i]->shape.out_features;
-    const int share = share_of_blocks(blocks, own, features, static_cast<int>(problems.size() - i) - 1);
-    tasks.push_back(task_of<T>(*problems[i], calls[i], first_block, share));
+    tasks.push_back(task_of<T>(*problems[i], calls[i], first_block, shares[i]));
     first_block += tasks.back().tiles.thread_blocks;
-    blocks -= share;
-    features -= own;
   }
   return tasks;
 }

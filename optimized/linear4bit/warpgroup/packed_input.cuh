@@ -15,7 +15,7 @@ template <bool kAligned, typename T>
 __device__ __forceinline__ uint2 load_four(const T* x, bool inside) {
   if (!inside) return {};
   if constexpr (kAligned) {
-    return __ldg(reinterpret_cast<const uint2*>(x));
+    return *reinterpret_cast<const uint2*>(x);
   } else {
     alignas(sizeof(uint2)) const T values[4] = {x[0], x[1], x[2], x[3]};
     return *reinterpret_cast<const uint2*>(values);

@@ -108,20 +108,13 @@ struct Cut {
 
 /// The cuts of products of one input, which share the GPU by their tiles.
 std::vector<Cut> cuts_of(std::span<const Linear4bitProblem* const> problems) {
-  const auto tiles_of = [](const Linear4bitProblem* problem) {
-    return block_count(problem->shape.out_features, kTileRows);
-  };
-  std::int64_t tiles = 0;
-  for (const Linear4bitProblem* problem : problems) tiles += tiles_of(problem);
-  int blocks = problems[0]->device.multiprocessors;
-  std::vector<Cut> cuts;
-  for (std::size_t i = 0; i < problems.size(); ++i) {
-    const int others = static_cast<int>(problems.size() - i) - 1;
-    const int share = share_of_blocks(blocks, tiles_of(problems[i]), tiles, others);
-    cuts.emplace_back(*problems[i], share);
-    blocks -= share;
-    tiles -= tiles_of(problems[i]);
+  std::vector<std::int64_t> tiles;
+  for (const Linear4bitProblem* problem : problems) {
+    tiles.push_back(block_count(problem->shape.out_features, kTileRows));
   }
+  const std::vector<int> shares = shares_of_blocks(problems[0]->device.multiprocessors, tiles);
+  std::vector<Cut> cuts;
+  for (std::size_t i = 0; i < problems.size(); ++i) cuts.emplace_back(*problems[i], shares[i]);
   return cuts;
 }
 

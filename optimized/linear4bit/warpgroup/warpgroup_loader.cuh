@@ -25,7 +25,8 @@ class Loader {
         end_(end),
         first_(min(end - begin, Shared::kStages)) {}
 
-  /// Sets the barriers up and asks for the first codes: the weight is there already.
+  /// Sets the barriers up and asks for the first codes: the kernel that packs x begins when the weight is there, and
+  /// lets this one begin.
   __device__ __forceinline__ void start() const {
     prefetch_tensor_map(codes_);
     for (int stage = 0; stage < Shared::kStages; ++stage) {

@@ -7,7 +7,7 @@
 #include "optimized/linear4bit/work_split.h"
 #include "optimized/stage_counter.cuh"
 
-// How linear4bit_warpgroup.cu cuts its work. A thread block multiplies tiles of 192 weight rows; along a row it takes
+// How warpgroup.cu cuts its work. A thread block multiplies tiles of 192 weight rows; along a row it takes
 // steps of 128 elements, each one stage of shared memory: the codes and the part of x for them. A step is two chunks of
 // 64 elements, which lie in one block and get one scale. The steps of all tiles are dealt out evenly (WorkSplit).
 namespace qshard::optimized::warpgroup {
