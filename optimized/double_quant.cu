@@ -110,7 +110,10 @@ __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ 
   std::int64_t nested = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   const auto first_of = [&](std::int64_t of) { return of * kNestedBlocksize + lane * kPerLane; };
   float values[kPerLane] = {};
-  if (nested < nested_blocks) load_values(values, task.absmax + first_of(nested), task.blocks - first_of(nested));
+  const auto load_own = [&] {
+    if (nested < nested_blocks) load_values(values, task.absmax + first_of(nested), task.blocks - first_of(nested));
+  };
+  load_own();
   __syncthreads();
   const float offset = task.given_offset != nullptr ? *task.given_offset
                                                     : mean_of_sums<kThreads>(task.sums, task.sum_count, task.blocks);
@@ -136,7 +139,7 @@ __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ 
     for (int i = 0; i < kPerLane; ++i) codes[i] = nearest_code(tree, multiply_ftz(values[i], reciprocal));
     store_codes(task.output.absmax_codes + first, codes, count);
     nested += std::int64_t{gridDim.x} * kWarps;
-    if (nested < nested_blocks) load_values(values, task.absmax + first_of(nested), task.blocks - first_of(nested));
+    load_own();
   }
 }
 

@@ -44,12 +44,18 @@ std::uint64_t hash_of(const NamedTensors& adapter) {
   return hash;
 }
 
-/// What was recorded of the steps, of which the first two do not count.
+/// The first of `steps` that counts: two are for warming up, where there are more.
+std::ptrdiff_t first_counted(std::ptrdiff_t steps) {
+  return std::min<std::ptrdiff_t>(2, steps - 1);
+}
+
+/// What was recorded of the steps.
 nlohmann::json summary_of(const std::vector<TimeSpan>& steps, const std::vector<TimeSpan>& busy, bool kernels) {
   std::vector<double> idle;
+  idle.reserve(steps.size());
   for (const TimeSpan& step : steps) idle.push_back(idle_fraction(step, busy));
   nlohmann::json summary{{"idle_fractions", idle}, {"idle_fraction", median_of(idle)}};
-  const std::ptrdiff_t first = std::min<std::ptrdiff_t>(2, std::ssize(steps) - 1);
+  const std::ptrdiff_t first = first_counted(std::ssize(steps));
   if (kernels) {
     summary["kernels"] = kernel_times({steps[static_cast<std::size_t>(first)].begin, steps.back().end}, busy,
                                       static_cast<int>(std::ssize(steps) - first));
@@ -82,7 +88,7 @@ Transport transport_of(const std::string& name) {
 }
 
 double median_of(const std::vector<double>& values) {
-  std::vector<double> sorted(values.begin() + std::min<std::ptrdiff_t>(2, std::ssize(values) - 1), values.end());
+  std::vector<double> sorted(values.begin() + first_counted(std::ssize(values)), values.end());
   std::sort(sorted.begin(), sorted.end());
   return sorted[sorted.size() / 2];
 }

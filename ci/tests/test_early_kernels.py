@@ -2,6 +2,7 @@
 
 A missing wait shows in no test of one kernel: what its inputs come from has long ended there."""
 import re
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -82,5 +83,5 @@ def test_every_early_kernel_waits():
 def test_a_forgotten_wait_is_found(monkeypatch):
     rope = next(path for path in sources() if path.name == "rope.cu")
     without = {path: WAIT.sub("", text) if path == rope else text for path, text in sources().items()}
-    monkeypatch.setattr(__import__(__name__), "sources", lambda: without)
+    monkeypatch.setattr(sys.modules[__name__], "sources", lambda: without)
     assert kernels_without_a_wait() == ["rotate_kernel (rope.cu)"]

@@ -110,9 +110,9 @@ std::string remedies(const Planner& planner, const MemoryPlan& memory) {
   return text + "\n  more GPUs make each one's share of the weights smaller";
 }
 
-// The most kept layers that fit, by bisection, where `choice` without any fits.
-MemoryPlan keep_layers(const Planner& planner, MemoryChoice choice, std::int64_t layers, std::int64_t available) {
-  MemoryPlan best = planner(choice);
+// `best`, which keeps no layer's activations, with as many of at most `layers` kept as fit, by bisection.
+MemoryPlan keep_layers(const Planner& planner, MemoryPlan best, std::int64_t layers, std::int64_t available) {
+  MemoryChoice choice = best.choice;
   std::int64_t least = 0;          // kept layers that fit
   std::int64_t most = layers + 1;  // that do not
   while (most - least > 1) {
@@ -138,16 +138,9 @@ std::vector<MemoryChoice> choices_of(MemorySaving offloading, std::int64_t kept_
   return choices;
 }
 
-// `memory` with the last layer's activations kept, where that costs nothing: the backward pass begins with that layer,
-// and as a rule memory is fuller later, when a layer is made again while the one before is gathered.
-MemoryPlan keep_last_layer(const Planner& planner, MemoryPlan memory) {
-  MemoryChoice choice = memory.choice;
-  choice.kept_layers = kFreeLayers;
-  MemoryPlan kept = planner(choice);
-  return kept.device_bytes() <= memory.device_bytes() ? std::move(kept) : std::move(memory);
-}
-
-// The first choice that fits `available` bytes; the smallest plan where none does.
+// The first choice that fits `available` bytes; the smallest plan where none does. Where no layer's activations are to
+// be kept, the last layer's still are if that costs no memory: the backward pass begins with that layer, and as a rule
+// memory is fuller later, when a layer is made again while the one before is gathered.
 MemoryPlan choose_memory(const Planner& planner, std::int64_t available) {
   const EngineOptions& options = planner.plan->options;
   const std::int64_t layers = planner.plan->config.num_hidden_layers;
@@ -157,8 +150,10 @@ MemoryPlan choose_memory(const Planner& planner, std::int64_t available) {
     memory = planner(choice);
     if (memory.device_bytes() > available) continue;
     if (options.gradient_checkpointing == MemorySaving::never) return memory;
-    if (options.gradient_checkpointing == MemorySaving::always) return keep_last_layer(planner, std::move(memory));
-    return keep_layers(planner, choice, layers, available);
+    const std::int64_t bytes = memory.device_bytes();
+    if (options.gradient_checkpointing == MemorySaving::always)
+      return keep_layers(planner, std::move(memory), kFreeLayers, bytes);
+    return keep_layers(planner, std::move(memory), layers, available);
   }
   return memory;
 }

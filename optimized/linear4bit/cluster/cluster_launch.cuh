@@ -12,16 +12,9 @@
 #include "optimized/device/tensor_map.h"
 #include "optimized/linear4bit/clear_counts.h"
 #include "optimized/linear4bit/cluster/cluster_task.cuh"
+#include "optimized/linear4bit/code_map.h"
 
 namespace qshard::optimized::cluster {
-
-/// The packed codes in boxes of `box_bytes`, 32 or 64, of each of `box_rows` rows of the weight; the swizzle is as wide
-/// as a box.
-inline CUtensorMap code_map(const Linear4bitProblem& problem, const Linear4bitCall& call, int box_bytes, int box_rows) {
-  const std::int64_t row_bytes = problem.shape.in_features / 2;
-  return byte_tensor_map(call.weight.codes, {row_bytes, problem.shape.out_features}, {row_bytes}, {box_bytes, box_rows},
-                         box_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_32B);
-}
 
 /// The input in boxes of kChunk elements of each of `box_rows` rows, in the 128-byte swizzle.
 inline CUtensorMap input_map(const Linear4bitProblem& problem, const Linear4bitCall& call, int box_rows) {

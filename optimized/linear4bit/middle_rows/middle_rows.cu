@@ -53,7 +53,7 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(SharedMemory<kColum
 
 template <typename T, bool kForward>
 void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
-  const CUtensorMap codes = cluster::code_map(problem, call, kStep / 2, 32);
+  const CUtensorMap codes = code_map(problem.shape, call.weight.codes, kStep / 2, 32);
   const auto launch_columns = [&]<int kColumns>(const Task<T>& task, std::integral_constant<int, kColumns>) {
     cluster::launch_clusters(middle_rows_kernel<T, kForward, kColumns>, task, codes,
                              cluster::input_map(problem, call, kColumns), SharedMemory<kColumns>::kThreads,

@@ -7,8 +7,8 @@
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/dtype_dispatch.h"
 #include "optimized/device/early_launch.h"
-#include "optimized/device/tensor_map.h"
 #include "optimized/device_math.cuh"
+#include "optimized/linear4bit/code_map.h"
 #include "optimized/linear4bit/own_product.cuh"
 #include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/linear4bit/warpgroup/packed_input.cuh"
@@ -138,11 +138,6 @@ void pack(const Linear4bitProblem& problem, const Linear4bitCall& call, const Cu
                arrivals, arrival_count);
 }
 
-CUtensorMap map_of_codes(const Linear4bitShape& shape, const Linear4bitCall& call) {
-  return byte_tensor_map(call.weight.codes, {shape.in_features / 2, shape.out_features}, {shape.in_features / 2},
-                         {kStep / 2, kTileRows}, CU_TENSOR_MAP_SWIZZLE_64B);
-}
-
 /// Absmax codes of a row that one aligned load reads.
 int codes_ahead(const Linear4bitShape& shape, const DeviceWeight4bit& weight) {
   if (!shape.nested || shape.blocksize != kChunk) return 0;
@@ -206,7 +201,9 @@ void launch(std::span<const Linear4bitProblem* const> problems, std::span<const 
     tasks.back().first_block = blocks;
   }
   Products<T> products{{tasks[0], tasks[1], tasks[2]}, {}};
-  for (std::size_t i = 0; i < problems.size(); ++i) products.codes[i] = map_of_codes(problems[i]->shape, calls[i]);
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    products.codes[i] = code_map(problems[i]->shape, calls[i].weight.codes, kStep / 2, kTileRows);
+  }
   switch (cuts[0].column_tiles) {
     case 1:
       return launch_kernel<T, 1>(products, blocks, calls[0].stream);

@@ -78,7 +78,7 @@ __global__ void __cluster_dims__(kCluster) __launch_bounds__(kThreads<kColumns>,
 template <typename T, bool kForward>
 void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   static_assert(kLines == kStep, "a box of codes is the same for both directions");
-  const CUtensorMap codes = cluster::code_map(problem, call, kStep / 2, kLines);
+  const CUtensorMap codes = code_map(problem.shape, call.weight.codes, kStep / 2, kLines);
   const auto launch_columns = [&]<int kColumns>(const Task<T>& task, std::integral_constant<int, kColumns>) {
     cluster::launch_clusters(wide_kernel<T, kForward, kColumns>, task, codes,
                              cluster::input_map(problem, call, kColumns / kCluster), kThreads<kColumns>,
