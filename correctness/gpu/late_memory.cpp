@@ -10,7 +10,6 @@
 #include "core/tensor/tensor.h"
 #include "correctness/gpu/late_copy.h"
 #include "correctness/gpu/matrix_gpu_testing.h"
-#include "optimized/device/cuda_check.h"
 
 namespace qshard::test {
 
@@ -90,7 +89,7 @@ void LateMemory::expect_that_all_matters(const Enqueue& enqueue) const {
 }
 
 LateMemory::Bytes LateMemory::run_alone(const Enqueue& enqueue, const Bytes& before) const {
-  QSHARD_CUDA_CHECK(cudaMemcpy(memory_.as(), before.data(), before.size(), cudaMemcpyHostToDevice));
+  optimized::upload(memory_.as(), before.data(), before.size());
   enqueue(stream_.get());
   stream_.synchronize();
   Bytes after(before.size());
@@ -101,8 +100,7 @@ LateMemory::Bytes LateMemory::run_alone(const Enqueue& enqueue, const Bytes& bef
 LateMemory::Bytes LateMemory::run_late(const Enqueue& enqueue) const {
   const DeviceBuffer values(values_);
   const DeviceBuffer after(values_.size());
-  QSHARD_CUDA_CHECK(cudaMemcpy(memory_.as(), early_.data(), early_.size(), cudaMemcpyHostToDevice));
-  QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+  optimized::upload(memory_.as(), early_.data(), early_.size());
   launch_copy(values.as(), memory_.as(), values_.size(), CopyTime::late, stream_.get());
   enqueue(stream_.get());
   launch_copy(memory_.as(), after.as(), values_.size(), CopyTime::in_order, stream_.get());

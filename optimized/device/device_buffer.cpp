@@ -6,6 +6,22 @@
 
 namespace qshard::optimized {
 
+namespace {
+
+/// Copies from pageable memory, copies within the device and cudaMemset() may return before they are done, and a
+/// non-blocking stream does not wait for them.
+void finish_default_stream() {
+  QSHARD_CUDA_CHECK(cudaStreamSynchronize(nullptr));
+}
+
+}  // namespace
+
+void upload(void* device, const void* host, std::size_t bytes) {
+  if (bytes == 0) return;
+  QSHARD_CUDA_CHECK(cudaMemcpy(device, host, bytes, cudaMemcpyHostToDevice));
+  finish_default_stream();
+}
+
 DeviceBuffer::DeviceBuffer(std::size_t bytes) : bytes_(bytes) {
   if (bytes > 0) QSHARD_CUDA_CHECK(cudaMalloc(&memory_, bytes));
 }
@@ -24,7 +40,7 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
 }
 
 void DeviceBuffer::upload(const void* host, std::size_t bytes) {
-  if (bytes > 0) QSHARD_CUDA_CHECK(cudaMemcpy(memory_, host, bytes, cudaMemcpyHostToDevice));
+  optimized::upload(memory_, host, bytes);
 }
 
 void DeviceBuffer::download(void* host, std::size_t bytes) const {
@@ -33,10 +49,13 @@ void DeviceBuffer::download(void* host, std::size_t bytes) const {
 
 void DeviceBuffer::copy_from(const DeviceBuffer& other) {
   QSHARD_CUDA_CHECK(cudaMemcpy(memory_, other.memory_, bytes_, cudaMemcpyDeviceToDevice));
+  finish_default_stream();
 }
 
 void DeviceBuffer::fill(int byte) {
-  if (bytes_ > 0) QSHARD_CUDA_CHECK(cudaMemset(memory_, byte, bytes_));
+  if (bytes_ == 0) return;
+  QSHARD_CUDA_CHECK(cudaMemset(memory_, byte, bytes_));
+  finish_default_stream();
 }
 
 }  // namespace qshard::optimized

@@ -8,8 +8,11 @@
 
 namespace qshard::optimized {
 
+/// Copies host memory to the device; done when it returns, for every stream.
+void upload(void* device, const void* host, std::size_t bytes);
+
 /// Device memory that is freed with its owner, aligned to 256 bytes, contents undefined at first. The copies below are
-/// done when they return. Throws Error(out_of_resources) where there is no such memory.
+/// done when they return, for every stream. Throws Error(out_of_resources) where there is no such memory.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;

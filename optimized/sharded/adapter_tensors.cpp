@@ -13,6 +13,7 @@
 #include "core/model/lora_init.h"
 #include "core/training/adapter_state.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/device/device_buffer.h"
 
 namespace qshard::optimized {
 
@@ -78,8 +79,7 @@ void AdapterTensors::write_pieces(std::span<const std::byte> values, const std::
                                   std::byte* own) {
   for (const ShardPiece& piece : pieces) {
     if (!is_own(piece)) continue;
-    QSHARD_CUDA_CHECK(cudaMemcpy(own + piece.in_shard, values.data() + piece.in_parameter,
-                                 static_cast<std::size_t>(piece.size), cudaMemcpyHostToDevice));
+    upload(own + piece.in_shard, values.data() + piece.in_parameter, static_cast<std::size_t>(piece.size));
   }
 }
 
