@@ -235,6 +235,14 @@ TEST_F(Linear4bitAddendsGpu, MoreTilesThanClusters) {
   check({.out = 192, .in = 20480, .rows = 300, .rank = 72, .forward = false, .masked = true, .add_to_out = true}, 3030);
 }
 
+// Tiles that clusters share, alone and behind whole ones; the adapter's part must be in the sum once.
+TEST_F(Linear4bitAddendsGpu, SharedTiles) {
+  check({.out = 520, .in = 4096, .rows = 130, .rank = 72}, 3100);
+  check({.out = 17000, .in = 3072, .rows = 70, .rank = 64, .dtype = DType::f16, .padding = 8}, 3110);
+  check({.out = 4096, .in = 576, .rows = 130, .rank = 72, .forward = false, .masked = true, .add_to_out = true}, 3120);
+  check({.out = 3072, .in = 17024, .rows = 70, .rank = 5, .forward = false, .masked = true}, 3130);
+}
+
 // An adapter whose B is 0 changes no bit: zeros are added to.
 TEST_F(Linear4bitAddendsGpu, AnAdapterOfZerosChangesNothing) {
   for (const bool forward : {true, false}) {

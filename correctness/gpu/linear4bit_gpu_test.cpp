@@ -434,7 +434,8 @@ INSTANTIATE_TEST_SUITE_P(Kernels, ClusterLinear4bitGpu, testing::Values("wide", 
                          [](const auto& test) { return std::string(test.param); });
 
 // Tiles that end early in every direction; odd and even numbers of steps, from one on; more tiles of rows than are made
-// side by side; more tiles than there are multiprocessors; one or several blocks along a step.
+// side by side; more tiles than there are multiprocessors; tiles that clusters share, alone and behind whole ones; one
+// or several blocks along a step.
 TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 120;
@@ -443,6 +444,7 @@ TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
                                                         {256, 128, 128, 257, DType::bf16},
                                                         {1000, 1088, 64, 300, DType::bf16},
                                                         {520, 4096, 4096, 130, DType::f16},
+                                                        {17000, 3072, 64, 70, DType::bf16},
                                                         {2048, 320, 64, 2600, DType::bf16},
                                                         {40000, 256, 64, 500, DType::bf16}}) {
     for (const bool nested : {true, false}) {
@@ -503,6 +505,28 @@ TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
       }
     }
   }
+}
+
+// Beside work that holds multiprocessors the sums of shared tiles have the same order.
+TEST_F(ManyRowsLinear4bitGpu, TheSameBitsBesideOtherWork) {
+  const Layer shape{.out_features = 5120, .in_features = 5120};
+  const TestLayer layer(shape, 150);
+  optimized::MatmulPlans plans;
+  constexpr std::int64_t kRows = 2040;
+  const DeviceBuffer x(kRows * shape.in_features * size_of(shape.dtype));
+  fill_normal(shape.dtype, kRows * shape.in_features, 151, 1.0F, x.as<void>());
+  const auto product = [&](int busy) {
+    const optimized::Linear4bitPlan plan(plans, shape_of(shape), kRows, optimized::Linear4bitDirection::forward, busy);
+    EXPECT_STREQ(plan.kernel_name(), "many_rows");
+    const DeviceBuffer workspace(plan.workspace_bytes());
+    DeviceBuffer y(kRows * shape.out_features * size_of(shape.dtype));
+    y.poison();
+    plan.run(layer.weight(), x.as<void>(), shape.in_features, y.as<void>(), shape.out_features, workspace.as<void>(),
+             nullptr);
+    return y.download<std::uint16_t>();
+  };
+  const auto alone = product(0);
+  for (const int busy : {2, 4, 33, 131}) EXPECT_EQ(product(busy), alone) << busy << " multiprocessors are busy";
 }
 
 // Each kernel wants all multiprocessors, so that thread blocks of one wait for those of another to end.

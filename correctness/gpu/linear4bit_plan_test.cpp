@@ -73,8 +73,8 @@ TEST(Linear4bitChoice, MiddleRowsRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 385), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 896), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 1024), "many_rows");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1024), "middle_rows")
-      << "few tiles for many_rows";
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 896), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1024), "many_rows") << "shared tiles";
   EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 200, kGradient), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 257, kGradient), "middle_rows");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 300), "dequantize_first");

@@ -4,7 +4,7 @@
 
 #include "optimized/linear4bit/cluster/cluster_task.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
-#include "optimized/linear4bit/warpgroup/shared_sums.cuh"
+#include "optimized/linear4bit/cluster/shared_tile.cuh"
 
 namespace qshard::optimized::cluster {
 
@@ -33,53 +33,23 @@ __device__ __forceinline__ void store_sums(const Task<T>& task, const float (&su
   }
 }
 
-/// Finishes a tile that clusters share: each thread block leaves its sums, the last one adds up all, in the clusters'
-/// order. Each warp does so by itself for its features. Of two sharers the last one needs not leave its own: their sum
-/// has no order.
+/// Finishes a tile that clusters share: the last one writes the sums of all. Each warp does so by itself for its
+/// features.
 template <typename T, int kSums>
 __device__ __forceinline__ void share_sums(const Task<T>& task, float (&sums)[kSums], int tile, int first_column,
                                            int feature, int rank) {
   const WorkSplit& split = task.order.rest;
-  const int self = static_cast<int>(blockIdx.x) / kCluster;
   const int first = split.worker_of(tile * split.steps);
   const int last = split.worker_of((tile + 1) * split.steps - 1);
-  const bool are_two = last - first == 1;
-  const auto partials = [&](int worker) {
-    const std::int64_t place = static_cast<std::int64_t>(split.slot(worker, tile)) * kCluster + rank;
+  const auto partials = [&](int sharer) {
+    const std::int64_t place = static_cast<std::int64_t>(split.slot(first + sharer, tile)) * kCluster + rank;
     return task.partials + place * kSums * kMultipliers + threadIdx.x;
   };
-  int* arrivals = task.arrivals + (tile * kCluster + rank) * kMultiplierWarps + threadIdx.x / 32;
-  const bool is_last = are_two && __shfl_sync(0xFFFFFFFFU, warpgroup::load_relaxed(arrivals), 0) == 1;
-  if (!is_last) {
-    float* own = partials(self);
-#pragma unroll
-    for (int i = 0; i < kSums; ++i) __stcg(own + i * kMultipliers, sums[i]);
-    __syncwarp();
-    int arrived = 0;
-    if (threadIdx.x % 32 == 0) arrived = warpgroup::add_release_acquire(arrivals, 1);
-    if (__shfl_sync(0xFFFFFFFFU, arrived, 0) != last - first) return;
-  } else {
-    __threadfence();
+  int* const arrivals = task.arrivals + (tile * kCluster + rank) * kMultiplierWarps + threadIdx.x / 32;
+  const int self = static_cast<int>(blockIdx.x) / kCluster - first;
+  if (add_up_shared<kMultipliers>(WarpTeam{}, last - first + 1, self, partials, arrivals, sums)) {
+    store_sums(task, sums, first_column, feature);
   }
-  int worker = are_two ? first + last - self : first;
-  if (!are_two) {
-    const float* from = partials(worker++);
-#pragma unroll
-    for (int i = 0; i < kSums; ++i) sums[i] = __ldcg(from + i * kMultipliers);
-  }
-  for (const int end = are_two ? worker : last; worker <= end; ++worker) {
-    constexpr int kGroup = kSums % 32 == 0 ? 32 : kSums % 16 == 0 ? 16 : 4;  // sums whose loads overlap
-    const float* from = partials(worker);
-#pragma unroll
-    for (int i = 0; i < kSums; i += kGroup) {
-      float values[kGroup];
-#pragma unroll
-      for (int j = 0; j < kGroup; ++j) values[j] = __ldcg(from + (i + j) * kMultipliers);
-#pragma unroll
-      for (int j = 0; j < kGroup; ++j) sums[i + j] += values[j];
-    }
-  }
-  store_sums(task, sums, first_column, feature);
 }
 
 /// Writes the sums of a segment that the thread block, `rank` of its cluster, has multiplied, or shares them.

@@ -73,21 +73,37 @@ AdapterMaps adapter_maps(const Linear4bitProblem& problem, const Linear4bitAdapt
   return {matrix_map(adapter.matrix, problem.out_width(), adapter.rank, problem.out_width(), kStep), factor};
 }
 
-/// The pieces taken have a count of their own; the boxes' counts begin 128 bytes behind it.
-constexpr std::int64_t kBoxCounts = 32;
-
-std::size_t weight_bytes(const Linear4bitShape& shape) {
-  return aligned_bytes(static_cast<std::size_t>(shape.out_features * shape.in_features) * sizeof(std::uint16_t));
-}
-
-std::size_t count_of_counts(const Linear4bitShape& shape) {
-  const std::int64_t boxes = block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox);
-  return static_cast<std::size_t>(kBoxCounts + boxes);
-}
-
 int cluster_count(const Linear4bitDevice& device) {
   return device.multiprocessors / kCluster;
 }
+
+TileDeal tile_deal(const Linear4bitProblem& problem) {
+  return {static_cast<int>(block_count(problem.rows, kTileRows) * block_count(problem.out_width(), kClusterColumns)),
+          static_cast<int>(block_count(problem.in_width(), kStep)), cluster_count(problem.device)};
+}
+
+/// Where things are in the workspace: the dequantized weight, partial sums of shared tiles, counts. The pieces taken
+/// have a count of their own; the boxes' counts begin 128 bytes behind it, and arrivals are behind those.
+struct Workspace {
+  static constexpr std::int64_t kBoxCounts = 32;
+
+  std::size_t partials;
+  std::size_t counts;
+  std::int64_t arrivals;  // behind counts
+  std::int64_t count;
+
+  explicit Workspace(const Linear4bitProblem& problem) {
+    const Linear4bitShape& shape = problem.shape;
+    const TileDeal deal = tile_deal(problem);
+    const std::int64_t slots = std::int64_t{deal.shared} * deal.sharers();
+    partials = aligned_bytes(static_cast<std::size_t>(shape.out_features * shape.in_features) * sizeof(std::uint16_t));
+    counts = partials + static_cast<std::size_t>(slots) * kTileRows * kClusterColumns * sizeof(float);
+    arrivals = kBoxCounts + block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox);
+    count = arrivals + std::int64_t{deal.shared} * kCluster * kWarpgroups;
+  }
+
+  [[nodiscard]] std::size_t bytes() const { return counts + static_cast<std::size_t>(count) * sizeof(unsigned); }
+};
 
 /// Clusters that have a place at the same time: all tiles are dealt to them beforehand, and one that had to wait for
 /// another's end would double the product's time.
@@ -100,7 +116,9 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const Linear4bitShape& shape = problem.shape;
   const Linear4bitAdapter& adapter = call.addends.adapter;
   void* const dequantized = call.workspace;
-  auto* const counts = reinterpret_cast<unsigned*>(static_cast<std::byte*>(call.workspace) + weight_bytes(shape));
+  const Workspace parts(problem);
+  auto* const partials = reinterpret_cast<float*>(static_cast<std::byte*>(call.workspace) + parts.partials);
+  auto* const counts = reinterpret_cast<unsigned*>(static_cast<std::byte*>(call.workspace) + parts.counts);
   const Task task{call.weight.codes,
                   BlockScales(call.weight),
                   CodebookValues(shape.quant_type),
@@ -109,7 +127,10 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
                   static_cast<int>(shape.in_features),
                   dequantized,
                   counts,
-                  counts + kBoxCounts,
+                  counts + Workspace::kBoxCounts,
+                  partials,
+                  reinterpret_cast<int*>(counts + parts.arrivals),
+                  tile_deal(problem),
                   static_cast<int>(block_count(problem.in_width(), kStep)),
                   static_cast<int>(block_count(problem.rows, kTileRows)),
                   static_cast<int>(block_count(problem.out_width(), kClusterColumns)),
@@ -128,7 +149,7 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
   const AdapterMaps maps = kAdapter ? adapter_maps(problem, adapter) : AdapterMaps{};
   const auto kernel = many_rows_kernel<T, kForward, kAdapter>;
   QSHARD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SharedMemory::kBytes));
-  clear_counts(counts, count_of_counts(shape), call.stream);
+  clear_counts(counts, parts.count, call.stream);
   launch_early(kernel, dim3(static_cast<unsigned>(kCluster * resident_clusters(problem.device))), kThreads,
                SharedMemory::kBytes, call.stream, task, weight, input, output, maps);
 }
@@ -141,7 +162,8 @@ bool supports(const Linear4bitProblem& problem) {
   return problem.device.has_warpgroups && shape.dtype != DType::f32 && shape.blocksize >= kStep &&
          problem.whole_blocks() && std::max({problem.rows, shape.out_features, shape.in_features}) <= kMost &&
          block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox) <= kMost / kPieces &&
-         block_count(problem.rows, kTileRows) * block_count(problem.out_width(), kClusterColumns) <= kMost;
+         block_count(problem.rows, kTileRows) * block_count(problem.out_width(), kClusterColumns) <=
+             kMost / block_count(problem.in_width(), kStep);
 }
 
 // In units of the time that dequantizing the whole weight first takes, which is about that of a product over 256 rows;
@@ -151,16 +173,14 @@ bool pays(const Linear4bitProblem& problem) {
   constexpr double kSlowerDequantizing = 1.9;  // where dequantizing is what this kernel's time goes to
   constexpr double kSlowerProduct = 1.03;      // of cuBLASLt, against this kernel's
   const std::int64_t column_tiles = block_count(problem.out_width(), kClusterColumns);
-  const std::int64_t tiles = block_count(problem.rows, kTileRows) * column_tiles;
-  const std::int64_t clusters = cluster_count(problem.device);
-  const std::int64_t tiles_of_whole_waves = block_count(tiles, clusters) * clusters;
+  const int clusters = cluster_count(problem.device);
   const double both =
-      std::max(kSlowerDequantizing, static_cast<double>(tiles_of_whole_waves) / static_cast<double>(column_tiles));
+      std::max(kSlowerDequantizing, tile_deal(problem).waves(clusters) * clusters / static_cast<double>(column_tiles));
   return both < 1 + kSlowerProduct * static_cast<double>(problem.rows) / kEqualRows;
 }
 
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
-  return weight_bytes(problem.shape) + count_of_counts(problem.shape) * sizeof(unsigned);
+  return Workspace(problem).bytes();
 }
 
 bool adds(const Linear4bitProblem& problem, const Linear4bitAddends& addends) {

@@ -42,22 +42,23 @@ class Loader {
   __device__ __forceinline__ void run() const {
     constexpr int kAllDue = 1 << 30;  // a step by which all of the weight's pieces are due
     Stage at;
-    int first_step = 0;
-    for (int tile = static_cast<int>(blockIdx.x) / kCluster; tile < task_.tiles(); tile += task_.clusters()) {
-      const Place place(task_, tile);
+    int done = 0;  // steps
+    for (int item = static_cast<int>(blockIdx.x) / kCluster; item < task_.deal.items(); item += task_.clusters()) {
+      const TilePart part = task_.deal.part(item);
+      const Place place(task_, part.tile);
       if constexpr (kAdapter) {
         for (int step = 0; step < task_.adapter_steps; ++step, at.advance()) {
           load(adapter_.matrix, adapter_.factor, place, step, at);
         }
       }
-      for (int step = 0; step < task_.steps; ++step, at.advance()) {
-        if (step % kBoxSteps == 0) {
-          atomic_store_shared(shared_.progress(), first_step + step);
+      for (int i = 0; i < part.steps; ++i, ++done, at.advance()) {
+        const int step = part.first_step + i;
+        if (i % kBoxSteps == 0) {
+          atomic_store_shared(shared_.progress(), done);
           wait_for_signals(WeightBox{place.column / kBox, step / kBoxSteps}.done(task_), kPieces);
         }
         load(weight_, input_, place, step, at);
       }
-      first_step += task_.steps;
     }
     atomic_store_shared(shared_.progress(), kAllDue);
   }

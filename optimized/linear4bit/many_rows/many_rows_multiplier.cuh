@@ -4,6 +4,7 @@
 
 #include <cuda.h>
 
+#include "optimized/linear4bit/cluster/shared_tile.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_tiles.cuh"
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/shared_access.cuh"
@@ -36,13 +37,14 @@ class Multiplier {
   }
 
   __device__ __forceinline__ void run() {
-    int steps = task_.steps;
-    asm("" : "+r"(steps));  // kept in a register
-    for (int tile = static_cast<int>(blockIdx.x) / kCluster; tile < task_.tiles(); tile += task_.clusters()) {
-      const Place place(task_, tile);
-      if constexpr (kAdapter) multiply_adapter(place);
+    for (int item = static_cast<int>(blockIdx.x) / kCluster; item < task_.deal.items(); item += task_.clusters()) {
+      const TilePart part = task_.deal.part(item);
+      const Place place(task_, part.tile);
+      if constexpr (kAdapter) multiply_adapter(place, part.first_step == 0);
+      int steps = part.steps;
+      asm("" : "+r"(steps));  // kept in a register
       multiply_steps(steps, kAdapter);
-      store(place);
+      if (completes(part)) store(place);
     }
     if (threadIdx.x % 128 == 0) tma_store_wait();
   }
@@ -61,6 +63,21 @@ class Multiplier {
     }
     wgmma_wait<0>(sums_);
     release(last_stage);
+  }
+
+  /// Whether the sums are those of a whole tile: of one that clusters share, of all of them, in the last one.
+  __device__ __forceinline__ bool completes(const TilePart& part) {
+    if (part.steps == task_.steps) return true;
+    const int sharers = task_.deal.sharers();
+    const int tile = part.tile - task_.deal.whole;
+    const int rank = cluster_rank();
+    const auto partials = [&](int sharer) {
+      const std::int64_t place = std::int64_t{tile * sharers + sharer} * kCluster + rank;
+      return task_.partials + place * (kTileRows / 2) * kMultipliers + threadIdx.x;
+    };
+    int* const arrivals = task_.arrivals + (tile * kCluster + rank) * kWarpgroups + warpgroup_;
+    return cluster::add_up_shared<kMultipliers>(cluster::WarpgroupTeam{warpgroup_ + 1}, sharers, part.sharer, partials,
+                                                arrivals, sums_);
   }
 
   /// Of each 32 rows: a lane has the bits of one row, for the warp's 16 columns.
@@ -88,8 +105,9 @@ class Multiplier {
     }
   }
 
-  /// Makes the adapter's part of the output of a tile.
-  __device__ __forceinline__ void multiply_adapter(const Place& place) {
+  /// Makes the adapter's part of the output of a tile. Of a tile that clusters share one `counts`; the others take as
+  /// many steps for zeros: where two ways to begin the sums meet, ptxas finds no registers.
+  __device__ __forceinline__ void multiply_adapter(const Place& place, bool counts) {
     if constexpr (kForward) {
       multiply_steps(task_.adapter_steps, false);
     } else {
@@ -99,7 +117,7 @@ class Multiplier {
       multiply_steps(task_.adapter_steps, false);
       if (masked) drop_sums(kept);
     }
-    const float scale = task_.adapter_scale;
+    const float scale = counts ? task_.adapter_scale : 0.0F;
 #pragma unroll
     for (float& sum : sums_) sum *= scale;
     wgmma_fence(sums_);

@@ -21,6 +21,9 @@ struct Task {
   void* weight;     // where it is dequantized to
   unsigned* taken;  // pieces of the weight that a warp has taken; zero before
   unsigned* done;   // of each box of the weight the pieces that are dequantized; zeros before
+  float* partials;  // [deal.shared, deal.sharers(), kCluster, sums of a thread, kMultipliers]
+  int* arrivals;    // [deal.shared, kCluster, kWarpgroups]: sharers that have left partial sums; zeros before
+  TileDeal deal;
   int steps;
   int row_tiles;
   int column_tiles;  // kClusterColumns each
@@ -31,7 +34,6 @@ struct Task {
   std::int64_t mask_stride;          // bytes from row to row
   bool add_to_out;
 
-  [[nodiscard]] __host__ __device__ int tiles() const { return row_tiles * column_tiles; }
   [[nodiscard]] __device__ __forceinline__ int clusters() const { return static_cast<int>(gridDim.x) / kCluster; }
 };
 

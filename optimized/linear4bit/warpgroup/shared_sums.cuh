@@ -3,21 +3,9 @@
 #include <cstdint>
 
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+#include "optimized/ptx/signals.cuh"
 
 namespace qshard::optimized::warpgroup {
-
-__device__ __forceinline__ int load_relaxed(const int* from) {
-  int value;
-  asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
-  return value;
-}
-
-/// Adds and returns what was there; what the warp wrote before is seen by who finds it added, and the other way round.
-__device__ __forceinline__ int add_release_acquire(int* to, int value) {
-  int before;
-  asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], %2;" : "=r"(before) : "l"(to), "r"(value) : "memory");
-  return before;
-}
 
 /// Writes the sums of a warp's rows to y.
 template <typename T, int kColumnTiles>
