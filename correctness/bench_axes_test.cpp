@@ -25,7 +25,7 @@ std::string error_of(const std::vector<std::string>& arguments) {
 
 std::vector<std::string> names(const std::vector<std::string>& arguments) {
   std::vector<std::string> result;
-  for (const qshard_problem& problem : problems_of(parse(arguments))) result.push_back(problem_name(problem, false));
+  for (const qshard_problem& problem : problems_of(parse(arguments))) result.push_back(problem_name(problem));
   return result;
 }
 
@@ -93,7 +93,7 @@ TEST(BenchAxes, RejectWhatTheyDoNotKnow) {
 
 TEST(BenchAxes, LeaveGoogleBenchmarksArguments) {
   std::vector<std::string> arguments = {"program", "--benchmark_out=file.json", "--warm", "--benchmark_filter=x"};
-  EXPECT_TRUE(parse_options(arguments).value().warm);
+  EXPECT_TRUE(parse_options(arguments).value().manner.warm);
   EXPECT_THAT(arguments, testing::ElementsAre("program", "--benchmark_out=file.json", "--benchmark_filter=x"));
 }
 
@@ -118,8 +118,10 @@ TEST(BenchTraffic, CountsAProductAndASumAsTwo) {
   EXPECT_EQ(traffic_of(forward, false).bytes_written, 2.0 * 3 * 96);
   EXPECT_EQ(traffic_of(backward, false).bytes_written, 2.0 * 3 * 64);
   EXPECT_EQ(traffic_of(forward, true).weight_bytes, 2.0 * 96 * 64);
-  EXPECT_EQ(row_name(forward, "cublas", true),
+  EXPECT_EQ(row_name(forward, "cublas", {.warm = true}),
             "linear4bit/provider:cublas/rows:3/n:96/k:64/blocksize:32/dtype:f16/nested:0/warm:1");
+  EXPECT_EQ(row_name(forward, "cublas", {.sustained_seconds = 2}),
+            "linear4bit/provider:cublas/rows:3/n:96/k:64/blocksize:32/dtype:f16/nested:0/sustained:2");
 }
 
 }  // namespace

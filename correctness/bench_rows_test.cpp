@@ -66,7 +66,7 @@ class BenchRow : public testing::Test {
     const Clocks clocks(device.pci_bus_id);
     const Ceilings ceilings{ceiling, ceiling, ceiling, ceiling, {}};
     Session session{device, clocks, ceilings, nullptr};
-    Row row(problem, provider, false, 1e-3);
+    Row row(problem, provider, {}, 1e-3);
     try {
       row.measure(session);
       row.measure(session);
@@ -87,15 +87,28 @@ class BenchRow : public testing::Test {
 
 TEST_F(BenchRow, HonestWorkPasses) {
   for (const qshard_problem& problem : {kDequantize, kQuantize, kLinear, kBackward}) {
-    EXPECT_EQ(outcome(problem, nullptr), "") << problem_name(problem, false);
+    EXPECT_EQ(outcome(problem, nullptr), "") << problem_name(problem);
   }
+}
+
+TEST_F(BenchRow, SustainedCallsGoOnForSoLong) {
+  const DeviceInfo device = device_info();
+  const Clocks clocks(device.pci_bus_id);
+  const Ceilings ceilings{1e15, 1e15, 1e15, 1e18, {}};
+  Session session{device, clocks, ceilings, nullptr};
+  Cheat honest(nullptr);
+  Row row(kLinear, honest, {.sustained_seconds = 1}, 1e-3);
+  const Sample sample = row.measure(session);
+  EXPECT_GT(sample.calls * sample.seconds, 0.8);
+  EXPECT_LT(sample.calls * sample.seconds, 1.5);
+  EXPECT_TRUE(sample.joules == 0 || (sample.joules / sample.seconds > 20 && sample.joules / sample.seconds < 2000));
 }
 
 TEST_F(BenchRow, DoingNothingIsCaught) {
   for (const qshard_problem& problem : {kDequantize, kQuantize, kLinear, kBackward}) {
     Cheat cheat(nullptr);
     cheat.works = false;
-    EXPECT_THAT(outcome(problem, cheat), testing::HasSubstr("before timing")) << problem_name(problem, false);
+    EXPECT_THAT(outcome(problem, cheat), testing::HasSubstr("before timing")) << problem_name(problem);
   }
 }
 

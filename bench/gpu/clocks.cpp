@@ -39,6 +39,7 @@ struct Clocks::Library {
   int (*clock)(void*, int, unsigned*) = nullptr;
   int (*reasons)(void*, unsigned long long*) = nullptr;
   int (*driver)(char*, unsigned) = nullptr;
+  int (*energy)(void*, unsigned long long*) = nullptr;  // may be missing
 };
 
 Clocks::Clocks(const std::string& pci_bus_id) {
@@ -52,6 +53,7 @@ Clocks::Clocks(const std::string& pci_bus_id) {
   find(handle, "nvmlDeviceGetClockInfo", library->clock);
   find(handle, "nvmlDeviceGetCurrentClocksThrottleReasons", library->reasons);
   find(handle, "nvmlSystemGetDriverVersion", library->driver);
+  find(handle, "nvmlDeviceGetTotalEnergyConsumption", library->energy);
   const bool complete = library->init != nullptr && library->shutdown != nullptr && library->by_bus_id != nullptr &&
                         library->clock != nullptr && library->reasons != nullptr && library->driver != nullptr;
   if (!complete || library->init() != 0) {
@@ -85,6 +87,12 @@ ClockSample Clocks::sample() const {
   library_->reasons(library_->device, &reasons);
   sample.slowdown_reasons = reasons;
   return sample;
+}
+
+double Clocks::joules() const {
+  unsigned long long millijoules = 0;
+  if (library_ == nullptr || library_->energy == nullptr) return 0;
+  return library_->energy(library_->device, &millijoules) == 0 ? 1e-3 * static_cast<double>(millijoules) : 0;
 }
 
 std::string Clocks::driver_version() const {

@@ -27,6 +27,8 @@ class Clocks {
 
   [[nodiscard]] bool available() const;
   [[nodiscard]] ClockSample sample() const;
+  /// That the GPU has used since its driver was loaded, a count that changes some ten times a second; 0 where unknown.
+  [[nodiscard]] double joules() const;
   [[nodiscard]] std::string driver_version() const;
 
  private:

@@ -67,7 +67,7 @@ Rows make_rows(const Options& options, const Providers& providers) {
     for (const auto& provider : providers) {
       const std::string reason = provider->unsupported(problem);
       if (reason.empty()) {
-        rows.push_back(std::make_unique<Row>(problem, *provider, options.warm, options.batch_seconds));
+        rows.push_back(std::make_unique<Row>(problem, *provider, options.manner, options.batch_seconds));
       } else {
         ++left_out[fmt::format("{} ({})", provider->name(), reason)];
       }
@@ -120,6 +120,10 @@ void set_counters(benchmark::State& state, const Row& row, const Sample& sample,
   set_clock_counters(state, sample);
   if (sample.enqueue_limited) counters["enqueue_limited"] = 1;
   if (!row.fills_cache()) counters["cache_not_filled"] = 1;
+  if (sample.joules > 0) {
+    counters["joules"] = sample.joules;
+    counters["watts"] = sample.joules / sample.seconds;
+  }
 }
 
 /// The row whose buffers are on the device.

@@ -54,13 +54,56 @@ Timing time_once(int calls, cudaStream_t stream, const Clocks& clocks, const std
   float milliseconds = 0;
   QSHARD_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start.event, stop.event));
   const double measured = static_cast<double>(milliseconds) * 1e-3;
+  timing.calls = calls;
   timing.seconds_per_call = measured / calls;
   // Work that is still running when its successor arrives keeps the stream busy as well as the hold does.
   timing.enqueue_limited = enqueue_seconds > 1e-9 * static_cast<double>(hold) && enqueue_seconds > 0.9 * measured;
   return timing;
 }
 
+/// Calls that go on for a while: a batch is enqueued while the one before it runs, then between() is called. Returns
+/// how many calls there were.
+int call_for(double seconds, int calls, cudaStream_t stream, const std::function<void(int)>& call,
+             const std::function<void()>& between) {
+  const Event batches[2];
+  const auto start = std::chrono::steady_clock::now();
+  int done = 0;
+  for (int batch = 0; batch < 2 || seconds_since(start) < seconds; ++batch) {
+    if (batch >= 2) QSHARD_CUDA_CHECK(cudaEventSynchronize(batches[batch % 2].event));
+    for (int i = 0; i < calls; ++i) call(i);
+    QSHARD_CUDA_CHECK(cudaEventRecord(batches[batch % 2].event, stream));
+    done += calls;
+    between();
+  }
+  return done;
+}
+
 }  // namespace
+
+Timing time_sustained(double seconds, int calls, cudaStream_t stream, const Clocks& clocks,
+                      const std::function<void(int)>& call) {
+  call_for(seconds, calls, stream, call, [] {});
+  const Event start;
+  const Event stop;
+  Timing timing;
+  double megahertz = 0;
+  int samples = 0;
+  const double joules = clocks.joules();
+  QSHARD_CUDA_CHECK(cudaEventRecord(start.event, stream));
+  timing.calls = call_for(seconds, calls, stream, call, [&] {
+    timing.clocks = clocks.sample();
+    megahertz += timing.clocks.sm_mhz;
+    ++samples;
+  });
+  QSHARD_CUDA_CHECK(cudaEventRecord(stop.event, stream));
+  QSHARD_CUDA_CHECK(cudaEventSynchronize(stop.event));
+  float milliseconds = 0;
+  QSHARD_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start.event, stop.event));
+  timing.seconds_per_call = static_cast<double>(milliseconds) * 1e-3 / timing.calls;
+  timing.joules_per_call = (clocks.joules() - joules) / timing.calls;
+  timing.clocks.sm_mhz = static_cast<unsigned>(megahertz / samples);
+  return timing;
+}
 
 Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call) {
   constexpr int kTries = 3;  // the host may be held up between its two waits, but hardly ever so often

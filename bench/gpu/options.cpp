@@ -70,7 +70,12 @@ void add_axes(CLI::App& app, Options& options, Words& words) {
   list("--quant-type", words.quant_types, "codebook")->check(CLI::IsMember(kQuantTypes));
   list("--nested", options.nested, "1: absmax quantized to 8 bits")->check(CLI::Range(0, 1));
   list("--rows", options.rows, "rows of activations in a linear layer")->check(CLI::Range(1, 1 << 20));
-  app.add_flag("--warm", options.warm, "one set of buffers, so that what fits stays in the L2 cache");
+  app.add_flag("--warm", options.manner.warm, "one set of buffers, so that what fits stays in the L2 cache");
+  app.add_option(
+         "--sustained", options.manner.sustained_seconds,
+         "seconds for which the calls of a repetition go on before they are timed, and again while they are: at "
+         "the clock that the power limit leaves for long work, with joules a call; 0: one short batch")
+      ->check(CLI::Range(0, 600));
   app.add_option("--bitsandbytes", options.bitsandbytes,
                  "its shared library; default: $QSHARD_BITSANDBYTES_LIBRARY, or python3's package")
       ->check(CLI::ExistingFile);

@@ -47,7 +47,7 @@ struct Options {
   std::vector<std::uint32_t> quant_types{QSHARD_NF4};
   std::vector<std::string> plugins;  // paths; each adds a provider
   std::string bitsandbytes;          // path of its library; empty: looked for
-  bool warm = false;
+  Manner manner;
   int repetitions = 10;
   double batch_seconds = 0.01;  // calls of one repetition take at least so long together
 };

@@ -70,15 +70,16 @@ CopyCount::CopyCount(std::size_t bytes, std::size_t l2_bytes) {
   cold = needed <= kMostCopies;
 }
 
-std::string problem_name(const qshard_problem& problem, bool warm) {
-  return fmt::format("{}{}/n:{}/k:{}/blocksize:{}/dtype:{}/nested:{}{}{}", operation_name(problem.operation),
+std::string problem_name(const qshard_problem& problem, const Manner& manner) {
+  return fmt::format("{}{}/n:{}/k:{}/blocksize:{}/dtype:{}/nested:{}{}{}{}", operation_name(problem.operation),
                      is_linear(problem) ? fmt::format("/rows:{}", problem.rows) : "", problem.n, problem.k,
                      problem.blocksize, kDTypeNames.at(problem.dtype), problem.nested,
-                     problem.quant_type == QSHARD_FP4 ? "/type:fp4" : "", warm ? "/warm:1" : "");
+                     problem.quant_type == QSHARD_FP4 ? "/type:fp4" : "", manner.warm ? "/warm:1" : "",
+                     manner.sustained_seconds > 0 ? fmt::format("/sustained:{}", manner.sustained_seconds) : "");
 }
 
-std::string row_name(const qshard_problem& problem, std::string_view provider, bool warm) {
-  const std::string name = problem_name(problem, warm);
+std::string row_name(const qshard_problem& problem, std::string_view provider, const Manner& manner) {
+  const std::string name = problem_name(problem, manner);
   const std::size_t end = name.find('/');
   return fmt::format("{}/provider:{}{}", name.substr(0, end), provider, name.substr(end));
 }

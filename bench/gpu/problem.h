@@ -44,10 +44,17 @@ struct CopyCount {
   CopyCount(std::size_t bytes, std::size_t l2_bytes);
 };
 
-/// "linear4bit/rows:16/n:28672/k:8192/blocksize:64/dtype:bf16/nested:1", with "type:fp4" and "warm:1" where they apply.
-std::string problem_name(const qshard_problem& problem, bool warm);
+/// How a row is timed, where that changes what its time means.
+struct Manner {
+  bool warm = false;          // one set of buffers, so that what fits stays in the L2 cache
+  int sustained_seconds = 0;  // calls go on for so long before they are timed, and while they are; 0: one short batch
+};
+
+/// "linear4bit/rows:16/n:28672/k:8192/blocksize:64/dtype:bf16/nested:1", with "type:fp4", "warm:1" and "sustained:2"
+/// (seconds) where they apply.
+std::string problem_name(const qshard_problem& problem, const Manner& manner = {});
 
 /// The same with "provider:NAME" after the operation: the name of a row.
-std::string row_name(const qshard_problem& problem, std::string_view provider, bool warm);
+std::string row_name(const qshard_problem& problem, std::string_view provider, const Manner& manner = {});
 
 }  // namespace qshard::bench

@@ -54,7 +54,7 @@ Sample Row::measure(Session& session) {
   const nvtx3::scoped_range range("check after timing");
   check("after");
   worst_ = workload_->worst();
-  const double floor = floor_seconds(traffic(), session.ceilings, warm_ || !fills_cache_);
+  const double floor = floor_seconds(traffic(), session.ceilings, manner_.warm || !fills_cache_);
   if (!provider_.on_host() && !(sample.seconds >= floor)) {
     fail(ExitCode::check_failed,
          "{:.3g} us is below the {:.3g} us that the measured ceilings allow: it cannot have done the work",
@@ -66,8 +66,8 @@ Sample Row::measure(Session& session) {
 
 void Row::prepare(Session& session) {
   const nvtx3::scoped_range range("prepare");
-  workload_ =
-      std::make_unique<Workload>(problem_, provider_, session.weight_for(problem_), session.device.l2_bytes, warm_);
+  workload_ = std::make_unique<Workload>(problem_, provider_, session.weight_for(problem_), session.device.l2_bytes,
+                                         manner_.warm);
   fills_cache_ = workload_->fills_cache();
   workload_->poison();
   input_hash_ = workload_->hash_inputs();
@@ -97,10 +97,11 @@ void Row::check(const char* when) {
 Sample Row::time_on_device(Session& session) {
   const nvtx3::scoped_range range(name());
   const int copies = workload_->copies();
-  const Timing timing = time_calls(calls_, kStream, session.clocks, [this, copies](int i) {
-    provider_.run(problem_, workload_->buffers(i % copies), kStream);
-  });
-  return {timing.seconds_per_call, calls_, timing.clocks, timing.enqueue_limited};
+  const auto call = [this, copies](int i) { provider_.run(problem_, workload_->buffers(i % copies), kStream); };
+  const Timing timing = manner_.sustained_seconds > 0
+                            ? time_sustained(manner_.sustained_seconds, calls_, kStream, session.clocks, call)
+                            : time_calls(calls_, kStream, session.clocks, call);
+  return {timing.seconds_per_call, timing.calls, timing.clocks, timing.enqueue_limited, timing.joules_per_call};
 }
 
 Sample Row::time_on_host() {
@@ -110,7 +111,7 @@ Sample Row::time_on_host() {
   provider_.run(problem_, buffers, kStream);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   workload_->upload_host_outputs();
-  return {seconds, 1, {}, false};
+  return {seconds, 1, {}, false, 0};
 }
 
 }  // namespace qshard::bench

@@ -30,13 +30,14 @@ struct Sample {
   int calls = 0;
   ClockSample clocks;
   bool enqueue_limited = false;  // the host enqueued slower than the GPU worked: the time is the host's
+  double joules = 0;             // of one call, where it was sustained
 };
 
 /// One row of the table: a problem and who does it.
 class Row {
  public:
-  Row(const qshard_problem& problem, Provider& provider, bool warm, double batch_seconds)
-      : problem_(problem), provider_(provider), warm_(warm), batch_seconds_(batch_seconds) {}
+  Row(const qshard_problem& problem, Provider& provider, const Manner& manner, double batch_seconds)
+      : problem_(problem), provider_(provider), manner_(manner), batch_seconds_(batch_seconds) {}
   ~Row() { release(); }
   Row(const Row&) = delete;
   Row& operator=(const Row&) = delete;
@@ -50,8 +51,8 @@ class Row {
   void release();
 
   [[nodiscard]] const qshard_problem& problem() const { return problem_; }
-  [[nodiscard]] std::string name() const { return row_name(problem_, provider_.name(), warm_); }
-  [[nodiscard]] std::string group() const { return problem_name(problem_, warm_); }
+  [[nodiscard]] std::string name() const { return row_name(problem_, provider_.name(), manner_); }
+  [[nodiscard]] std::string group() const { return problem_name(problem_, manner_); }
   [[nodiscard]] std::string provider() const { return provider_.name(); }
   [[nodiscard]] bool on_host() const { return provider_.on_host(); }
   [[nodiscard]] Traffic traffic() const { return traffic_of(problem_, provider_.reads_dense_weight()); }
@@ -70,7 +71,7 @@ class Row {
 
   qshard_problem problem_;
   Provider& provider_;
-  bool warm_;
+  Manner manner_;
   double batch_seconds_;
   double worst_ = 0;
   bool fills_cache_ = true;
