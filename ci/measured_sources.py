@@ -46,6 +46,7 @@ RESULTS = {
     "linear4bit_middle": LINEAR,
     "linear4bit_portable": LINEAR,
     "linear4bit_half_chunks": LINEAR,
+    "linear4bit_sustained": LINEAR,
     "dequantize_random": DEQUANTIZE,
     "reference": DEQUANTIZE + QUANTIZE + ["bench/providers/reference.cpp"],
     "step_kernels": ["bench/gpu/step_kernel.cpp"],
