@@ -16,6 +16,12 @@ enum class ShardRange : std::uint8_t {
   constants,  // the nested maps and offsets of all 4-bit weights, which every rank has whole
 };
 
+/// From `begin` to before `end`; empty where they are equal.
+struct ByteRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
 /// Where one rank's shards of all flats lie in their ranges: the frozen flats in the order of the units; the trainable
 /// ones one after the other, so that the optimizer works on one range. The places depend on the layout alone and are
 /// the same on every rank.

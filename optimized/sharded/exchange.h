@@ -30,12 +30,14 @@ struct Delivery {
   std::int64_t bytes = 0;
 };
 
-/// One flat to be put together: gathered = the shards of the group's ranks one after the other.
+/// One flat to be put together: gathered = the shards of the group's ranks one after the other. What is read in this
+/// rank's own shard need not be there.
 struct Gathering {
   ShardRange range = ShardRange::frozen;
   std::int64_t offset = 0;  // of the shard in that range of every rank
   std::int64_t shard_bytes = 0;
   std::byte* gathered = nullptr;
+  ByteRange in_place;  // of the own shard
 };
 
 /// The gradients of a trainable flat as it is before it is cut, in a buffer of gradients.
@@ -75,6 +77,8 @@ class Exchange {
   virtual void finish_loading(cudaStream_t stream) = 0;
 
   virtual void gather(std::span<const Gathering> flats, cudaStream_t stream) = 0;
+  /// Which of its group's shards is this rank's.
+  [[nodiscard]] virtual std::size_t own_shard() const = 0;
   /// The frozen range of the group's rank `shard` as kernels of this rank read it; null where they cannot.
   [[nodiscard]] virtual const std::byte* frozen(std::size_t shard) const = 0;
 

@@ -49,6 +49,8 @@ class NcclExchange : public Exchange {
     communicator_->end();
   }
 
+  [[nodiscard]] std::size_t own_shard() const override { return own_ - first_; }
+
   [[nodiscard]] const std::byte* frozen(std::size_t) const override {
     return parts_.layout->shards == 1 ? parts_.memory->at(ShardRange::frozen) : nullptr;
   }

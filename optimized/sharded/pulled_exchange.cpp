@@ -37,11 +37,17 @@ void PulledExchange::deliver(std::span<const Delivery> deliveries, const std::by
 void PulledExchange::gather(std::span<const Gathering> flats, cudaStream_t stream) {
   const std::size_t first = first_of_group(*parts_.layout, own_);
   for (const Gathering& flat : flats) {
-    const auto bytes = static_cast<std::size_t>(flat.shard_bytes);
     for (std::size_t shard = 0; shard < static_cast<std::size_t>(parts_.layout->shards); ++shard) {
-      QSHARD_CUDA_CHECK(cudaMemcpyAsync(flat.gathered + shard * bytes,
-                                        sources_.at(flat.range, first + shard) + flat.offset, bytes, cudaMemcpyDefault,
-                                        stream));
+      std::byte* const to = flat.gathered + static_cast<std::int64_t>(shard) * flat.shard_bytes;
+      const std::byte* const from = sources_.at(flat.range, first + shard) + flat.offset;
+      const auto copy = [&](std::int64_t begin, std::int64_t end) {
+        if (begin == end) return;
+        QSHARD_CUDA_CHECK(cudaMemcpyAsync(to + begin, from + begin, static_cast<std::size_t>(end - begin),
+                                          cudaMemcpyDefault, stream));
+      };
+      const ByteRange in_place = shard == own_shard() ? flat.in_place : ByteRange{};
+      copy(0, in_place.begin);
+      copy(in_place.end, flat.shard_bytes);
     }
   }
 }
@@ -73,8 +79,7 @@ void PulledExchange::meet(cudaStream_t stream) const {
 }
 
 std::int64_t PulledExchange::own_gradients(const GradientFlat& flat) const {
-  const auto shard = static_cast<std::int64_t>(own_ - first_of_group(*parts_.layout, own_));
-  return flat.begin + shard * flat.shard_elements;
+  return flat.begin + static_cast<std::int64_t>(own_shard()) * flat.shard_elements;
 }
 
 }  // namespace qshard::optimized

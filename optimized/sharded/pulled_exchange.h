@@ -18,7 +18,10 @@ inline constexpr std::size_t kGradientChannels = 4;
 class PulledExchange : public Exchange {
  public:
   void deliver(std::span<const Delivery> deliveries, const std::byte* staging, cudaStream_t stream) override;
+  /// Copies within a GPU are kernels, which take multiprocessors and wait for them: what is read in place is not
+  /// copied.
   void gather(std::span<const Gathering> flats, cudaStream_t stream) override;
+  [[nodiscard]] std::size_t own_shard() const override { return own_ - first_of_group(*parts_.layout, own_); }
   [[nodiscard]] const std::byte* frozen(std::size_t shard) const override;
   void release(const GradientBuffer& buffer, cudaStream_t stream) override;
   void await_release(const GradientBuffer& buffer, cudaStream_t stream) override;

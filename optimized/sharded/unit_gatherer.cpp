@@ -27,6 +27,7 @@ UnitGatherer::UnitGatherer(const ShardLayout& layout, const ShardPlaces& places,
       stage_bytes_(stages_, 0) {
   for (const Unit& unit : layout.units) {
     in_stage_.push_back(stage_bytes_[unit.stage]);
+    in_place_.emplace_back(unit.flats.size());
     for (const Flat& flat : unit.flats) stage_bytes_[unit.stage] += whole_bytes(layout, flat);
   }
   if (replicated()) return;
@@ -38,6 +39,27 @@ UnitGatherer::UnitGatherer(const ShardLayout& layout, const ShardPlaces& places,
   const bool keeps_all = layout.sharding == ShardingStrategy::shard_grad_op;
   buffers_.resize(keeps_all ? layers.size() : std::min<std::size_t>(2, layers.size()));
   for (Buffer& buffer : buffers_) buffer.memory = arena.take(largest, "gathered units");
+  if (!copy_) return;
+  for (std::size_t unit = 0; unit < layout.units.size(); ++unit) {
+    const Unit& of = layout.units[unit];
+    if (is_end(of.stage)) continue;
+    std::ranges::transform(of.flats, in_place_[unit].begin(), [this](const Flat& flat) { return in_own_shard(flat); });
+  }
+}
+
+// The slots that lie wholly in the own shard follow each other. Cut between elements, a shard may begin where no slot
+// could: then none is read there.
+ByteRange UnitGatherer::in_own_shard(const Flat& flat) const {
+  const std::int64_t begin = static_cast<std::int64_t>(exchange_->own_shard()) * flat.shard_bytes;
+  if (memory_->piece(range_of(flat)).empty() || begin % kSlotAlignment != 0) return {};
+  ByteRange range;
+  for (const Slot& slot : flat.slots) {
+    const std::int64_t end = slot.offset + slot.parameter.bytes();
+    if (slot.offset < begin || end > begin + flat.shard_bytes) continue;
+    if (range.begin == range.end) range.begin = slot.offset - begin;
+    range.end = end - begin;
+  }
+  return range;
 }
 
 UnitGatherer::Buffer* UnitGatherer::holder_of(std::size_t stage) {
@@ -76,7 +98,8 @@ void UnitGatherer::gather(Buffer& buffer, bool trainable_alone) {
     if (of.stage != buffer.stage) continue;
     for (std::size_t flat = 0; flat < of.flats.size(); ++flat) {
       if (of.flats[flat].trainable || !trainable_alone) {
-        flats.push_back({range_of(of.flats[flat]), places_->offset(unit, flat), of.flats[flat].shard_bytes, to});
+        flats.push_back({range_of(of.flats[flat]), places_->offset(unit, flat), of.flats[flat].shard_bytes, to,
+                         in_place_[unit][flat]});
       }
       to += whole_bytes(*layout_, of.flats[flat]);
     }
@@ -137,6 +160,17 @@ const std::byte* UnitGatherer::flat(std::size_t unit, std::size_t flat) const {
   const std::byte* at = buffer->memory.as<std::byte>() + in_stage_[unit];
   for (std::size_t before = 0; before < flat; ++before) at += whole_bytes(*layout_, flats[before]);
   return at;
+}
+
+const std::byte* UnitGatherer::parameter(std::size_t unit, std::size_t flat, const Slot& slot) const {
+  if (arena_->dry_run()) return nullptr;
+  const ByteRange in_place = in_place_[unit][flat];
+  if (in_place.begin < in_place.end) {
+    const Flat& of = layout_->units[unit].flats[flat];
+    const std::int64_t at = slot.offset - static_cast<std::int64_t>(exchange_->own_shard()) * of.shard_bytes;
+    if (at >= in_place.begin && at < in_place.end) return memory_->at(range_of(of)) + places_->offset(unit, flat) + at;
+  }
+  return this->flat(unit, flat) + slot.offset;
 }
 
 }  // namespace qshard::optimized

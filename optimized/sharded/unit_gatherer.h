@@ -23,6 +23,8 @@ namespace qshard::optimized {
 /// shards are the whole; but frozen shards that stay in host memory are brought like any others. The head, and the
 /// embedding where it is needed whole, have buffers of their own that live only as long as their use.
 ///
+/// A parameter of a decoder layer that lies wholly in this rank's own shard, on this device, is read there.
+///
 /// The sequence of gathers is the same on every rank, whatever the ranks compute in between.
 class UnitGatherer {
  public:
@@ -42,8 +44,10 @@ class UnitGatherer {
   /// The shards on this device are the whole: nothing is gathered, and flats stay where they are.
   [[nodiscard]] bool replicated() const { return layout_->shards == 1 && !memory_->frozen.empty(); }
 
-  /// A flat of an acquired stage, whole. Null in a dry run.
+  /// A flat of an acquired end, the embedding's or the head's, whole. Null in a dry run.
   [[nodiscard]] const std::byte* flat(std::size_t unit, std::size_t flat) const;
+  /// A parameter of an acquired stage, whole. Null in a dry run.
+  [[nodiscard]] const std::byte* parameter(std::size_t unit, std::size_t flat, const Slot& slot) const;
 
  private:
   struct Buffer {
@@ -59,6 +63,7 @@ class UnitGatherer {
 
   /// The embedding or the head.
   [[nodiscard]] bool is_end(std::size_t stage) const { return stage == 0 || stage + 1 == stages_; }
+  [[nodiscard]] ByteRange in_own_shard(const Flat& flat) const;
   Buffer* holder_of(std::size_t stage);
   Buffer* free_buffer();
   void fill(Buffer& buffer, std::size_t stage);
@@ -73,10 +78,11 @@ class UnitGatherer {
   Arena* arena_;
   std::optional<Stream> copy_;  // none where nothing is gathered and in a dry run
   std::size_t stages_;
-  std::vector<std::int64_t> stage_bytes_;  // of a stage, gathered
-  std::vector<std::int64_t> in_stage_;     // index = unit: bytes from the start of its stage's buffer
-  std::vector<Buffer> buffers_;            // of decoder layers
-  std::array<Buffer, 2> ends_;             // of the embedding and of the head
+  std::vector<std::int64_t> stage_bytes_;         // of a stage, gathered
+  std::vector<std::int64_t> in_stage_;            // index = unit: bytes from the start of its stage's buffer
+  std::vector<std::vector<ByteRange>> in_place_;  // index = unit, flat: what of the own shard is read there
+  std::vector<Buffer> buffers_;                   // of decoder layers
+  std::array<Buffer, 2> ends_;                    // of the embedding and of the head
   std::int64_t clock_ = 0;
 };
 

@@ -59,8 +59,7 @@ const Slot& WeightTable::slot(const SlotPlace& place) const {
 }
 
 const void* WeightTable::parameter(const SlotPlace& place, const UnitGatherer& gatherer) const {
-  const std::byte* flat = gatherer.flat(place.unit, place.flat);
-  return flat == nullptr ? nullptr : flat + slot(place).offset;
+  return gatherer.parameter(place.unit, place.flat, slot(place));
 }
 
 float* WeightTable::gradient(const SlotPlace& place, const AdapterGradients* gradients) const {
