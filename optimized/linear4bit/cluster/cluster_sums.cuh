@@ -2,9 +2,9 @@
 
 #include <cstdint>
 
+#include "optimized/linear4bit/cluster/add_up_shared.cuh"
 #include "optimized/linear4bit/cluster/cluster_task.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
-#include "optimized/linear4bit/cluster/shared_tile.cuh"
 
 namespace qshard::optimized::cluster {
 

@@ -4,7 +4,7 @@
 
 #include <cuda.h>
 
-#include "optimized/linear4bit/cluster/shared_tile.cuh"
+#include "optimized/linear4bit/cluster/add_up_shared.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_tiles.cuh"
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/shared_access.cuh"
