@@ -75,10 +75,15 @@ __device__ __forceinline__ void quantize_block(const float (&values)[kPerLane], 
 #pragma unroll
   for (int e = 0; e < kPerLane; ++e) largest = fmaxf(largest, fabsf(values[e]));
   largest = lanes_reduce<32>(largest, Maximum());
+  float scaled[kPerLane];
+#pragma unroll
+  for (int e = 0; e < kPerLane; ++e) scaled[e] = __fdiv_rn(values[e], largest);
+  std::uint32_t codes_of_values[kPerLane];
+  nearest_codes(map.tree, scaled, codes_of_values);
   ElementVector<std::uint8_t, kPerLane> found;
 #pragma unroll
   for (int e = 0; e < kPerLane; ++e) {
-    std::uint32_t code = nearest_code(map.tree, __fdiv_rn(values[e], largest));
+    std::uint32_t code = codes_of_values[e];
     if (kKeepSign && signbit(map.value[code]) != signbit(values[e])) code += values[e] > 0.0F ? 1U : 0xFFU;
     found.element[e] = static_cast<std::uint8_t>(code);
   }
@@ -97,8 +102,8 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ SharedMap map_sq;
   map.value[threadIdx.x] = exp_avg.map[threadIdx.x];
   map_sq.value[threadIdx.x] = exp_avg_sq.map[threadIdx.x];
-  build_tree<kThreads>(map.tree, exp_avg.map);
-  build_tree<kThreads>(map_sq.tree, exp_avg_sq.map);
+  build_tree(map.tree, exp_avg.map);
+  build_tree(map_sq.tree, exp_avg_sq.map);
   __syncthreads();
   const float scale = factor[0];
   if (!isfinite(scale)) return;

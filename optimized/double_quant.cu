@@ -8,56 +8,46 @@
 #include "optimized/dynamic_map_search.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/quantize_tiles.h"
+#include "optimized/team_reduce.cuh"
 
 namespace qshard::optimized {
 
 namespace {
 
-constexpr unsigned kAllLanes = 0xFFFFFFFFU;
-constexpr int kMostThreads = 1024;
-constexpr int kLargestGrid = 264;  // two thread blocks on each of the H200's multiprocessors: each adds all the sums
-constexpr int kSumTile = 1024;     // absmax values of a partial sum, a thread each, where quantize_tiles has made none
+constexpr int kThreads = 1024;
+constexpr int kWarps = kThreads / 32;
+constexpr int kSumTile = kThreads;  // absmax values of a sum, a thread each, where quantize_tiles has made none
 constexpr int kPerLane = kNestedBlocksize / 32;
 
-/// The mean from partial sums, by every thread block for itself; the order of summation depends on `count` and kThreads
-/// alone.
-template <int kThreads>
-__device__ __forceinline__ float mean_of_sums(const float* sums, std::int64_t count, std::int64_t values) {
-  __shared__ double warp_sums[kThreads / 32];
+/// A thread's share of the sums, whose loads are under way together; the order of addition depends on `count` alone.
+__device__ __forceinline__ double sum_of_own(const float* sums, int count) {
+  constexpr int kLoads = 4;
+  const int quads = count / 4;
   double sum = 0.0;
-  const std::int64_t quads = count / 4;
-#pragma unroll 4
-  for (std::int64_t i = threadIdx.x; i < quads; i += kThreads) {
-    const float4 quad = reinterpret_cast<const float4*>(sums)[i];
-    sum += static_cast<double>(quad.x) + quad.y + (static_cast<double>(quad.z) + quad.w);
+#pragma unroll 1
+  for (int first = static_cast<int>(threadIdx.x); first < quads; first += kLoads * kThreads) {
+    float4 quad[kLoads] = {};
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      if (first + i * kThreads < quads) quad[i] = reinterpret_cast<const float4*>(sums)[first + i * kThreads];
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) sum += (quad[i].x + quad[i].y) + (quad[i].z + quad[i].w);
   }
   if (threadIdx.x < count % 4) sum += sums[4 * quads + threadIdx.x];
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
-  if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
-  __syncthreads();
-  sum = 0.0;
-  for (const double part : warp_sums) sum += part;
-  return static_cast<float>(sum / static_cast<double>(values));
+  return sum;
 }
 
-__global__ void __launch_bounds__(kSumTile) sum_kernel(const float* absmax, std::int64_t blocks, float* sums) {
+__global__ void __launch_bounds__(kThreads) sum_kernel(const float* absmax, std::int64_t blocks, float* sums) {
   grid_dependency_synchronize();
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kSumTile + threadIdx.x;
-  float sum = i < blocks ? absmax[i] : 0.0F;
-  __shared__ float warp_sums[kSumTile / 32];
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
-  if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  sum = 0.0F;
-  for (const float part : warp_sums) sum += part;
-  sums[blockIdx.x] = sum;
+  trigger_programmatic_launch_completion();
+  const std::int64_t i = std::int64_t{blockIdx.x} * kSumTile + threadIdx.x;
+  const float sum = team_reduce<kThreads>(i < blocks ? absmax[i] : 0.0F, Sum());
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
 /// A lane's kPerLane values; any from `count` on.
-__device__ __forceinline__ void load_values(float (&values)[kPerLane], const float* absmax, std::int64_t count) {
+__device__ __forceinline__ void load_values(float (&values)[kPerLane], const float* absmax, int count) {
   if (count >= kPerLane && reinterpret_cast<std::uintptr_t>(absmax) % sizeof(float4) == 0) {
 #pragma unroll
     for (int i = 0; i < kPerLane; i += 4) {
@@ -75,8 +65,15 @@ __device__ __forceinline__ void load_values(float (&values)[kPerLane], const flo
   }
 }
 
-__device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32_t (&codes)[kPerLane],
-                                            std::int64_t count) {
+/// Sets the values from `count` on to 0.
+__device__ __forceinline__ void clear_behind(float (&values)[kPerLane], int count) {
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    if (i >= count) values[i] = 0.0F;
+  }
+}
+
+__device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32_t (&codes)[kPerLane], int count) {
   if (count >= kPerLane && reinterpret_cast<std::uintptr_t>(out) % sizeof(uint2) == 0) {
     *reinterpret_cast<uint2*>(out) = make_uint2(codes[0] | codes[1] << 8 | codes[2] << 16 | codes[3] << 24,
                                                 codes[4] | codes[5] << 8 | codes[6] << 16 | codes[7] << 24);
@@ -92,58 +89,62 @@ struct NestTask {
   const float* absmax;
   std::int64_t blocks;
   const float* sums;
-  std::int64_t sum_count;
+  int sum_count;  // 0: the offset is given
   const float* map;
   const float* given_offset;
   NestedOutput output;
 };
 
-/// One warp a nested block of 256 absmax values, eight consecutive ones a lane.
-template <int kThreads>
+/// One warp a nested block of 256 absmax values, eight consecutive ones a lane. The next block's are loaded while this
+/// one's codes are searched, the first block's while the mean is made. A multiprocessor has registers for one thread
+/// block, so that those that begin early spread over all of them.
 __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ NestTask task) {
-  grid_dependency_synchronize();
+  // The kernel that makes the sums has waited for the map before it let this one begin.
+  if (task.given_offset != nullptr) grid_dependency_synchronize();
   __shared__ SearchTree tree;
-  build_tree<kThreads>(tree, task.map);
-  constexpr int kWarps = kThreads / 32;
+  build_tree(tree, task.map);
+  grid_dependency_synchronize();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const std::int64_t nested_blocks = (task.blocks + kNestedBlocksize - 1) / kNestedBlocksize;
-  std::int64_t nested = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   const auto first_of = [&](std::int64_t of) { return of * kNestedBlocksize + lane * kPerLane; };
-  float values[kPerLane] = {};
-  const auto load_own = [&] {
-    if (nested < nested_blocks) load_values(values, task.absmax + first_of(nested), task.blocks - first_of(nested));
+  std::int64_t nested = blockIdx.x + std::int64_t{threadIdx.x / 32} * gridDim.x;
+  float loaded[kPerLane] = {};
+  const auto count_of = [&](std::int64_t of) {
+    return static_cast<int>(min(task.blocks - first_of(of), std::int64_t{kPerLane}));
   };
-  load_own();
-  __syncthreads();
-  const float offset = task.given_offset != nullptr ? *task.given_offset
-                                                    : mean_of_sums<kThreads>(task.sums, task.sum_count, task.blocks);
+  const auto load = [&] {
+    if (nested < nested_blocks) load_values(loaded, task.absmax + first_of(nested), count_of(nested));
+  };
+  load();
+  const double sum = team_reduce<kThreads>(sum_of_own(task.sums, task.sum_count), Sum());
+  const float offset =
+      task.given_offset != nullptr ? *task.given_offset : static_cast<float>(sum / static_cast<double>(task.blocks));
   if (blockIdx.x == 0 && threadIdx.x == 0) *task.output.offset = offset;
 
   while (nested < nested_blocks) {
-    const std::int64_t first = first_of(nested);
-    const std::int64_t count = task.blocks - first;
+    const std::int64_t here = nested;
+    const int count = count_of(here);
+    float values[kPerLane];
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) values[i] = __fsub_rn(loaded[i], offset);
+    nested += std::int64_t{gridDim.x} * kWarps;
+    load();
+    if (count < kPerLane) clear_behind(values, count);
     float largest = -FLT_MAX;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      values[i] = i < count ? __fsub_rn(values[i], offset) : 0.0F;
-      largest = max_ftz(largest, fabsf(values[i]));
-    }
-#pragma unroll
-    for (int lanes = 16; lanes > 0; lanes /= 2) {
-      largest = max_ftz(largest, __shfl_xor_sync(kAllLanes, largest, lanes));
-    }
-    if (lane == 0) task.output.nested_absmax[nested] = largest;
+    for (int i = 0; i < kPerLane; ++i) largest = max_ftz(largest, fabsf(values[i]));
+    largest = lanes_reduce<32>(largest, [](float a, float b) { return max_ftz(a, b); });
+    if (lane == 0) task.output.nested_absmax[here] = largest;
     const float reciprocal = reciprocal_ftz(largest);
-    std::uint32_t codes[kPerLane];
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) codes[i] = nearest_code(tree, multiply_ftz(values[i], reciprocal));
-    store_codes(task.output.absmax_codes + first, codes, count);
-    nested += std::int64_t{gridDim.x} * kWarps;
-    load_own();
+    for (int i = 0; i < kPerLane; ++i) values[i] = multiply_ftz(values[i], reciprocal);
+    std::uint32_t codes[kPerLane];
+    nearest_codes(tree, values, codes);
+    store_codes(task.output.absmax_codes + first_of(here), codes, count);
   }
 }
 
-/// The workspace: partial sums behind the absmax values that quantize_nested() keeps there.
+/// The workspace: sums behind the absmax values that quantize_nested() keeps there.
 struct Workspace {
   float* absmax;
   float* sums;
@@ -164,15 +165,11 @@ void check_nested(std::int64_t blocks, const float* nested_map, const NestedOutp
                  "the workspace of nested quantization, in bytes,");
 }
 
-/// Thread blocks of as few threads as kLargestGrid allows, so that few nested blocks use many multiprocessors, too.
-template <int kThreads = 256>
+/// One thread block a multiprocessor, where there are as many nested blocks.
 void launch_nest(const NestTask& task, cudaStream_t stream) {
-  const std::int64_t grid = block_count(block_count(task.blocks, kNestedBlocksize), kThreads / 32);
-  if constexpr (kThreads < kMostThreads) {
-    if (grid > kLargestGrid) return launch_nest<2 * kThreads>(task, stream);
-  }
-  launch_early(nest_kernel<kThreads>, dim3(static_cast<unsigned>(std::min<std::int64_t>(kLargestGrid, grid))), kThreads,
-               0, stream, task);
+  const int processors = device_attribute(cudaDevAttrMultiProcessorCount);
+  const std::int64_t grid = std::min<std::int64_t>(processors, block_count(task.blocks, kNestedBlocksize));
+  launch_early(nest_kernel, dim3(static_cast<unsigned>(grid)), kThreads, 0, stream, task);
 }
 
 }  // namespace
@@ -188,9 +185,9 @@ void nest_absmax(const float* absmax, std::int64_t blocks, const float* nested_m
   check_nested(blocks, nested_map, output, workspace, workspace_bytes);
   check_pointer(absmax, alignof(float), "the absmax to quantize");
   const Workspace parts(workspace, blocks);
-  const std::int64_t sums = block_count(blocks, kSumTile);
-  if (given_offset == nullptr) {
-    launch_early(sum_kernel, dim3(static_cast<unsigned>(sums)), kSumTile, 0, stream, absmax, blocks, parts.sums);
+  const int sums = given_offset == nullptr ? static_cast<int>(block_count(blocks, kSumTile)) : 0;
+  if (sums > 0) {
+    launch_early(sum_kernel, dim3(sums), kThreads, 0, stream, absmax, blocks, parts.sums);
   }
   launch_nest({absmax, blocks, parts.sums, sums, nested_map, given_offset, output}, stream);
 }
@@ -203,10 +200,10 @@ void quantize_nested(const void* weight, DType dtype, std::int64_t elements, Qua
   const std::int64_t blocks = block_count(elements, blocksize);
   check_nested(blocks, nested_map, output, workspace, workspace_bytes);
   const Workspace parts(workspace, blocks);
-  quantize_tiles(weight, dtype, elements, quant_type, blocksize, codes, parts.absmax, parts.sums, stream);
-  launch_nest(
-      {parts.absmax, blocks, parts.sums, block_count(elements, kQuantizeTile), nested_map, given_offset, output},
-      stream);
+  const int sums = given_offset == nullptr ? static_cast<int>(block_count(elements, kQuantizeTile)) : 0;
+  quantize_tiles(weight, dtype, elements, quant_type, blocksize, codes, parts.absmax, sums > 0 ? parts.sums : nullptr,
+                 stream);
+  launch_nest({parts.absmax, blocks, parts.sums, sums, nested_map, given_offset, output}, stream);
 }
 
 }  // namespace qshard::optimized

@@ -9,6 +9,7 @@
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/quantize.h"
 #include "optimized/quantize_tiles.h"
+#include "optimized/team_reduce.cuh"
 
 namespace qshard::optimized {
 
@@ -86,54 +87,53 @@ __device__ __forceinline__ Run<T> load_run(const T* weight, std::int64_t count) 
   return run;
 }
 
-/// Adds the code of a scaled element to `word`, `shift` bits up.
-template <bool kNf4>
-__device__ __forceinline__ void add_code(std::uint32_t& word, float scaled, int shift, const IntervalTable& table) {
-  const std::uint32_t offset = IntervalTable::row_offset<kNf4>(scaled);
-  const auto row = [offset](const auto* column) {
-    return *reinterpret_cast<decltype(column)>(reinterpret_cast<const char*>(column) + offset);
-  };
-  if constexpr (kNf4) {
-    word += row(table.codes) << shift;
-    asm("{.reg .pred above; setp.gt.f32 above, %1, %2; @above add.u32 %0, %0, %3;}"
-        : "+r"(word)
-        : "f"(scaled), "f"(row(table.threshold)), "r"(1U << shift));
-  } else {
-    const std::uint32_t codes = row(table.codes);
-    word |= ((fabsf(scaled) > row(table.threshold) ? codes >> 4 : codes) & 15U) << shift;
-    if (scaled < 0.0F) word |= 8U << shift;
-  }
+/// sum += addend where a > b, without a branch.
+__device__ __forceinline__ void add_if_above(std::uint32_t& sum, float a, float b, std::uint32_t addend) {
+  asm("{.reg .pred above; setp.gt.f32 above, %1, %2; @above add.u32 %0, %0, %3;}"
+      : "+r"(sum)
+      : "f"(a), "f"(b), "r"(addend));
 }
 
-/// Sets every chunk's value to the maximum over its block, for blocks of several chunks (more than 256 elements).
+/// The codes of a run whose block has this reciprocal of absmax; the first of each two is the high nibble.
+template <bool kNf4, typename T>
+__device__ __forceinline__ std::uint32_t codes_of(const Run<T>& run, float reciprocal, const IntervalTable& table) {
+  std::uint32_t word = 0;
+#pragma unroll
+  for (int e = 0; e < kRun; ++e) {
+    const int shift = 8 * (e / 2) + (e % 2 == 0 ? 4 : 0);
+    const float scaled = multiply_ftz(run[e], reciprocal);
+    const std::uint32_t offset = IntervalTable::row_offset<kNf4>(scaled);
+    const auto row = [offset](const auto* column) {
+      return *reinterpret_cast<decltype(column)>(reinterpret_cast<const char*>(column) + offset);
+    };
+    word += row(table.below) << shift;
+    add_if_above(word, kNf4 ? scaled : fabsf(scaled), row(table.threshold), 1U << shift);
+    if constexpr (!kNf4) add_if_above(word, 0.0F, scaled, 8U << shift);
+  }
+  return kNf4 ? word : fp4_codes(word);
+}
+
+/// Sets every chunk's value to the maximum over its block, for blocks of several chunks (more than 256 elements): each
+/// lane takes a chunk of the tile, lanes that share a block find its maximum by shuffles.
 __device__ __forceinline__ void combine_chunks(float (&largest)[kChunks], int block_shift) {
-  __shared__ float chunk_largest[kChunks * kWarps];
+  static_assert(kChunks * kWarps == 32);
+  __shared__ float chunk_largest[32];
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
-    if (threadIdx.x % 32 == 0) chunk_largest[chunk * kWarps + warp] = largest[chunk];
+    if (lane == 0) chunk_largest[chunk * kWarps + warp] = largest[chunk];
   }
   __syncthreads();
+  float combined = chunk_largest[lane];
   const int chunks_a_block = (1 << block_shift) / kChunkElements;
+  for (int chunks = 1; chunks < chunks_a_block; chunks *= 2) {
+    combined = max_ftz(combined, __shfl_xor_sync(kAllLanes, combined, chunks));
+  }
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) {
-    const int begin = (chunk * kWarps + warp) / chunks_a_block * chunks_a_block;
-    for (int i = begin; i < begin + chunks_a_block; ++i) largest[chunk] = max_ftz(largest[chunk], chunk_largest[i]);
+    largest[chunk] = __shfl_sync(kAllLanes, combined, chunk * kWarps + warp);
   }
-}
-
-/// The sum over the thread block of `value`, in a fixed order; valid in thread 0.
-__device__ __forceinline__ float sum_of_threads(float value) {
-  __shared__ float warp_sums[kWarps];
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kAllLanes, value, lanes);
-  if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = value;
-  __syncthreads();
-  float sum = 0.0F;
-  if (threadIdx.x == 0) {
-    for (int warp = 0; warp < kWarps; ++warp) sum += warp_sums[warp];
-  }
-  return sum;
 }
 
 /// Quantizes a tile; kWhole: all its elements exist. A warp reads 256 consecutive elements at once, eight a lane; lanes
@@ -153,7 +153,7 @@ __device__ __forceinline__ void quantize_tile(const T* weight, const IntervalTab
   __shared__ IntervalTable table;
   if (threadIdx.x < IntervalTable::kCells) {
     table.threshold[threadIdx.x] = intervals.threshold[threadIdx.x];
-    table.codes[threadIdx.x] = intervals.codes[threadIdx.x];
+    table.below[threadIdx.x] = intervals.below[threadIdx.x];
   }
   __syncthreads();
 
@@ -181,12 +181,7 @@ __device__ __forceinline__ void quantize_tile(const T* weight, const IntervalTab
       absmax[first >> task.block_shift] = largest[chunk];
       sum += largest[chunk];
     }
-    const float reciprocal = reciprocal_ftz(largest[chunk]);
-    std::uint32_t word = 0;
-#pragma unroll
-    for (int e = 0; e < kRun; ++e) {
-      add_code<kNf4>(word, multiply_ftz(runs[chunk][e], reciprocal), 8 * (e / 2) + (e % 2 == 0 ? 4 : 0), table);
-    }
+    const std::uint32_t word = codes_of<kNf4>(runs[chunk], reciprocal_ftz(largest[chunk]), table);
     if (kWhole || left >= kRun) {
       __stcs(reinterpret_cast<std::uint32_t*>(codes + chunk * kChunkStride / 2), word);
     } else {
@@ -196,16 +191,18 @@ __device__ __forceinline__ void quantize_tile(const T* weight, const IntervalTab
     }
   }
   if (task.tile_sums != nullptr) {
-    sum = sum_of_threads(sum);
+    sum = team_reduce<kThreads>(sum, Sum());
     if (threadIdx.x == 0) task.tile_sums[blockIdx.x] = sum;
   }
 }
 
+/// Where absmax is to be nested the next kernel may begin at once: it waits for this one, and lets nobody begin itself.
 template <typename T, bool kNf4>
 __global__ void __launch_bounds__(kThreads)
     quantize_kernel(const T* weight, const __grid_constant__ IntervalTable intervals,
                     const __grid_constant__ Task task) {
   grid_dependency_synchronize();
+  if (task.tile_sums != nullptr) trigger_programmatic_launch_completion();
   if ((blockIdx.x + 1) * kQuantizeTile <= task.elements) {
     quantize_tile<true, kNf4>(weight, intervals, task);
   } else {

@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <random>
@@ -39,8 +40,9 @@ void expect_equal(const Nested& found, const reference::NestedAbsmax& expected) 
   EXPECT_EQ(differing(found.offset.download<float>(), std::vector<float>{expected.offset}), 0U);
 }
 
-void nest(const Nested& nested, const DeviceBuffer& absmax, std::int64_t blocks, const float* given_offset) {
-  const DeviceBuffer map{std::span<const float>(dynamic_map())};
+void nest(const Nested& nested, const DeviceBuffer& absmax, std::int64_t blocks, const float* given_offset,
+          const std::array<float, 256>& nested_map = dynamic_map()) {
+  const DeviceBuffer map{std::span<const float>(nested_map)};
   optimized::nest_absmax(absmax.as<float>(), blocks, map.as<float>(), given_offset, nested.output(),
                          nested.workspace.as<void>(), nested.workspace.bytes(), nullptr);
   QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
@@ -85,6 +87,22 @@ TEST_F(DoubleQuantGpu, EveryMapValueAndMidpointKeepsItsSide) {
   expect_equal(nested, reference::nest_absmax(absmax, map, 0.0F, reference::Reciprocal::gpu));
 }
 
+TEST_F(DoubleQuantGpu, EqualNeighboursInTheMap) {
+  std::array<float, 256> map{};
+  std::vector<float> absmax = {1.0F};
+  for (int i = 0; i < 256; ++i) map.at(i) = static_cast<float>(i / 3) / 42.0F - 1.0F;
+  for (const float value : map) {
+    for (const float near : {std::nextafter(value, -2.0F), value, std::nextafter(value, 2.0F)}) {
+      if (absmax.size() % 256 == 0) absmax.push_back(1.0F);
+      absmax.push_back(near);
+    }
+  }
+  const auto blocks = std::ssize(absmax);
+  const Nested nested(blocks);
+  nest(nested, DeviceBuffer(absmax), blocks, DeviceBuffer(std::vector<float>{0.0F}).as<float>(), map);
+  expect_equal(nested, reference::nest_absmax(absmax, map, 0.0F, reference::Reciprocal::gpu));
+}
+
 TEST_F(DoubleQuantGpu, LikeBitsandbytes) {
   const BitsandbytesLibrary bitsandbytes;
   if (!bitsandbytes.found()) GTEST_SKIP() << "not run: " << bitsandbytes.why();
@@ -117,7 +135,7 @@ void expect_mean(float found, std::span<const float> absmax) {
 
 TEST_F(DoubleQuantGpu, ComputedOffsetIsTheMeanAndRepeats) {
   std::mt19937_64 generator(13);
-  for (const std::int64_t blocks : {1, 5, 1023, 1025, 123457}) {
+  for (const std::int64_t blocks : {1, 5, 1023, 1025, 123457, 17'000'003}) {
     SCOPED_TRACE(blocks);
     const std::vector<float> absmax = random_absmax(Fill::normal, blocks, generator);
     const DeviceBuffer input(absmax);
@@ -134,33 +152,47 @@ TEST_F(DoubleQuantGpu, ComputedOffsetIsTheMeanAndRepeats) {
   }
 }
 
+// Quantizes normal deviates twice: to the bit as the reference with the same offset, which is the mean.
+void expect_quantize_then_nest(DType dtype, int blocksize, std::int64_t count, std::mt19937_64& generator) {
+  SCOPED_TRACE(fmt::format("{} blocksize {} n {}", torch_name(dtype), blocksize, count));
+  const DeviceBuffer map{std::span<const float>(dynamic_map())};
+  const Tensor weight = from_floats(random_values(Fill::normal, count, generator), dtype, {count});
+  const DeviceBuffer input(weight.view().bytes);
+  const std::int64_t blocks = block_count(count, blocksize);
+  QuantizationOptions options;
+  options.double_quant = false;
+  options.blocksize = blocksize;
+  const Weight4bit plain = reference::quantize(weight.view(), options, "weight");
+  std::vector<float> offset;
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const Nested nested(blocks);
+    const DeviceBuffer codes(packed_bytes(count));
+    optimized::quantize_nested(input.as<void>(), dtype, count, QuantType::nf4, blocksize, codes.as<std::uint8_t>(),
+                               map.as<float>(), nullptr, nested.output(), nested.workspace.as<void>(),
+                               nested.workspace.bytes(), nullptr);
+    QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+    EXPECT_EQ(differing(codes.download<std::uint8_t>(), plain.codes), 0U);
+    if (repeat == 0) offset = nested.offset.download<float>();
+    expect_mean(offset.at(0), plain.absmax);
+    expect_equal(nested, reference::nest_absmax(plain.absmax, dynamic_map(), offset.at(0), reference::Reciprocal::gpu));
+  }
+}
+
 TEST_F(DoubleQuantGpu, QuantizeNestedIsQuantizeThenNest) {
   std::mt19937_64 generator(14);
-  const DeviceBuffer map{std::span<const float>(dynamic_map())};
   for (const int blocksize : {32, 64, 256, 512, 4096}) {
     for (const std::int64_t count : {blocksize + 1, 3 * 8192 + 100, 1 << 20}) {
       for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
-        SCOPED_TRACE(fmt::format("{} blocksize {} n {}", torch_name(dtype), blocksize, count));
-        const std::vector<float> values = random_values(Fill::normal, count, generator);
-        const Tensor weight = from_floats(values, dtype, {count});
-        const std::int64_t blocks = block_count(count, blocksize);
-        const Nested nested(blocks);
-        const DeviceBuffer codes(packed_bytes(count));
-        optimized::quantize_nested(DeviceBuffer(weight.view().bytes).as<void>(), dtype, count, QuantType::nf4,
-                                   blocksize, codes.as<std::uint8_t>(), map.as<float>(), nullptr, nested.output(),
-                                   nested.workspace.as<void>(), nested.workspace.bytes(), nullptr);
-        QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
-        QuantizationOptions options;
-        options.double_quant = false;
-        options.blocksize = blocksize;
-        const Weight4bit plain = reference::quantize(weight.view(), options, "weight");
-        EXPECT_EQ(differing(codes.download<std::uint8_t>(), plain.codes), 0U);
-        const float offset = nested.offset.download<float>().at(0);
-        expect_mean(offset, plain.absmax);
-        expect_equal(nested, reference::nest_absmax(plain.absmax, dynamic_map(), offset, reference::Reciprocal::gpu));
+        expect_quantize_then_nest(dtype, blocksize, count, generator);
       }
     }
   }
+}
+
+// More tiles than run at once: nesting must not begin before the last is done.
+TEST_F(DoubleQuantGpu, QuantizeNestedManyTiles) {
+  std::mt19937_64 generator(15);
+  expect_quantize_then_nest(DType::bf16, 32, 40'000'100, generator);
 }
 
 TEST_F(DoubleQuantGpu, GoldenCasesOfBitsandbytes) {
