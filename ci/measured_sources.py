@@ -48,6 +48,7 @@ RESULTS = {
     "linear4bit_half_chunks": LINEAR,
     "linear4bit_sustained": LINEAR,
     "dequantize_random": DEQUANTIZE,
+    "quantize_random": QUANTIZE,
     "reference": DEQUANTIZE + QUANTIZE + ["bench/providers/reference.cpp"],
     "step_kernels": ["bench/gpu/step_kernel.cpp"],
     "lora": ["bench/gpu/lora_kernels.cpp"],
