@@ -226,6 +226,7 @@ TEST_F(Linear4bitAddendsGpu, GradientOfEveryRank) {
 TEST_F(Linear4bitAddendsGpu, OneTile) {
   check({.out = 72, .in = 128, .rows = 65, .rank = 8}, 2500);
   check({.out = 72, .in = 128, .rows = 65, .rank = 5, .forward = false, .masked = true, .add_to_out = true}, 2510);
+  check({.out = 8, .in = 3072, .rows = 65, .rank = 8}, 2520);  // shared by three clusters
 }
 
 TEST_F(Linear4bitAddendsGpu, MoreTilesThanClusters) {
