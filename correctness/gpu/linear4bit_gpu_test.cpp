@@ -201,29 +201,20 @@ TEST_F(Linear4bitGpu, EveryRowCountOfTheFusedKernels) {
   }
 }
 
-// Few rows: weight rows shared by 1 to 20 warps, of several segments, rows that end within a chunk, scales copied along
-// with the tiles, with the thread block or not at all, and sums stored in more than one batch.
+// Few rows: weight rows shared by 1 to 20 warps, of several segments, rows that end within a chunk or, where the halves
+// of a tile lie beside each other, before the second one, teams with equal and unequal numbers of row tiles, scales
+// copied along with the tiles, with the thread block or not at all, and sums stored in more than one batch. For one row
+// either cut with each source of scales.
 TEST_F(Linear4bitGpu, FewRowsOfEveryCut) {
   optimized::MatmulPlans plans;
   std::uint64_t seed = 36;
-  for (const auto& [out, in, nested] : {std::tuple{1, 256, true},
-                                        {2500, 256, true},
-                                        {2300, 512, false},
-                                        {9000, 1024, true},
-                                        {2120, 2048, true},
-                                        {1001, 4096, true},
-                                        {1500, 5120, true},
-                                        {777, 8192, false},
-                                        {300, 28672, true},
-                                        {2000, 320, true},
-                                        {2648, 3584, true},
-                                        {136, 2432, true},
-                                        {520, 11008, true},
-                                        {96, 29568, false},
-                                        {96, 29568, true},
-                                        {1001, 1152, true},
-                                        {2056, 4992, true},
-                                        {17920, 4096, true}}) {
+  for (const auto& [out, in, nested] :
+       {std::tuple{1, 256, true}, {2500, 256, true},   {2300, 512, false},  {9000, 1024, true},  {2120, 2048, true},
+        {1001, 4096, true},       {1500, 5120, true},  {777, 8192, false},  {300, 28672, true},  {2000, 320, true},
+        {2648, 3584, true},       {136, 2432, true},   {520, 11008, true},  {96, 29568, false},  {96, 29568, true},
+        {1001, 1152, true},       {2056, 4992, true},  {17920, 4096, true}, {25600, 1024, true}, {1064, 8192, true},
+        {1128, 9216, true},       {1096, 16384, true}, {1064, 18944, true}, {1024, 4096, true},  {5288, 2560, true},
+        {2120, 13824, true}}) {
     const Layer shape{.out_features = out, .in_features = in, .nested = nested};
     const TestLayer layer(shape, ++seed);
     for (const std::int64_t rows : {1, 2, 3, 4}) {
@@ -244,6 +235,34 @@ class HopperLinear4bitGpu : public Linear4bitGpu {
 class WarpgroupLinear4bitGpu : public HopperLinear4bitGpu {};
 class ManyRowsLinear4bitGpu : public HopperLinear4bitGpu {};
 class ClusterLinear4bitGpu : public HopperLinear4bitGpu, public testing::WithParamInterface<const char*> {};
+
+// A weight that no earlier kernel writes is read before they are done: to the same bits, however its scales are found.
+TEST_F(HopperLinear4bitGpu, ResidentWeightsGiveTheSameBits) {
+  optimized::MatmulPlans plans;
+  for (const auto& [in, nested] : {std::tuple{4096, true}, {3584, true}, {4096, false}}) {
+    const Layer shape{.out_features = 1024, .in_features = in, .nested = nested};
+    const TestLayer layer(shape, 57);
+    for (const std::int64_t rows : {1, 2, 4}) {
+      SCOPED_TRACE(fmt::format("in {} nested {} rows {}", in, nested, rows));
+      const auto plan = plan_of(plans, shape, {.rows = rows});
+      const DeviceBuffer x(rows * in * sizeof(bfloat16));
+      fill_normal(DType::bf16, rows * in, 58, 1.0F, x.as<void>());
+      const DeviceBuffer workspace(plan.workspace_bytes() + 1);
+      const auto bits = [&](bool resident) {
+        optimized::DeviceWeight4bit weight = layer.weight();
+        weight.resident = resident;
+        const DeviceBuffer y(rows * shape.out_features * sizeof(bfloat16));
+        QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+        for (int launch = 0; launch < 3; ++launch) {
+          plan.run(weight, x.as<void>(), in, y.as<void>(), shape.out_features, workspace.as<void>(), nullptr);
+        }
+        QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+        return y.download<std::byte>();
+      };
+      EXPECT_EQ(differing(bits(false), bits(true)), 0U);
+    }
+  }
+}
 
 // Several weights of one input: equal and unequal shares of the thread blocks, weights of a single tile, scales copied
 // along or not. What lies between the rows of one output is another's.

@@ -8,33 +8,37 @@
 
 namespace qshard::optimized::few_rows {
 
+/// Columns of the matrix instruction for each group of 64 elements: the rows of x, or of a single one its elements for
+/// either half of a tile whose halves lie beside each other.
+template <int kRows>
+inline constexpr int kColumns = kBeside<kRows> ? 2 : kRows;
+
 /// This lane's part of the rows of x for a warp's chunk, as second operands of the matrix instructions. Their eight
-/// columns are kRows rows of x times 8 / kRows groups: column (group % kGroups) * kRows + row holds the row's elements
-/// of that group, so that each column's sum gets its own block's scale.
+/// columns are those of 8 / kColumns groups: column (group % kGroups) * kColumns + row holds the row's elements of that
+/// group, so that each column's sum gets its own block's scale.
 template <typename T, int kRows>
 class InputChunk {
  public:
-  static constexpr int kGroups = 8 / kRows;  // of 64 elements that one sum keeps apart
+  static constexpr int kGroups = 8 / kColumns<kRows>;  // of 64 elements that one sum keeps apart
   static constexpr int kSums = kChunkGroups / kGroups;
-  static constexpr bool kAhead = kRows == 2;  // loaded a segment ahead; more rows would take too many registers
+  static constexpr bool kAhead = kRows <= 2;  // loaded a segment ahead; more rows would take too many registers
 
   __device__ __forceinline__ explicit InputChunk(const Task<T>& task) : in_features_(task.in_features) {
     const int column = static_cast<int>(threadIdx.x) % 32 / 4;
-    held_ = column % kRows < task.rows;
-    group_ = column / kRows;
-    x_ = task.x + (held_ ? column % kRows * task.x_stride : 0) + threadIdx.x % 4 * 16;
+    const int row = kBeside<kRows> ? 0 : column % kRows;
+    const int half = kBeside<kRows> ? column % 2 : 0;
+    held_ = row < task.rows;
+    first_ = half * task.tiles.warps_a_row * kChunk + column / kColumns<kRows> * kGroupElements;
+    x_ = task.x + (held_ ? row * task.x_stride : 0) + threadIdx.x % 4 * 16;
   }
 
   /// Requests what use() takes later; zeros where x has no such row or column.
   __device__ __forceinline__ void load(int chunk) {
 #pragma unroll
     for (int sum = 0; sum < kSums; ++sum) {
-      const int k = chunk * kChunk + (sum * kGroups + group_) * kGroupElements;
-      const bool inside = held_ && k < in_features_;
+      const auto* const from = reinterpret_cast<const uint4*>(x_ + place(sum, chunk));
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        next_[sum][i] = inside ? reinterpret_cast<const uint4*>(x_ + k)[i] : uint4{};
-      }
+      for (int i = 0; i < 2; ++i) next_[sum][i] = inside(sum, chunk) ? from[i] : uint4{};
     }
   }
 
@@ -57,8 +61,16 @@ class InputChunk {
   }
 
  private:
+  __device__ __forceinline__ int place(int sum, int chunk) const {
+    return chunk * kChunk + sum * kGroups * kGroupElements + first_;
+  }
+
+  __device__ __forceinline__ bool inside(int sum, int chunk) const {
+    return held_ && place(sum, chunk) < in_features_;
+  }
+
   bool held_;
-  int group_;
+  int first_;  // of the elements of the lane's column in a chunk
   int in_features_;
   const T* x_;
   uint4 next_[kSums][2];
@@ -86,16 +98,16 @@ struct LaneCodes {
   }
 };
 
-/// A warp's chunk of 16 weight rows times the rows of x; the codes of the last eight rows lie half_bytes on. Lane
-/// 4 * g + t holds a quarter of every group of 64 elements of rows swizzled_row(g) and 8 more; sums[s][i] is of row
-/// i / 2 * 8 + swizzled_row(g) and column 2 * t + i % 2. A group of the weight is multiplied with every column, and
-/// only the columns of the same group of x are kept.
+/// A warp's part of a tile times the rows of x; the codes of the second half lie half_bytes on. Lane 4 * g + t holds a
+/// quarter of every group of 64 elements of row swizzled_row(g) of either half; sums[s][i] is of half i / 2 and column
+/// 2 * t + i % 2. A group of the weight is multiplied with every column, and only the columns of the same group of x
+/// are kept.
 template <typename T, int kRows>
 __device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows>::kSums][4],
                                                const unsigned char* codes, int half_bytes, const LaneCodes& lane_codes,
                                                const PairTable& table, const InputChunk<T, kRows>& input) {
   using Input = InputChunk<T, kRows>;
-  const int kept_group = 2 * (static_cast<int>(threadIdx.x) % 4) / kRows;
+  const int kept_group = 2 * (static_cast<int>(threadIdx.x) % 4) / kColumns<kRows>;
 #pragma unroll
   for (int group = 0; group < kChunkGroups; ++group) {
     const unsigned char* const place = codes + lane_codes.of_group(group);

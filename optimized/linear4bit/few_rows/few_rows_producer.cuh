@@ -16,22 +16,26 @@ class Producer {
                       SharedMemory& shared)
       : task_(task), tiles_(task.tiles), codes_(codes), absmax_codes_(absmax_codes), shared_(shared) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    copies_ = task.piece > 0 ? 1 : tiles_.warps_a_row;
-    copy_ = lane % copies_;
-    const int half = lane / copies_ % 2;
-    const int team = lane / copies_ / 2;
+    const int copies = task.piece > 0 ? 1 : tiles_.warps_a_row;  // of a half: one of all its chunks, or one a chunk
+    const int copy = lane % copies;
+    const int half = lane / copies % 2;
+    const int team = lane / copies / 2;
+    copy_bytes_ = tiles_.warps_a_row / copies * kHalfRows * kChunkBytes;
     if (team < tiles_.teams) {  // otherwise the lane has no row
-      row_ = (shared.first_unit[team] + half) * kHalfRows;
+      row_ = (shared.first_unit[team] + (tiles_.beside ? 0 : half)) * kHalfRows;
       end_ = shared.first_unit[team + 1] * kHalfRows;
-      place_ = half * tiles_.half_bytes() + (team * tiles_.warps_a_row + copy_) * kHalfRows * kChunkBytes;
-      scales_place_ = tiles_.codes_bytes() + (team * kTileRows + half * kHalfRows) * task.scale_layout.pitch;
+      first_chunk_ = tiles_.beside && half == 1 ? tiles_.warps_a_row + copy : copy;
+      place_ = half * tiles_.half_bytes() + (team * tiles_.warps_a_row + copy) * kHalfRows * kChunkBytes;
+      // Halves beside each other have their absmax codes in one box.
+      copies_scales_ = !tiles_.beside || half == 0;
+      scales_place_ = tiles_.codes_bytes() + (team * tiles_.tile_rows() + half * kHalfRows) * task.scale_layout.pitch;
     }
   }
 
   __device__ void copy_tiles() {
     Stage stage;
     for (int begin = 0; begin < tiles_.row_tiles; begin += tiles_.batch) {
-      for (int chunk = 0; chunk < tiles_.chunks; chunk += tiles_.warps_a_row) {
+      for (int chunk = 0; chunk < tiles_.chunks; chunk += tiles_.segment_chunks()) {
         for (int row_tile = begin; row_tile < min(begin + tiles_.batch, tiles_.row_tiles); ++row_tile) {
           copy_tile(stage, row_tile, chunk);
           stage.advance();
@@ -42,12 +46,13 @@ class Producer {
 
  private:
   __device__ __forceinline__ void copy_tile(const Stage& stage, int row_tile, int chunk) {
-    const int chunks = min(tiles_.warps_a_row, tiles_.chunks - chunk);
-    const int row = row_ + row_tile * kTileRows;
-    const bool held = row < end_;
-    const int halves = __popc(__ballot_sync(0xFFFFFFFFU, held && copy_ == 0));
-    int bytes = halves * kHalfRows * (task_.piece > 0 ? tiles_.warps_a_row : chunks) * kChunkBytes;
-    if (kSource == ScaleSource::segment) bytes += halves * kHalfRows * task_.scale_layout.pitch;
+    const int own_chunk = chunk + first_chunk_;
+    const int row = row_ + row_tile * tiles_.tile_rows();
+    const bool held = row < end_ && own_chunk < tiles_.chunks;
+    int bytes = __popc(__ballot_sync(0xFFFFFFFFU, held)) * copy_bytes_;
+    if (kSource == ScaleSource::segment) {
+      bytes += __popc(__ballot_sync(0xFFFFFFFFU, held && copies_scales_)) * kHalfRows * task_.scale_layout.pitch;
+    }
     const bool first = kSource == ScaleSource::thread_block && row_tile == 0 && chunk == 0;
     if (first) bytes += block_scales();
     const std::uint32_t barrier = shared_address(&shared_.full[stage.stage]);
@@ -62,14 +67,14 @@ class Producer {
                   static_cast<std::uint32_t>(block_scales()), barrier);
       }
     }
-    if (!held || copy_ >= chunks) return;
+    if (!held) return;
     const std::uint32_t to = copied + stage.stage * 2 * tiles_.half_bytes() + place_;
     if (task_.piece > 0) {
-      tma_load(to, codes_, 0, row, chunk * kChunk / task_.piece, barrier);
+      tma_load(to, codes_, 0, row, own_chunk * kChunk / task_.piece, barrier);
     } else {
-      tma_load(to, codes_, (chunk + copy_) * kChunkBytes, row, 0, barrier);
+      tma_load(to, codes_, own_chunk * kChunkBytes, row, 0, barrier);
     }
-    if constexpr (kSource == ScaleSource::segment) {
+    if (kSource == ScaleSource::segment && copies_scales_) {
       tma_load(copied + stage.stage * task_.scale_layout.stage_bytes + scales_place_, absmax_codes_,
                chunk * kChunkGroups, row, barrier);
     }
@@ -85,11 +90,12 @@ class Producer {
   const CUtensorMap& codes_;
   const CUtensorMap& absmax_codes_;
   SharedMemory& shared_;
-  int copies_;  // of a half: one of all chunks of the segment, or one a chunk
-  int copy_;
-  int row_ = 0;  // of the first row tile
+  int copy_bytes_;  // of codes
+  int row_ = 0;     // of the first row tile
   int end_ = 0;
+  int first_chunk_ = 0;  // of the copy's in a segment
   int place_ = 0;
+  bool copies_scales_ = false;
   int scales_place_ = 0;
 };
 

@@ -2,14 +2,15 @@
 
 #include <type_traits>
 
+#include "optimized/linear4bit/few_rows/few_rows_chunk.cuh"
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 namespace qshard::optimized::few_rows {
 
-// The scales of the sums that a lane makes of a chunk: [s][half] is that of sum s of row swizzled_row(g) of either half
-// of the tile. The kinds of ScaleSource have the same functions. Plain loads: the compiler may move a __ldg() to before
+// The scales of the sums that a lane makes of its part of a tile: [s][half] is that of sum s of row swizzled_row(g) of
+// either half. The kinds of ScaleSource have the same functions. Plain loads: the compiler may move a __ldg() to before
 // the wait for earlier kernels.
 
 /// What both kinds know of the lane: its team's rows and its group of 64 elements among those of a sum; and the nested
@@ -17,8 +18,8 @@ namespace qshard::optimized::few_rows {
 template <typename T, int kRows>
 class LaneOfScales {
  public:
-  static constexpr int kGroups = 8 / kRows;
-  static constexpr int kSums = kChunkGroups / kGroups;
+  static constexpr int kGroups = InputChunk<T, kRows>::kGroups;
+  static constexpr int kSums = InputChunk<T, kRows>::kSums;
 
  protected:
   __device__ __forceinline__ explicit LaneOfScales(const Task<T>& task)
@@ -26,7 +27,8 @@ class LaneOfScales {
         blocks_a_row_(static_cast<int>(task.in_features >> task.block_shift)),
         team_(static_cast<int>(threadIdx.x) / 32 / task.tiles.warps_a_row),
         row_(swizzled_row(static_cast<int>(threadIdx.x) % 32 / 4)),
-        group_(static_cast<int>(threadIdx.x) % 4 * 2 / kRows),
+        group_(static_cast<int>(threadIdx.x) % 4 * 2 / kColumns<kRows>),
+        chunks_apart_(kBeside<kRows> ? task.tiles.warps_a_row : 0),
         first_row_(static_cast<std::int64_t>(task.first_unit(team_)) * kHalfRows) {
     if (scales_.absmax != nullptr) return;
     offset_ = *scales_.offset;
@@ -46,8 +48,10 @@ class LaneOfScales {
   BlockScales scales_;
   int blocks_a_row_;
   int team_;
-  int row_;    // of a half tile
-  int group_;  // of 64 elements, among those of a sum
+  int row_;                                                          // of a half tile
+  static constexpr int kRowsApart = kBeside<kRows> ? 0 : kHalfRows;  // the halves of a tile
+  int group_;                                                        // of 64 elements, among those of a sum
+  int chunks_apart_;                                                 // the halves of a tile
   std::int64_t first_row_;
   float offset_ = 0.0F;
   float map_value_ = 0.0F;
@@ -76,10 +80,11 @@ class LoadedScales : LaneOfScales<T, kRows> {
   __device__ __forceinline__ void load(int row_tile, int chunk) {
 #pragma unroll
     for (int s = 0; s < Lane::kSums; ++s) {
-      const int k = chunk * kChunk + (s * Lane::kGroups + this->group_) * kGroupElements;
+      const int first_k = chunk * kChunk + (s * Lane::kGroups + this->group_) * kGroupElements;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = row_tile * kTileRows + half * kHalfRows + this->row_;
+        const int row = row_tile * kTileRows<kRows> + half * Lane::kRowsApart + this->row_;
+        const int k = first_k + half * this->chunks_apart_ * kChunk;
         if (row >= rows_ || k >> block_shift_ >= this->blocks_a_row_) continue;
         const std::int64_t block = (this->first_row_ + row) * this->blocks_a_row_ + (k >> block_shift_);
         if (this->scales_.absmax != nullptr) {
@@ -140,20 +145,19 @@ class CopiedScales : LaneOfScales<T, kRows> {
   }
 
   __device__ __forceinline__ void start(const Task<T>& task, int row_tile, int chunk) {
-    const std::int64_t row = this->first_row_ + row_tile * kTileRows + this->row_;
+    const std::int64_t row = this->first_row_ + row_tile * kTileRows<kRows> + this->row_;
     const int block = chunk * kChunkGroups + this->group_;
     block_ = static_cast<unsigned>(row * this->blocks_a_row_ - first_nested_ * kNestedBlocksize) + block;
     int place = static_cast<int>(row - first_block_row_) * pitch_ + block;
     if constexpr (kSource == ScaleSource::segment) {
-      place = (this->team_ * kTileRows + this->row_) * pitch_ + chunk % task.tiles.warps_a_row * kChunkGroups +
-              this->group_;
+      place = (this->team_ * kTileRows<kRows> + this->row_) * pitch_ +
+              chunk % task.tiles.segment_chunks() * kChunkGroups + this->group_;
     }
+    const int half = Lane::kRowsApart * pitch_ + this->chunks_apart_ * kChunkGroups;
 #pragma unroll
-    for (int s = 0; s < Lane::kSums; ++s) {
-      const int own = place + s * Lane::kGroups;
-      // The copy's 64-byte swizzle.
-      place_[s] = codes_bytes_ + (kSource == ScaleSource::segment && pitch_ == 64 ? own ^ (own >> 3 & 0x30) : own);
-    }
+    for (int s = 0; s < Lane::kSums; ++s) place_[s] = codes_bytes_ + swizzled(place + s * Lane::kGroups);
+    half_place_ = swizzled(place + half) - swizzled(place);
+    half_blocks_ = Lane::kRowsApart * this->blocks_a_row_ + this->chunks_apart_ * kChunkGroups;
   }
 
   __device__ __forceinline__ void load(int /*row_tile*/, int /*chunk*/) const {}
@@ -165,16 +169,22 @@ class CopiedScales : LaneOfScales<T, kRows> {
     for (int s = 0; s < Lane::kSums; ++s) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const std::uint32_t code = codes[place_[s] + half * kHalfRows * pitch_];
-        const unsigned block = block_ + half * kHalfRows * this->blocks_a_row_ + s * Lane::kGroups;
+        const std::uint32_t code = codes[place_[s] + half * half_place_];
+        const unsigned block = block_ + half * half_blocks_ + s * Lane::kGroups;
         scale[s][half] = this->scale_of(shared, code, shared.nested_absmax[block / kNestedBlocksize]);
       }
-      if constexpr (kSource == ScaleSource::thread_block) place_[s] += kTileRows * pitch_;
+      if constexpr (kSource == ScaleSource::thread_block) place_[s] += kTileRows<kRows> * pitch_;
     }
-    block_ += kTileRows * this->blocks_a_row_;
+    block_ += kTileRows<kRows> * this->blocks_a_row_;
   }
 
  private:
+  /// Where the copy's swizzle puts a byte, which is as wide as a row of 64 or 128 bytes.
+  __device__ __forceinline__ int swizzled(int place) const {
+    if (kSource != ScaleSource::segment) return place;
+    return place ^ (place >> 3 & (pitch_ == 64 ? 0x30 : pitch_ == 128 ? 0x70 : 0));
+  }
+
   int first_block_row_;        // of the thread block
   std::int64_t first_nested_;  // block of its statistics
   int nested_;                 // blocks of them
@@ -183,7 +193,9 @@ class CopiedScales : LaneOfScales<T, kRows> {
   int pitch_;
   int stage_bytes_;
   int place_[Lane::kSums] = {};  // of this lane's code in what is copied
-  unsigned block_ = 0;           // of the next row tile's first scale, counted from the first staged nested block
+  int half_place_ = 0;           // from there to the second half's
+  int half_blocks_ = 0;
+  unsigned block_ = 0;  // of the next row tile's first scale, counted from the first staged nested block
 };
 
 template <typename T, int kRows, ScaleSource kSource>

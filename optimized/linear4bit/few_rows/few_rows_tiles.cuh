@@ -11,6 +11,12 @@
 
 namespace qshard::optimized::few_rows {
 
+/// The tiles of a kernel for so many rows of x: see Tiles. One for two rows also multiplies a single one.
+template <int kRows>
+inline constexpr bool kBeside = kRows == 1;
+template <int kRows>
+inline constexpr int kTileRows = kBeside<kRows> ? kHalfRows : 2 * kHalfRows;
+
 /// Arguments of the kernel; x [rows, in_features], y [rows, out_features].
 template <typename T>
 struct Task {

@@ -32,7 +32,9 @@ struct Products {
 };
 
 /// y = x W^T for very few rows, at the speed of reading W: one warp copies tiles of W to shared memory, the others
-/// multiply them. All but the table and a resident weight is read after earlier kernels are done.
+/// multiply them. All but the table and a resident weight is read after earlier kernels are done. Little is done before
+/// that wait: a thread block fills a multiprocessor, so that it begins when the one before ends, and what it does first
+/// delays what it reads.
 template <typename T, int kRows, ScaleSource kSource, int kProducts>
 __global__ void __launch_bounds__(kMostThreads, 1)
     few_rows_tma_kernel(const __grid_constant__ Products<T, kProducts> products) {
@@ -56,13 +58,12 @@ __global__ void __launch_bounds__(kMostThreads, 1)
 #endif
 }
 
-/// A product of a launch, cut for `multiprocessors` of them from `first_block` on.
+/// A product of a launch, whose thread blocks begin with `first_block`.
 template <typename T>
-Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, int first_block, int multiprocessors) {
+Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, int first_block, Tiles tiles) {
   const Linear4bitShape& shape = problem.shape;
-  Tiles tiles = cut_into_tiles(shape.out_features, shape.in_features, multiprocessors);
   const int rows = static_cast<int>(problem.rows);
-  const int most = kPartials / (rows * kTileRows);
+  const int most = kPartials / (rows * tiles.tile_rows());
   tiles.batch = static_cast<int>(block_count(tiles.row_tiles, block_count(tiles.row_tiles, most)));
   return {first_block,
           tiles,
@@ -100,7 +101,9 @@ CUtensorMap map_of_scales(const Task<T>& task, const std::uint8_t* absmax_codes)
   const std::int64_t row_bytes = task.in_features / kGroupElements;
   const int box = task.scale_layout.pitch;
   return byte_tensor_map(absmax_codes, {row_bytes, task.out_features}, {row_bytes}, {box, kHalfRows},
-                         box == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_NONE);
+                         box == 64    ? CU_TENSOR_MAP_SWIZZLE_64B
+                         : box == 128 ? CU_TENSOR_MAP_SWIZZLE_128B
+                                      : CU_TENSOR_MAP_SWIZZLE_NONE);
 }
 
 template <typename T, int kRows, ScaleSource kSource, int kProducts>
@@ -122,10 +125,12 @@ std::vector<Task<T>> tasks_of(std::span<const Linear4bitProblem* const> problems
   std::vector<std::int64_t> features;
   for (const Linear4bitProblem* problem : problems) features.push_back(problem->shape.out_features);
   const std::vector<int> shares = shares_of_blocks(problems[0]->device.multiprocessors, features);
+  const std::vector<Tiles> cuts =
+      cut_products(features, problems[0]->shape.in_features, static_cast<int>(problems[0]->rows), shares);
   int first_block = 0;
   std::vector<Task<T>> tasks;
   for (std::size_t i = 0; i < problems.size(); ++i) {
-    tasks.push_back(task_of<T>(*problems[i], calls[i], first_block, shares[i]));
+    tasks.push_back(task_of<T>(*problems[i], calls[i], first_block, cuts[i]));
     first_block += tasks.back().tiles.thread_blocks;
   }
   return tasks;
@@ -152,10 +157,15 @@ bool cut_and_launch(std::span<const Linear4bitProblem* const> problems, std::spa
                                                            : launch<T, kRows, ScaleSource::lane, kProducts>;
     run(products, calls[0].stream);
   };
-  if (most_rows(static_cast<int>(problems[0]->rows)) == 2) {
-    launch_for(std::integral_constant<int, 2>{});
-  } else {
-    launch_for(std::integral_constant<int, 4>{});
+  switch (tasks[0].tiles.beside ? 1 : most_rows(static_cast<int>(problems[0]->rows))) {
+    case 1:
+      launch_for(std::integral_constant<int, 1>{});
+      break;
+    case 2:
+      launch_for(std::integral_constant<int, 2>{});
+      break;
+    default:
+      launch_for(std::integral_constant<int, 4>{});
   }
   return true;
 }
