@@ -160,7 +160,10 @@ TEST(Linear4bitChoice, WorkspacesAreWhatTheKernelsNeed) {
   EXPECT_LT(bytes(64), weight / 4);
   EXPECT_LT(bytes(200), weight / 4) << "sums of shared tiles alone";
   EXPECT_LT(bytes(600), weight / 4) << "the same";
-  EXPECT_EQ(bytes(4096), weight + (32 + 28672 / 256 * 8192 / 256) * sizeof(unsigned));
+  constexpr std::size_t kCounts = 32 + 28672 / 256 * 8192 / 256;
+  EXPECT_EQ(bytes(2048), weight + kCounts * sizeof(unsigned));
+  constexpr std::size_t kShared = 10;  // of 1,792 tiles for 66 clusters, by six each
+  EXPECT_EQ(bytes(4096), weight + kShared * 6 * 256 * 256 * sizeof(float) + (kCounts + kShared * 4) * sizeof(unsigned));
 }
 
 TEST(Linear4bitChoice, RefusesProblemsOfNoKernel) {

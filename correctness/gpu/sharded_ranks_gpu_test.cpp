@@ -176,6 +176,7 @@ pid_t start_rank(const Job& job, int rank, const std::string& name, const std::f
   if (std::freopen(log.c_str(), "w", stdout) == nullptr || ::dup2(STDOUT_FILENO, STDERR_FILENO) < 0) ::_exit(127);
   for (const auto& [variable, value] : variables) ::setenv(variable.c_str(), value.c_str(), 1);
   if (!job.own_gpus) ::setenv("CUDA_VISIBLE_DEVICES", "0", 0);
+  for (const char* of_the_tests : {"GTEST_TOTAL_SHARDS", "GTEST_SHARD_INDEX", "GTEST_OUTPUT"}) ::unsetenv(of_the_tests);
   ::execl("/proc/self/exe", "rank", "--gtest_filter=RankProcess.DISABLED_Trains", "--gtest_also_run_disabled_tests",
           nullptr);
   ::_exit(127);
