@@ -45,8 +45,8 @@ class Linear4bitPlan {
   /// Throws Error(bad_input) for sizes below 1 or beyond 64-bit arithmetic, an unsupported block size, or a dtype that
   /// is not f32, f16 or bf16.
   /// busy: multiprocessors that work beside it holds, so that a kernel that fills the GPU once leaves them out. The
-  /// results have the same bits but for `wide` and `middle_rows`, which share tiles among as many thread blocks as there
-  /// are, so that their sums have another order.
+  /// results have the same bits but for `wide` and `middle_rows`, which share tiles among as many thread blocks as
+  /// there are, so that their sums have another order.
   Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction,
                  int busy = 0);
 
