@@ -24,12 +24,12 @@ int check(const std::string& path, const std::vector<qshard_problem>& problems) 
   for (const qshard_problem& problem : problems) {
     const char* reason = table.unsupported == nullptr ? nullptr : table.unsupported(&problem);
     if (reason != nullptr) {
-      fmt::print("  left out  {}: {}\n", problem_name(problem, false), reason);
+      fmt::print("  left out  {}: {}\n", problem_name(problem), reason);
       continue;
     }
     ++taken;
     const std::size_t workspace = table.workspace_bytes == nullptr ? 0 : table.workspace_bytes(&problem);
-    fmt::print("  takes     {}{}\n", problem_name(problem, false),
+    fmt::print("  takes     {}{}\n", problem_name(problem),
                workspace == 0 ? "" : fmt::format(", workspace {} bytes", workspace));
   }
   fmt::print("  takes {} of {} rows; nothing was run\n", taken, problems.size());

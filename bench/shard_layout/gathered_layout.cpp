@@ -114,7 +114,7 @@ void GatheredLayout::gather_stage(std::size_t stage, std::byte* to, cudaStream_t
     if (of.stage != stage) continue;
     for (std::size_t index = 0; index < of.flats.size(); ++index) {
       const Flat& flat = of.flats[index];
-      flats.push_back({range_of(flat), places_.offset(unit, index), flat.shard_bytes, to});
+      flats.push_back({range_of(flat), places_.offset(unit, index), flat.shard_bytes, to, {}});
       to += flat.shard_bytes * layout_->shards;
     }
   }
