@@ -99,7 +99,7 @@ const Linear4bitPlan& Linear4bitPlans::find(MatmulPlans& matmul, const Linear4bi
     if (entry.rows == rows && entry.direction == direction && entry.shape == shape) return entry.plan;
   }
   if (entries_.size() >= kMostPlans) entries_.pop_back();
-  entries_.push_front({shape, rows, direction, Linear4bitPlan(matmul, shape, rows, direction, busy_)});
+  entries_.push_front({shape, rows, direction, Linear4bitPlan(matmul, shape, rows, direction, other_)});
   return entries_.front().plan;
 }
 

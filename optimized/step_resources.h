@@ -16,8 +16,7 @@ namespace qshard::optimized {
 /// The plans of the 4-bit products seen lately, the newest first; one thread at a time.
 class Linear4bitPlans {
  public:
-  /// busy_multiprocessors: as Linear4bitPlan has it.
-  explicit Linear4bitPlans(int busy_multiprocessors = 0) : busy_(busy_multiprocessors) {}
+  explicit Linear4bitPlans(const OtherWork& other = {}) : other_(other) {}
 
   const Linear4bitPlan& find(MatmulPlans& matmul, const Linear4bitShape& shape, std::int64_t rows,
                              Linear4bitDirection direction);
@@ -32,7 +31,7 @@ class Linear4bitPlans {
     Linear4bitPlan plan;
   };
   std::deque<Entry> entries_;
-  int busy_;
+  OtherWork other_;
 };
 
 /// What every operation of a step works with. In a dry run (arena->dry_run()) plans and stream are null and nothing is

@@ -531,21 +531,23 @@ TEST_F(ManyRowsLinear4bitGpu, TheSameBitsBesideOtherWork) {
   const Layer shape{.out_features = 5120, .in_features = 5120};
   const TestLayer layer(shape, 150);
   optimized::MatmulPlans plans;
-  constexpr std::int64_t kRows = 2040;
-  const DeviceBuffer x(kRows * shape.in_features * size_of(shape.dtype));
-  fill_normal(shape.dtype, kRows * shape.in_features, 151, 1.0F, x.as<void>());
-  const auto product = [&](int busy) {
-    const optimized::Linear4bitPlan plan(plans, shape_of(shape), kRows, optimized::Linear4bitDirection::forward, busy);
-    EXPECT_STREQ(plan.kernel_name(), "many_rows");
-    const DeviceBuffer workspace(plan.workspace_bytes());
-    DeviceBuffer y(kRows * shape.out_features * size_of(shape.dtype));
-    y.poison();
-    plan.run(layer.weight(), x.as<void>(), shape.in_features, y.as<void>(), shape.out_features, workspace.as<void>(),
-             nullptr);
-    return y.download<std::uint16_t>();
-  };
-  const auto alone = product(0);
-  for (const int busy : {2, 4, 33, 131}) EXPECT_EQ(product(busy), alone) << busy << " multiprocessors are busy";
+  for (const auto& [rows, kernel] : {std::pair{2040, "many_rows"}, {300, "middle_rows"}, {100, "wide"}}) {
+    const DeviceBuffer x(rows * shape.in_features * size_of(shape.dtype));
+    fill_normal(shape.dtype, rows * shape.in_features, 151, 1.0F, x.as<void>());
+    const auto product = [&](int busy) {
+      const optimized::Linear4bitPlan plan(plans, shape_of(shape), rows, optimized::Linear4bitDirection::forward,
+                                           {.busy = busy, .at_most = 33});
+      EXPECT_STREQ(plan.kernel_name(), kernel);
+      const DeviceBuffer workspace(plan.workspace_bytes());
+      DeviceBuffer y(rows * shape.out_features * size_of(shape.dtype));
+      y.poison();
+      plan.run(layer.weight(), x.as<void>(), shape.in_features, y.as<void>(), shape.out_features, workspace.as<void>(),
+               nullptr);
+      return y.download<std::uint16_t>();
+    };
+    const auto alone = product(0);
+    for (const int busy : {2, 4, 33}) EXPECT_EQ(product(busy), alone) << kernel << ", " << busy << " are busy";
+  }
 }
 
 // Each kernel wants all multiprocessors, so that thread blocks of one wait for those of another to end.

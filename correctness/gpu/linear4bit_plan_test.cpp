@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "correctness/expect_error.h"
+#include "optimized/linear4bit/cluster/cluster_cut.h"
 #include "optimized/linear4bit/linear4bit_kernels.h"
+#include "optimized/linear4bit/middle_rows/middle_rows_cut.h"
+#include "optimized/linear4bit/wide/wide_cut.h"
 
 namespace qshard::test {
 namespace {
@@ -164,6 +167,26 @@ TEST(Linear4bitChoice, WorkspacesAreWhatTheKernelsNeed) {
   EXPECT_EQ(bytes(2048), weight + kCounts * sizeof(unsigned));
   constexpr std::size_t kShared = 10;  // of 1,792 tiles for 66 clusters, by six each
   EXPECT_EQ(bytes(4096), weight + kShared * 6 * 256 * 256 * sizeof(float) + (kCounts + kShared * 4) * sizeof(unsigned));
+}
+
+// Whatever the transport leaves of the GPU, tiles are shared by the same clusters.
+TEST(Linear4bitChoice, TheCutDoesNotDependOnWhatIsBusy) {
+  for (const optimized::cluster::TileShape& tiles : {optimized::wide::kTileShape, optimized::middle_rows::kTileShape}) {
+    for (const std::int64_t rows : {100, 300, 777}) {
+      const auto order = [&](const optimized::OtherWork& other) {
+        Linear4bitDevice device = kHopper;
+        device.other = other;
+        const Linear4bitShape shape{.out_features = 5120, .in_features = 27648};
+        return optimized::cluster::ClusterCut({shape, rows, kForward, device, 0}, tiles).order;
+      };
+      EXPECT_EQ(order({}).clusters, 66);
+      EXPECT_EQ(order({.busy = 4}).clusters, 64);
+      for (const int busy : {0, 2, 4}) {
+        EXPECT_EQ(order({.busy = busy, .at_most = 4}).clusters, 64);
+        EXPECT_EQ(order({.busy = busy, .at_most = 4}).whole, order({.at_most = 4}).whole);
+      }
+    }
+  }
 }
 
 TEST(Linear4bitChoice, RefusesProblemsOfNoKernel) {

@@ -32,11 +32,11 @@ const Linear4bitKernel& find_kernel(std::string_view name, const Linear4bitProbl
 }
 
 Linear4bitProblem make_problem(const MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
-                               Linear4bitDirection direction, int busy = 0) {
+                               Linear4bitDirection direction, const OtherWork& other = {}) {
   Linear4bitProblem problem{shape, rows, direction, {}, plans.workspace_bytes()};
   check_problem(problem);
   problem.device = current_linear4bit_device();
-  problem.device.busy = busy;
+  problem.device.other = other;
   return problem;
 }
 
@@ -93,9 +93,9 @@ void check_adapter(const Linear4bitProblem& problem, const Linear4bitAdapter& ad
 }  // namespace
 
 Linear4bitPlan::Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
-                               Linear4bitDirection direction, int busy)
+                               Linear4bitDirection direction, const OtherWork& other)
     : plans_(&plans),
-      problem_(make_problem(plans, shape, rows, direction, busy)),
+      problem_(make_problem(plans, shape, rows, direction, other)),
       kernel_(&choose_linear4bit_kernel(problem_, true)),
       unaligned_(&choose_linear4bit_kernel(problem_, false)) {}
 

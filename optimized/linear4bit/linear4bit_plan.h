@@ -44,11 +44,9 @@ class Linear4bitPlan {
  public:
   /// Throws Error(bad_input) for sizes below 1 or beyond 64-bit arithmetic, an unsupported block size, or a dtype that
   /// is not f32, f16 or bf16.
-  /// busy: multiprocessors that work beside it holds, so that a kernel that fills the GPU once leaves them out. The
-  /// results have the same bits but for `wide` and `middle_rows`, which share tiles among as many thread blocks as
-  /// there are, so that their sums have another order.
+  /// other: the results have the same bits for every other.busy up to other.at_most.
   Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction,
-                 int busy = 0);
+                 const OtherWork& other = {});
 
   /// The same by the kernel of this name, whether it pays or not. Throws Error(bad_input) where there is no such kernel
   /// or it does not support the problem.

@@ -25,12 +25,18 @@ struct Linear4bitShape {
 
 enum class Linear4bitDirection { forward, input_gradient };
 
+/// Multiprocessors that work beside the products has to itself.
+struct OtherWork {
+  int busy = 0;     // a kernel that fills the GPU once leaves them out
+  int at_most = 0;  // by whatever transport: sums have the same order for every `busy` up to this
+};
+
 /// What the choice of a kernel, and the cut of its work, ask of a GPU.
 struct Linear4bitDevice {
   int multiprocessors = 0;
   int shared_memory = 0;        // bytes that a thread block may ask for
   bool has_warpgroups = false;  // Hopper's matrix instructions and tensor memory accelerator
-  int busy = 0;                 // multiprocessors that work beside the product has to itself
+  OtherWork other{};
 };
 
 /// Asks the current device. Throws as check_cuda().

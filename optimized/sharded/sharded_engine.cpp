@@ -59,7 +59,7 @@ class ShardedEngine : public TrainingEngine {
         communicator_(make_communicator()),
         memory_plan_(fit_memory(plan_, places_, make_loader(source), link)),
         memory_(static_cast<std::size_t>(memory_plan_.allocation_bytes())),
-        linear4bit_(busy_multiprocessors()),
+        linear4bit_(work_beside_products()),
         arena_(memory_.as<std::byte>(), memory_plan_.arena_bytes),
         shards_(places_, plan_.options.offload, arena_),
         exchange_room_(take_exchange_room(plan_, arena_)),
@@ -169,8 +169,11 @@ class ShardedEngine : public TrainingEngine {
     return {plan_.layout, places_, plan_.infos, plan_.options.quantization, source};
   }
 
-  /// That NCCL's kernels hold while products run.
-  [[nodiscard]] int busy_multiprocessors() const { return communicator_ == nullptr ? 0 : NcclCommunicator::kChannels; }
+  /// NCCL's kernels hold multiprocessors while products run; copies do not, but are to give the same bits.
+  [[nodiscard]] OtherWork work_beside_products() const {
+    const int nccl = link_->world_size() > 1 ? NcclCommunicator::kChannels : 0;
+    return {.busy = communicator_ == nullptr ? 0 : nccl, .at_most = nccl};
+  }
 
   [[nodiscard]] std::unique_ptr<NcclCommunicator> make_communicator() const {
     if (plan_.options.transport != Transport::nccl || link_->world_size() == 1) return nullptr;

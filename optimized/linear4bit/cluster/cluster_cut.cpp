@@ -13,8 +13,9 @@ namespace {
 constexpr std::int64_t kInputThatStays = std::int64_t{32} << 20;
 
 TileOrder order_of(const Linear4bitProblem& problem, const TileShape& shape, int tiles) {
+  const int left_out = std::max(problem.device.other.busy, problem.device.other.at_most);
   return {tiles, static_cast<int>(block_count(problem.in_width(), shape.step)),
-          std::max(1, (problem.device.multiprocessors - problem.device.busy) / kCluster), shape.least_steps,
+          std::max(1, (problem.device.multiprocessors - left_out) / kCluster), shape.least_steps,
           problem.rows * problem.in_width() * 2 <= kInputThatStays};
 }
 

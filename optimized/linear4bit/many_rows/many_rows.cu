@@ -108,7 +108,7 @@ struct Workspace {
 /// Clusters that have a place at the same time: all tiles are dealt to them beforehand, and one that had to wait for
 /// another's end would double the product's time.
 int resident_clusters(const Linear4bitDevice& device) {
-  return std::max(1, (device.multiprocessors - device.busy) / kCluster);
+  return std::max(1, (device.multiprocessors - device.other.busy) / kCluster);
 }
 
 template <typename T, bool kForward, bool kAdapter>
