@@ -46,9 +46,9 @@ double median_seconds(int repetitions, int calls, const Clocks& clocks, ClockSam
                       const std::function<void()>& call) {
   std::vector<double> seconds;
   for (int i = 0; i < repetitions; ++i) {
-    const Timing timing = time_calls(calls, nullptr, clocks, [&call](int) { call(); });
-    seconds.push_back(timing.seconds_per_call);
-    if (sample != nullptr) *sample = timing.clocks;
+    const Sample timed = time_calls(calls, nullptr, clocks, [&call](int) { call(); });
+    seconds.push_back(timed.seconds);
+    if (sample != nullptr) *sample = timed.clocks;
   }
   std::nth_element(seconds.begin(), seconds.begin() + repetitions / 2, seconds.end());
   return seconds[repetitions / 2];

@@ -32,7 +32,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 /// time_calls() once; after: seconds for which other work went on.
-Timing time_once(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call,
+Sample time_once(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call,
                  double& after) {
   const Event start;
   const Event stop;
@@ -45,8 +45,8 @@ Timing time_once(int calls, cudaStream_t stream, const Clocks& clocks, const std
   for (int i = 0; i < calls; ++i) call(i);
   const double enqueue_seconds = seconds_since(enqueuing);
   QSHARD_CUDA_CHECK(cudaEventRecord(stop.event, stream));
-  Timing timing;
-  timing.clocks = clocks.sample();
+  Sample sample;
+  sample.clocks = clocks.sample();
   QSHARD_CUDA_CHECK(cudaEventSynchronize(stop.event));
   const auto done = std::chrono::steady_clock::now();
   QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
@@ -54,11 +54,11 @@ Timing time_once(int calls, cudaStream_t stream, const Clocks& clocks, const std
   float milliseconds = 0;
   QSHARD_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start.event, stop.event));
   const double measured = static_cast<double>(milliseconds) * 1e-3;
-  timing.calls = calls;
-  timing.seconds_per_call = measured / calls;
+  sample.calls = calls;
+  sample.seconds = measured / calls;
   // Work that is still running when its successor arrives keeps the stream busy as well as the hold does.
-  timing.enqueue_limited = enqueue_seconds > 1e-9 * static_cast<double>(hold) && enqueue_seconds > 0.9 * measured;
-  return timing;
+  sample.enqueue_limited = enqueue_seconds > 1e-9 * static_cast<double>(hold) && enqueue_seconds > 0.9 * measured;
+  return sample;
 }
 
 /// Calls that go on for a while: a batch is enqueued while the one before it runs, then between() is called. Returns
@@ -80,37 +80,37 @@ int call_for(double seconds, int calls, cudaStream_t stream, const std::function
 
 }  // namespace
 
-Timing time_sustained(double seconds, int calls, cudaStream_t stream, const Clocks& clocks,
+Sample time_sustained(double seconds, int calls, cudaStream_t stream, const Clocks& clocks,
                       const std::function<void(int)>& call) {
   call_for(seconds, calls, stream, call, [] {});
   const Event start;
   const Event stop;
-  Timing timing;
+  Sample sample;
   double megahertz = 0;
   int samples = 0;
   const double joules = clocks.joules();
   QSHARD_CUDA_CHECK(cudaEventRecord(start.event, stream));
-  timing.calls = call_for(seconds, calls, stream, call, [&] {
-    timing.clocks = clocks.sample();
-    megahertz += timing.clocks.sm_mhz;
+  sample.calls = call_for(seconds, calls, stream, call, [&] {
+    sample.clocks = clocks.sample();
+    megahertz += sample.clocks.sm_mhz;
     ++samples;
   });
   QSHARD_CUDA_CHECK(cudaEventRecord(stop.event, stream));
   QSHARD_CUDA_CHECK(cudaEventSynchronize(stop.event));
   float milliseconds = 0;
   QSHARD_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, start.event, stop.event));
-  timing.seconds_per_call = static_cast<double>(milliseconds) * 1e-3 / timing.calls;
-  timing.joules_per_call = (clocks.joules() - joules) / timing.calls;
-  timing.clocks.sm_mhz = static_cast<unsigned>(megahertz / samples);
-  return timing;
+  sample.seconds = static_cast<double>(milliseconds) * 1e-3 / sample.calls;
+  sample.joules = (clocks.joules() - joules) / sample.calls;
+  sample.clocks.sm_mhz = static_cast<unsigned>(megahertz / samples);
+  return sample;
 }
 
-Timing time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call) {
+Sample time_calls(int calls, cudaStream_t stream, const Clocks& clocks, const std::function<void(int)>& call) {
   constexpr int kTries = 3;  // the host may be held up between its two waits, but hardly ever so often
   for (int i = 0; i < kTries; ++i) {
     double after = 0;
-    const Timing timing = time_once(calls, stream, clocks, call, after);
-    if (after <= std::max(200e-6, 0.1 * calls * timing.seconds_per_call)) return timing;
+    const Sample sample = time_once(calls, stream, clocks, call, after);
+    if (after <= std::max(200e-6, 0.1 * calls * sample.seconds)) return sample;
   }
   throw std::runtime_error("work went on after the stream was done: the calls use another stream");
 }

@@ -6,7 +6,6 @@
 
 #include <nvtx3/nvtx3.hpp>
 
-#include "bench/gpu/measure.h"
 #include "core/base/error.h"
 #include "optimized/device/cuda_check.h"
 
@@ -82,7 +81,7 @@ void Row::prepare(Session& session) {
     provider_.prepare(problem_, copies_, kStream);
     workload_->poison();
     const auto call = [this, copies](int i) { provider_.run(problem_, workload_->buffers(i % copies), kStream); };
-    const double first = time_calls(copies, kStream, session.clocks, call).seconds_per_call;
+    const double first = time_calls(copies, kStream, session.clocks, call).seconds;
     calls_ = calls_of_batch(batch_seconds_, first, copies);
   }
   check("before");
@@ -98,10 +97,9 @@ Sample Row::time_on_device(Session& session) {
   const nvtx3::scoped_range range(name());
   const int copies = workload_->copies();
   const auto call = [this, copies](int i) { provider_.run(problem_, workload_->buffers(i % copies), kStream); };
-  const Timing timing = manner_.sustained_seconds > 0
-                            ? time_sustained(manner_.sustained_seconds, calls_, kStream, session.clocks, call)
-                            : time_calls(calls_, kStream, session.clocks, call);
-  return {timing.seconds_per_call, timing.calls, timing.clocks, timing.enqueue_limited, timing.joules_per_call};
+  return manner_.sustained_seconds > 0
+             ? time_sustained(manner_.sustained_seconds, calls_, kStream, session.clocks, call)
+             : time_calls(calls_, kStream, session.clocks, call);
 }
 
 Sample Row::time_on_host() {

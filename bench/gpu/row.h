@@ -8,6 +8,7 @@
 #include "bench/gpu/clocks.h"
 #include "bench/gpu/device.h"
 #include "bench/gpu/host_weight.h"
+#include "bench/gpu/measure.h"
 #include "bench/gpu/workload.h"
 #include "bench/providers/provider.h"
 
@@ -22,15 +23,6 @@ struct Session {
 
   /// The weight of `problem`, made anew only where the last row had another.
   HostWeight& weight_for(const qshard_problem& problem);
-};
-
-/// One repetition's outcome.
-struct Sample {
-  double seconds = 0;  // of one call
-  int calls = 0;
-  ClockSample clocks;
-  bool enqueue_limited = false;  // the host enqueued slower than the GPU worked: the time is the host's
-  double joules = 0;             // of one call, where it was sustained
 };
 
 /// One row of the table: a problem and who does it.

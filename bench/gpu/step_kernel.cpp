@@ -278,11 +278,11 @@ void StepKernelRow::prepare(const Session& session) {
       fill_random_bf16(copy.back().as(), bytes / 2, copy.size());
     }
   }
-  const double first = time(session, static_cast<int>(copies)).seconds_per_call;
+  const double first = time(session, static_cast<int>(copies)).seconds;
   calls_ = calls_of_batch(batch_seconds_, first, static_cast<int>(copies));
 }
 
-Timing StepKernelRow::time(const Session& session, int calls) {
+Sample StepKernelRow::time(const Session& session, int calls) {
   std::vector<Buffers> pointers;
   for (const std::vector<DeviceBuffer>& copy : copies_) {
     Buffers& buffers = pointers.emplace_back();
@@ -295,18 +295,18 @@ Timing StepKernelRow::time(const Session& session, int calls) {
 Sample StepKernelRow::measure(const Session& session) {
   if (copies_.empty()) prepare(session);
   const nvtx3::scoped_range range(name());
-  const Timing timing = time(session, calls_);
+  const Sample sample = time(session, calls_);
   Traffic traffic;
   traffic.bytes_read = kernel_.bytes;
   traffic.flops = kernel_.flops;
   const double floor = floor_seconds(traffic, session.ceilings, false);
-  if (!(timing.seconds_per_call >= floor)) {
+  if (!(sample.seconds >= floor)) {
     fail(ExitCode::check_failed,
          "{:.3g} us is below the {:.3g} us that the measured ceilings allow: it cannot have done the work",
-         1e6 * timing.seconds_per_call, 1e6 * floor);
+         1e6 * sample.seconds, 1e6 * floor);
   }
-  seconds_.push_back(timing.seconds_per_call);
-  return {timing.seconds_per_call, calls_, timing.clocks};
+  seconds_.push_back(sample.seconds);
+  return sample;
 }
 
 double StepKernelRow::median_seconds() const {

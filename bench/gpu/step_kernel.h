@@ -48,7 +48,7 @@ class StepKernelRow {
 
  private:
   void prepare(const Session& session);
-  Timing time(const Session& session, int calls);
+  Sample time(const Session& session, int calls);
 
   StepKernel kernel_;
   double batch_seconds_;

@@ -82,7 +82,7 @@ class BitsandbytesProvider : public Provider {
       const Clocks none("");
       const auto call = [&](int /*i*/) { run(problem, buffers.front(), stream); };
       time_calls(3, stream, none, call);
-      return time_calls(20, stream, none, call).seconds_per_call;
+      return time_calls(20, stream, none, call).seconds;
     };
     const double split = seconds(false);
     fused_ = seconds(true) <= split;

@@ -304,21 +304,18 @@ Enqueue copy_rows(LateMemory& memory) {
 constexpr int kBlocksize = 64;
 constexpr std::int64_t kBlocks = kElements / kBlocksize;
 
-Enqueue dequantize(LateMemory& memory) {
-  optimized::DeviceWeight4bit weight{QuantType::nf4, kBlocksize, kElements, memory.late_bytes(kElements / 2)};
-  weight.absmax = memory.late(memory.random_floats(kBlocks));
+Enqueue dequantize_of(LateMemory& memory, bool nested) {
+  const optimized::DeviceWeight4bit weight = weight4bit(memory, kElements, nested);
   void* out = memory.result(kElements);
   return [=](cudaStream_t stream) { optimized::dequantize(weight, kDType, out, stream); };
 }
 
+Enqueue dequantize(LateMemory& memory) {
+  return dequantize_of(memory, false);
+}
+
 Enqueue dequantize_nested(LateMemory& memory) {
-  optimized::DeviceWeight4bit weight{QuantType::nf4, kBlocksize, kElements, memory.late_bytes(kElements / 2)};
-  weight.absmax_codes = memory.late_bytes(kBlocks);
-  weight.nested_absmax = memory.late(memory.random_floats(kBlocks / kNestedBlocksize));
-  weight.nested_map = memory.late(dynamic_map());
-  weight.offset = memory.late(std::vector<float>{0.5F});
-  void* out = memory.result(kElements);
-  return [=](cudaStream_t stream) { optimized::dequantize(weight, kDType, out, stream); };
+  return dequantize_of(memory, true);
 }
 
 Enqueue quantize(LateMemory& memory) {

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include "core/tensor/codebook.h"
-#include "core/tensor/weight4bit.h"
 #include "correctness/gpu/late_memory.h"
 #include "optimized/attention/attention_decode.h"
 #include "optimized/attention/attention_table.h"
@@ -38,20 +37,7 @@ struct Layer {
 };
 
 optimized::DeviceWeight4bit weight_of(LateMemory& memory, const Layer& layer) {
-  const auto put = [&](const auto& values) { return layer.resident ? memory.ready(values) : memory.late(values); };
-  const std::int64_t elements = layer.out * layer.in;
-  const std::int64_t blocks = elements / 64;
-  optimized::DeviceWeight4bit weight{QuantType::nf4, 64, elements, put(memory.random_bytes(elements / 2))};
-  weight.resident = layer.resident;
-  if (!layer.nested) {
-    weight.absmax = put(memory.random_floats(blocks));
-    return weight;
-  }
-  weight.absmax_codes = put(memory.random_bytes(blocks));
-  weight.nested_absmax = put(memory.random_floats((blocks + kNestedBlocksize - 1) / kNestedBlocksize));
-  weight.nested_map = put(dynamic_map());
-  weight.offset = put(std::vector<float>{0.5F});
-  return weight;
+  return weight4bit(memory, layer.out * layer.in, layer.nested, layer.resident);
 }
 
 /// A plan and what it multiplies with, which must outlive it.

@@ -7,7 +7,9 @@
 
 #include <fmt/format.h>
 
+#include "core/tensor/codebook.h"
 #include "core/tensor/tensor.h"
+#include "core/tensor/weight4bit.h"
 #include "correctness/gpu/late_copy.h"
 #include "correctness/gpu/matrix_gpu_testing.h"
 
@@ -118,6 +120,22 @@ std::string LateMemory::differing(const Bytes& a, const Bytes& b) const {
     if (buffers_[i].use != Use::workspace && !same(buffers_[i], a, b)) numbers += fmt::format(" {}", i);
   }
   return numbers;
+}
+
+optimized::DeviceWeight4bit weight4bit(LateMemory& memory, std::int64_t elements, bool nested, bool resident) {
+  const auto put = [&](const auto& values) { return resident ? memory.ready(values) : memory.late(values); };
+  const std::int64_t blocks = elements / 64;
+  optimized::DeviceWeight4bit weight{QuantType::nf4, 64, elements, put(memory.random_bytes(elements / 2))};
+  weight.resident = resident;
+  if (!nested) {
+    weight.absmax = put(memory.random_floats(blocks));
+    return weight;
+  }
+  weight.absmax_codes = put(memory.random_bytes(blocks));
+  weight.nested_absmax = put(memory.random_floats(block_count(blocks, kNestedBlocksize)));
+  weight.nested_map = put(dynamic_map());
+  weight.offset = put(std::vector<float>{0.5F});
+  return weight;
 }
 
 void EarlyLaunchTest::SetUp() {

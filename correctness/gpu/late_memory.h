@@ -13,6 +13,7 @@
 #include "core/tensor/dtype.h"
 #include "correctness/gpu/gpu_testing.h"
 #include "optimized/device/stream.h"
+#include "optimized/device_weight4bit.h"
 
 namespace qshard::test {
 
@@ -88,6 +89,9 @@ class LateMemory {
   std::uint64_t seed_ = 0;
   optimized::Stream stream_;
 };
+
+/// An NF4 weight in blocks of 64 of random bytes. resident: ready, not late.
+optimized::DeviceWeight4bit weight4bit(LateMemory& memory, std::int64_t elements, bool nested, bool resident = false);
 
 /// A row of a table of tests.
 struct LateOperation {

@@ -40,6 +40,7 @@ UnitGatherer::UnitGatherer(const ShardLayout& layout, const ShardPlaces& places,
   buffers_.resize(keeps_all ? layers.size() : std::min<std::size_t>(2, layers.size()));
   for (Buffer& buffer : buffers_) buffer.memory = arena.take(largest, "gathered units");
   if (!copy_) return;
+  own_shard_ = static_cast<std::int64_t>(exchange->own_shard());
   for (std::size_t unit = 0; unit < layout.units.size(); ++unit) {
     const Unit& of = layout.units[unit];
     if (is_end(of.stage)) continue;
@@ -50,7 +51,7 @@ UnitGatherer::UnitGatherer(const ShardLayout& layout, const ShardPlaces& places,
 // The slots that lie wholly in the own shard follow each other. Cut between elements, a shard may begin where no slot
 // could: then none is read there.
 ByteRange UnitGatherer::in_own_shard(const Flat& flat) const {
-  const std::int64_t begin = static_cast<std::int64_t>(exchange_->own_shard()) * flat.shard_bytes;
+  const std::int64_t begin = own_begin(flat);
   if (memory_->piece(range_of(flat)).empty() || begin % kSlotAlignment != 0) return {};
   ByteRange range;
   for (const Slot& slot : flat.slots) {
@@ -164,12 +165,10 @@ const std::byte* UnitGatherer::flat(std::size_t unit, std::size_t flat) const {
 
 const std::byte* UnitGatherer::parameter(std::size_t unit, std::size_t flat, const Slot& slot) const {
   if (arena_->dry_run()) return nullptr;
+  const Flat& of = layout_->units[unit].flats[flat];
   const ByteRange in_place = in_place_[unit][flat];
-  if (in_place.begin < in_place.end) {
-    const Flat& of = layout_->units[unit].flats[flat];
-    const std::int64_t at = slot.offset - static_cast<std::int64_t>(exchange_->own_shard()) * of.shard_bytes;
-    if (at >= in_place.begin && at < in_place.end) return memory_->at(range_of(of)) + places_->offset(unit, flat) + at;
-  }
+  const std::int64_t at = slot.offset - own_begin(of);
+  if (at >= in_place.begin && at < in_place.end) return memory_->at(range_of(of)) + places_->offset(unit, flat) + at;
   return this->flat(unit, flat) + slot.offset;
 }
 

@@ -63,6 +63,8 @@ class UnitGatherer {
 
   /// The embedding or the head.
   [[nodiscard]] bool is_end(std::size_t stage) const { return stage == 0 || stage + 1 == stages_; }
+  /// Where the own shard of the flat begins in it.
+  [[nodiscard]] std::int64_t own_begin(const Flat& flat) const { return own_shard_ * flat.shard_bytes; }
   [[nodiscard]] ByteRange in_own_shard(const Flat& flat) const;
   Buffer* holder_of(std::size_t stage);
   Buffer* free_buffer();
@@ -78,6 +80,7 @@ class UnitGatherer {
   Arena* arena_;
   std::optional<Stream> copy_;  // none where nothing is gathered and in a dry run
   std::size_t stages_;
+  std::int64_t own_shard_ = 0;
   std::vector<std::int64_t> stage_bytes_;         // of a stage, gathered
   std::vector<std::int64_t> in_stage_;            // index = unit: bytes from the start of its stage's buffer
   std::vector<std::vector<ByteRange>> in_place_;  // index = unit, flat: what of the own shard is read there

@@ -87,14 +87,14 @@ TileDeal tile_deal(const Linear4bitProblem& problem) {
 struct Workspace {
   static constexpr std::int64_t kBoxCounts = 32;
 
+  TileDeal deal;
   std::size_t partials;
   std::size_t counts;
   std::int64_t arrivals;  // behind counts
   std::int64_t count;
 
-  explicit Workspace(const Linear4bitProblem& problem) {
+  explicit Workspace(const Linear4bitProblem& problem) : deal(tile_deal(problem)) {
     const Linear4bitShape& shape = problem.shape;
-    const TileDeal deal = tile_deal(problem);
     const std::int64_t slots = std::int64_t{deal.shared} * deal.sharers();
     partials = aligned_bytes(static_cast<std::size_t>(shape.out_features * shape.in_features) * sizeof(std::uint16_t));
     counts = partials + static_cast<std::size_t>(slots) * kTileRows * kClusterColumns * sizeof(float);
@@ -130,7 +130,7 @@ void launch(const Linear4bitProblem& problem, const Linear4bitCall& call) {
                   counts + Workspace::kBoxCounts,
                   partials,
                   reinterpret_cast<int*>(counts + parts.arrivals),
-                  tile_deal(problem),
+                  parts.deal,
                   static_cast<int>(block_count(problem.in_width(), kStep)),
                   static_cast<int>(block_count(problem.rows, kTileRows)),
                   static_cast<int>(block_count(problem.out_width(), kClusterColumns)),
