@@ -165,8 +165,10 @@ TEST(Linear4bitChoice, WorkspacesAreWhatTheKernelsNeed) {
   EXPECT_LT(bytes(600), weight / 4) << "the same";
   constexpr std::size_t kCounts = 32 + 28672 / 256 * 8192 / 256;
   EXPECT_EQ(bytes(2048), weight + kCounts * sizeof(unsigned));
-  constexpr std::size_t kShared = 10;  // of 1,792 tiles for 66 clusters, by six each
-  EXPECT_EQ(bytes(4096), weight + kShared * 6 * 256 * 256 * sizeof(float) + (kCounts + kShared * 4) * sizeof(unsigned));
+  constexpr std::size_t kShared = 10;  // of 1,792 tiles for 66 clusters
+  constexpr std::size_t kSharers = 6;
+  EXPECT_EQ(bytes(4096), weight + kShared * kSharers * 256 * 256 * sizeof(float) +
+                             (kCounts + kShared * kSharers * 4) * sizeof(unsigned));
 }
 
 // Whatever the transport leaves of the GPU, tiles are shared by the same clusters.

@@ -27,41 +27,49 @@ struct WarpgroupTeam {
   }
 };
 
-/// A team's part of a tile that some share: each leaves its sums, and the last one to arrive adds up all, in the order
-/// of the sharers. Of two the last one needs not leave its own: their sum has no order. Returns whether this was the
-/// last one, so that `sums` are the tile's.
-/// self: of the sharers; partials(sharer): where a thread's sums of it lie, kStride apart; arrivals: of the tile and
-/// the team's part, zero before.
-template <int kStride, typename Team, typename Partials, int kSums>
+/// sums += what another sharer left, kStride apart. The loads of a group are on their way at the same time.
+template <int kStride, int kSums>
+__device__ __forceinline__ void add_left(const float* from, float (&sums)[kSums]) {
+  constexpr int kGroup = [] {
+    int most = 4;
+    for (int size = 4; size <= 32; size += 4) most = kSums % size == 0 ? size : most;
+    return most;
+  }();
+#pragma unroll
+  for (int i = 0; i < kSums; i += kGroup) {
+    float values[kGroup];
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) values[j] = __ldcg(from + (i + j) * kStride);
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) sums[i + j] += values[j];
+  }
+}
+
+/// A team's part of a tile that some share. The sums are added up in pairs of sharers, then in pairs of these pairs,
+/// and so on: whichever of two comes first leaves its sums and is done, the other one adds them to its own and goes on.
+/// Which sums are added to which depends on the number of sharers alone, and a sum of two has no order. Returns whether
+/// `sums` are the tile's, which is so in one sharer.
+/// self: of the sharers; partials(sharer): where a thread's sums of it lie, kStride apart; arrivals(sharer), from 1 on:
+/// a count of the tile and the team's part, zero before.
+template <int kStride, typename Team, typename Partials, typename Arrivals, int kSums>
 __device__ __forceinline__ bool add_up_shared(const Team& team, int sharers, int self, const Partials& partials,
-                                              int* arrivals, float (&sums)[kSums]) {
-  const bool are_two = sharers == 2;
-  if (are_two && team.hears(load_relaxed(arrivals) == 1)) {
-    __threadfence();
-  } else {
-    float* const own = partials(self);
+                                              const Arrivals& arrivals, float (&sums)[kSums]) {
+#pragma unroll 1
+  for (int width = 1; width < sharers; width *= 2) {
+    const int first = self & -width;  // of those whose sums these are
+    const int other = first ^ width;
+    if (other >= sharers) continue;
+    int* const arrived = arrivals(first | width);
+    if (team.hears(load_relaxed(arrived) == 1)) {
+      __threadfence();
+    } else {
+      float* const own = partials(first);
 #pragma unroll
-    for (int i = 0; i < kSums; ++i) __stcg(own + i * kStride, sums[i]);
-    team.sync();
-    if (!team.hears(team.is_first() && add_release_acquire(arrivals, 1) == sharers - 1)) return false;
-  }
-  int sharer = are_two ? 1 - self : 0;
-  if (!are_two) {
-    const float* from = partials(sharer++);
-#pragma unroll
-    for (int i = 0; i < kSums; ++i) sums[i] = __ldcg(from + i * kStride);
-  }
-  for (const int end = are_two ? sharer + 1 : sharers; sharer < end; ++sharer) {
-    constexpr int kGroup = kSums % 32 == 0 ? 32 : kSums % 16 == 0 ? 16 : 4;  // sums whose loads overlap
-    const float* from = partials(sharer);
-#pragma unroll
-    for (int i = 0; i < kSums; i += kGroup) {
-      float values[kGroup];
-#pragma unroll
-      for (int j = 0; j < kGroup; ++j) values[j] = __ldcg(from + (i + j) * kStride);
-#pragma unroll
-      for (int j = 0; j < kGroup; ++j) sums[i + j] += values[j];
+      for (int i = 0; i < kSums; ++i) __stcg(own + i * kStride, sums[i]);
+      team.sync();
+      if (!team.hears(team.is_first() && add_release_acquire(arrived, 1) == 1)) return false;
     }
+    add_left<kStride>(partials(other), sums);
   }
   return true;
 }

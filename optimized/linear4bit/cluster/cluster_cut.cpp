@@ -28,7 +28,7 @@ ClusterCut::ClusterCut(const Linear4bitProblem& problem, const TileShape& shape)
   const int shared = tiles - order.whole;
   const std::size_t sums = static_cast<std::size_t>(kCluster) * columns.columns * kTileFeatures;
   partial_bytes = shared > 0 ? static_cast<std::size_t>(order.rest.slots()) * sums * sizeof(float) : 0;
-  arrivals = static_cast<std::size_t>(shared) * kCluster * kMultiplierWarps;
+  arrivals = shared > 0 ? static_cast<std::size_t>(order.rest.workers) * kCluster * kMultiplierWarps : 0;
 }
 
 bool supports(const Linear4bitProblem& problem, const TileShape& shape) {

@@ -33,7 +33,7 @@ __device__ __forceinline__ void store_sums(const Task<T>& task, const float (&su
   }
 }
 
-/// Finishes a tile that clusters share: the last one writes the sums of all. Each warp does so by itself for its
+/// Finishes a tile that clusters share: one of them writes the sums of all. Each warp does so by itself for its
 /// features.
 template <typename T, int kSums>
 __device__ __forceinline__ void share_sums(const Task<T>& task, float (&sums)[kSums], int tile, int first_column,
@@ -45,7 +45,9 @@ __device__ __forceinline__ void share_sums(const Task<T>& task, float (&sums)[kS
     const std::int64_t place = static_cast<std::int64_t>(split.slot(first + sharer, tile)) * kCluster + rank;
     return task.partials + place * kSums * kMultipliers + threadIdx.x;
   };
-  int* const arrivals = task.arrivals + (tile * kCluster + rank) * kMultiplierWarps + threadIdx.x / 32;
+  const auto arrivals = [&](int sharer) {
+    return task.arrivals + ((first + sharer) * kCluster + rank) * kMultiplierWarps + threadIdx.x / 32;
+  };
   const int self = static_cast<int>(blockIdx.x) / kCluster - first;
   if (add_up_shared<kMultipliers>(WarpTeam{}, last - first + 1, self, partials, arrivals, sums)) {
     store_sums(task, sums, first_column, feature);

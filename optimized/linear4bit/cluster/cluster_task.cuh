@@ -22,7 +22,7 @@ struct Task {
   T* out;
   std::int64_t out_stride;
   float* partials;  // [order.rest.slots(), kCluster, sums of a thread, kMultipliers]
-  int* arrivals;    // [order.rest.tiles, kCluster, kMultiplierWarps]: warps that have left partial sums; zeros at first
+  int* arrivals;    // [order.rest.workers, kCluster, kMultiplierWarps]: as add_up_shared() needs them; zeros at first
   TileOrder order;  // of clusters; tile t: features tile t / column_tiles, columns tile t % column_tiles
   int tiles;
   int column_tiles;

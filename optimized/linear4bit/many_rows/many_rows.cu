@@ -99,7 +99,7 @@ struct Workspace {
     partials = aligned_bytes(static_cast<std::size_t>(shape.out_features * shape.in_features) * sizeof(std::uint16_t));
     counts = partials + static_cast<std::size_t>(slots) * kTileRows * kClusterColumns * sizeof(float);
     arrivals = kBoxCounts + block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox);
-    count = arrivals + std::int64_t{deal.shared} * kCluster * kWarpgroups;
+    count = arrivals + slots * kCluster * kWarpgroups;
   }
 
   [[nodiscard]] std::size_t bytes() const { return counts + static_cast<std::size_t>(count) * sizeof(unsigned); }

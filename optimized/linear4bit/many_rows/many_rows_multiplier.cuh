@@ -65,7 +65,7 @@ class Multiplier {
     release(last_stage);
   }
 
-  /// Whether the sums are those of a whole tile: of one that clusters share, of all of them, in the last one.
+  /// Whether the sums are those of a whole tile: of one that clusters share, of all of them, in one of them.
   __device__ __forceinline__ bool completes(const TilePart& part) {
     if (part.steps == task_.steps) return true;
     const int sharers = task_.deal.sharers();
@@ -75,7 +75,9 @@ class Multiplier {
       const std::int64_t place = std::int64_t{tile * sharers + sharer} * kCluster + rank;
       return task_.partials + place * (kTileRows / 2) * kMultipliers + threadIdx.x;
     };
-    int* const arrivals = task_.arrivals + (tile * kCluster + rank) * kWarpgroups + warpgroup_;
+    const auto arrivals = [&](int sharer) {
+      return task_.arrivals + ((tile * sharers + sharer) * kCluster + rank) * kWarpgroups + warpgroup_;
+    };
     return cluster::add_up_shared<kMultipliers>(cluster::WarpgroupTeam{warpgroup_ + 1}, sharers, part.sharer, partials,
                                                 arrivals, sums_);
   }

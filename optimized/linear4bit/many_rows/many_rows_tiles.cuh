@@ -22,7 +22,7 @@ struct Task {
   unsigned* taken;  // pieces of the weight that a warp has taken; zero before
   unsigned* done;   // of each box of the weight the pieces that are dequantized; zeros before
   float* partials;  // [deal.shared, deal.sharers(), kCluster, sums of a thread, kMultipliers]
-  int* arrivals;    // [deal.shared, kCluster, kWarpgroups]: sharers that have left partial sums; zeros before
+  int* arrivals;    // [deal.shared, deal.sharers(), kCluster, kWarpgroups]: as add_up_shared() needs them; zeros before
   TileDeal deal;
   int steps;
   int row_tiles;
