@@ -58,7 +58,8 @@ void output_loss(const StepResources& resources, const HeadWeights& head, const 
     multiply(resources, {count, head.hidden, head.vocab, head.vocab, head.hidden, head.hidden, false, head.dtype},
              logits.as(), head.output_head, dhidden.as());
     resources.launch([&] {
-      rmsnorm_backward(norm_shape(head, count), part, head.final_norm, dhidden.as(), nullptr, part, resources.stream);
+      rmsnorm_backward(norm_shape(head, count), part, head.final_norm, dhidden.as(), nullptr, part, nullptr,
+                       resources.stream);
     });
   }
   resources.launch([&] { sum_losses(losses.as<float>(), rows.tokens, loss_sum, resources.stream); });

@@ -52,7 +52,7 @@ struct LayerContext {
 };
 
 /// What the backward pass needs of a forward pass: kept from it, or made again from the layer's input. The norms' and
-/// SwiGLU's results are cheap to make and are never kept.
+/// SwiGLU's results are cheap to make, together with their gradients, and are never kept.
 struct LayerActivations {
   Arena::Piece qkv;               // before heads are normed; after RoPE where they are not   [tokens, q + 2 kv]
   Arena::Piece rotated;           // the same after norms and RoPE, where heads are normed    [tokens, q + 2 kv]
@@ -60,7 +60,9 @@ struct LayerActivations {
   Arena::Piece lse;               // of attention                                             [heads, tokens] float
   Arena::Piece mlp_residual;      // x + attention                                            [tokens, hidden]
   Arena::Piece gate_up;           // [tokens, 2 intermediate]; empty: made again in the backward pass
-  std::array<Arena::Piece, kProjections> lora;  // dropout(x) A^T                         [tokens, lora_rank_stride(r)]
+  /// h = dropout(x) A^T of every adapter, one projection's behind the other's [tokens, lora_rank_stride(r)]. Of every
+  /// layer this is kept from the forward pass: it is small beside the layer's input, and making it reads all inputs.
+  Arena::Piece lora_h;
   Arena::Piece masks;  // of dropout, as bits; may be given back between the passes, and is then made again
 };
 
@@ -68,8 +70,8 @@ struct LayerActivations {
 void layer_forward(const StepResources& resources, const LayerContext& context, const LayerWeights& weights,
                    const void* x, void* y, bool keep, LayerActivations& activations);
 
-/// The activations alone, for recomputation, but those of the feed-forward half: the backward pass makes them tile by
-/// tile. What only y needs, the down projection, is left out.
+/// The activations alone, for recomputation, from x and the forward pass' lora_h, but those of the feed-forward half:
+/// the backward pass makes them tile by tile. What only y needs, the down projection, is left out.
 void layer_activations(const StepResources& resources, const LayerContext& context, const LayerWeights& weights,
                        const void* x, LayerActivations& activations);
 

@@ -140,8 +140,9 @@ __global__ void __launch_bounds__(kThreads, kAdds ? 2 : 3)
 }
 
 template <typename T, int kCount, int kTeam>
-__global__ void __launch_bounds__(kThreads, 3) backward_kernel(const NormTask task, const T* x_rows, const T* weight,
-                                                               const T* dy_rows, const T* addend_rows, T* dx_rows) {
+__global__ void __launch_bounds__(kThreads, 3)
+    backward_kernel(const NormTask task, const T* x_rows, const T* weight, const T* dy_rows, const T* addend_rows,
+                    T* dx_rows, T* y_rows) {
   begin_early_kernel();
   const std::int64_t row = row_of_team<kTeam>();
   if (row >= task.rows) return;
@@ -149,6 +150,7 @@ __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const NormTask ta
   const T* addend = addend_rows != nullptr ? addend_rows + task.x_offset(row) : nullptr;
   const T* dy = dy_rows + task.y_offset(row);
   T* dx = dx_rows + task.y_offset(row);
+  T* y = y_rows != nullptr ? y_rows + task.y_offset(row) : nullptr;
   const int vectors = static_cast<int>(task.size / kCount);
   ElementVector<T, kCount> held_x[kHeld];
   ElementVector<T, kCount> held_dy[kHeld];
@@ -184,6 +186,15 @@ __global__ void __launch_bounds__(kThreads, 3) backward_kernel(const NormTask ta
     to_floats(k < kHeld ? held_x[k] : vector_at<kCount>(x, i), values);
     to_floats(k < kHeld ? held_dy[k] : vector_at<kCount>(dy, i), gradients);
     to_floats(vector_at<kCount>(weight, i), factors);
+    if (y != nullptr) {
+      float normed[kCount];
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) normed[e] = values[e] * r;
+      round_to<T>(normed);
+#pragma unroll
+      for (int e = 0; e < kCount; ++e) normed[e] *= factors[e];
+      vector_at<kCount>(y, i) = rounded<T>(normed);
+    }
 #pragma unroll
     for (int e = 0; e < kCount; ++e) values[e] = r * (gradients[e] * factors[e] - values[e] * towards_x);
     if (addend != nullptr) {
@@ -259,7 +270,7 @@ void add_rmsnorm_forward(const NormShape& shape, const void* addend, const void*
 }
 
 void rmsnorm_backward(const NormShape& shape, const void* x, const void* weight, const void* dy, const void* addend,
-                      void* dx, cudaStream_t stream) {
+                      void* dx, void* y, cudaStream_t stream) {
   check(shape);
   if (shape.tokens == 0) return;
   check_pointer(x, size_of(shape.dtype), "a normalization's x");
@@ -267,12 +278,13 @@ void rmsnorm_backward(const NormShape& shape, const void* x, const void* weight,
   check_pointer(dy, size_of(shape.dtype), "a normalization's dy");
   check_pointer(dx, size_of(shape.dtype), "a normalization's dx");
   if (addend != nullptr) check_pointer(addend, size_of(shape.dtype), "what is added to a normalization's dx");
+  if (y != nullptr) check_pointer(y, size_of(shape.dtype), "a normalization's y");
   const bool wide =
-      fits_wide_access(shape.dtype, {x, weight, dy, addend, dx}, {shape.size, shape.x_stride, shape.y_stride});
+      fits_wide_access(shape.dtype, {x, weight, dy, addend, dx, y}, {shape.size, shape.x_stride, shape.y_stride});
   with_team(shape, wide, [&]<typename T, int kCount, int kTeam>(unsigned blocks) {
     launch_early(backward_kernel<T, kCount, kTeam>, dim3(blocks), kThreads, 0, stream, task_of(shape),
                  static_cast<const T*>(x), static_cast<const T*>(weight), static_cast<const T*>(dy),
-                 static_cast<const T*>(addend), static_cast<T*>(dx));
+                 static_cast<const T*>(addend), static_cast<T*>(dx), static_cast<T*>(y));
   });
 }
 

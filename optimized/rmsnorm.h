@@ -40,9 +40,10 @@ void add_rmsnorm_forward(const NormShape& shape, const void* addend, const void*
 /// The gradient of x, with g = weight * dy:
 ///   dx = round(round(r (g - x r^2 mean(g x))) + addend);
 /// `addend` is another gradient of x (that of the residual connection); null: none, and nothing is rounded twice. dy
-/// and dx have y_stride, x and addend x_stride. dx may be dy, and addend or x where the strides are equal. Reads x, dy
-/// and addend once and writes dx once. The rest as rmsnorm_forward. The weight is frozen and gets no gradient.
+/// and dx have y_stride, x and addend x_stride. dx may be dy, and addend or x where the strides are equal. y: what
+/// rmsnorm_forward() makes of x, has y_stride and may be dy where dx is not; null: not wanted. Reads x, dy and addend
+/// once and writes dx and y once. The rest as rmsnorm_forward. The weight is frozen and gets no gradient.
 void rmsnorm_backward(const NormShape& shape, const void* x, const void* weight, const void* dy, const void* addend,
-                      void* dx, cudaStream_t stream);
+                      void* dx, void* y, cudaStream_t stream);
 
 }  // namespace qshard::optimized

@@ -38,20 +38,21 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T, int kCount>
-__global__ void __launch_bounds__(kThreads)
-    backward_kernel(const SwigluShape shape, const T* gates, const T* ups, const T* douts, T* dgates, T* dups) {
+__global__ void __launch_bounds__(kThreads) backward_kernel(const SwigluShape shape, const T* gates, const T* ups,
+                                                            const T* douts, T* dgates, T* dups, T* outs) {
   begin_early_kernel();
   const std::int64_t at = first_element<kCount>();
   if (at >= shape.size) return;
   const std::int64_t token = blockIdx.x;
   const std::int64_t gate_at = token * shape.gate_stride + at;
   const std::int64_t up_at = token * shape.up_stride + at;
+  const std::int64_t out_at = token * shape.out_stride + at;
   float gate[kCount];
   float up[kCount];
   float dout[kCount];
   to_floats(vector_at<kCount>(gates + gate_at, 0), gate);
   to_floats(vector_at<kCount>(ups + up_at, 0), up);
-  to_floats(vector_at<kCount>(douts + token * shape.out_stride + at, 0), dout);
+  to_floats(vector_at<kCount>(douts + out_at, 0), dout);
 
   float slope[kCount];  // silu'(gate)
 #pragma unroll
@@ -59,9 +60,16 @@ __global__ void __launch_bounds__(kThreads)
     const float s = logistic<T>(gate[e]);
     slope[e] = s * (1.0F + gate[e] * (1.0F - s));
     gate[e] *= s;
-    up[e] *= dout[e];
   }
   round_to<T>(gate);
+  if (outs != nullptr) {
+    float out[kCount];
+#pragma unroll
+    for (int e = 0; e < kCount; ++e) out[e] = gate[e] * up[e];
+    vector_at<kCount>(outs + out_at, 0) = rounded<T>(out);
+  }
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) up[e] *= dout[e];
   round_to<T>(up);
 #pragma unroll
   for (int e = 0; e < kCount; ++e) {
@@ -104,7 +112,7 @@ void swiglu_forward(const SwigluShape& shape, const void* gate, const void* up, 
 }
 
 void swiglu_backward(const SwigluShape& shape, const void* gate, const void* up, const void* dout, void* dgate,
-                     void* dup, cudaStream_t stream) {
+                     void* dup, void* out, cudaStream_t stream) {
   check(shape);
   if (shape.tokens == 0) return;
   check_pointer(gate, size_of(shape.dtype), "the gate");
@@ -112,11 +120,12 @@ void swiglu_backward(const SwigluShape& shape, const void* gate, const void* up,
   check_pointer(dout, size_of(shape.dtype), "the gradient of the gated unit's output");
   check_pointer(dgate, size_of(shape.dtype), "the gradient of the gate");
   check_pointer(dup, size_of(shape.dtype), "the gradient of the gated unit's up");
-  const bool wide = is_wide(shape, {gate, up, dout, dgate, dup});
+  if (out != nullptr) check_pointer(out, size_of(shape.dtype), "the gated unit's output");
+  const bool wide = is_wide(shape, {gate, up, dout, dgate, dup, out});
   with_vectors(shape.dtype, wide, [&]<typename T, int kCount>() {
     launch_early(backward_kernel<T, kCount>, grid_of(shape, kCount), kThreads, 0, stream, shape,
                  static_cast<const T*>(gate), static_cast<const T*>(up), static_cast<const T*>(dout),
-                 static_cast<T*>(dgate), static_cast<T*>(dup));
+                 static_cast<T*>(dgate), static_cast<T*>(dup), static_cast<T*>(out));
   });
 }
 

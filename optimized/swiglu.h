@@ -30,9 +30,10 @@ struct SwigluShape {
 void swiglu_forward(const SwigluShape& shape, const void* gate, const void* up, void* out, cudaStream_t stream);
 
 /// dup = round(dout round(silu(gate))),  dgate = round(round(dout up) s(gate) (1 + gate (1 - s(gate)))).
-/// dgate has gate_stride and may be gate, dup has up_stride and may be up; dout has out_stride. Moves three reads and
-/// two writes. The rest as swiglu_forward.
+/// dgate has gate_stride and may be gate, dup has up_stride and may be up; dout has out_stride. out: the bits that
+/// swiglu_forward() makes, has out_stride and may be dout; null: not wanted. Moves three reads and two writes, three
+/// with out. The rest as swiglu_forward.
 void swiglu_backward(const SwigluShape& shape, const void* gate, const void* up, const void* dout, void* dgate,
-                     void* dup, cudaStream_t stream);
+                     void* dup, void* out, cudaStream_t stream);
 
 }  // namespace qshard::optimized

@@ -97,10 +97,10 @@ StepKernel rmsnorm(const Step& step) {
 
 StepKernel rmsnorm_backward(const Step& step) {
   const std::size_t x = step.activations();
-  const std::vector<std::size_t> sizes{x, step.bytes(step.hidden), x, x, x};
+  const std::vector<std::size_t> sizes{x, step.bytes(step.hidden), x, x, x, x};
   return {"", total(sizes), sizes, [step](const Buffers& buffers, cudaStream_t stream) {
             optimized::rmsnorm_backward(norm_of(step), buffers[0], buffers[1], buffers[2], buffers[3], buffers[4],
-                                        stream);
+                                        buffers[5], stream);
           }};
 }
 
@@ -126,10 +126,10 @@ StepKernel swiglu(const Step& step) {
 }
 
 StepKernel swiglu_backward(const Step& step) {
-  const std::vector<std::size_t> sizes(5, step.intermediates());
+  const std::vector<std::size_t> sizes(6, step.intermediates());
   return {"", total(sizes), sizes, [step](const Buffers& buffers, cudaStream_t stream) {
             optimized::swiglu_backward(swiglu_of(step), buffers[0], buffers[1], buffers[2], buffers[3], buffers[4],
-                                       stream);
+                                       buffers[5], stream);
           }};
 }
 

@@ -71,28 +71,24 @@ class LayerKernels {
   [[nodiscard]] KernelTimes forward(bool whole) const {
     KernelTimes times = masks();
     times.others += kernels_.moving(2 * model_.hidden_size);
-    times += forward(kQueryKeyValue);
+    times += forward(kQueryKeyValue, whole);
     rotate(times);
     times.attention += attention(1, numbers_.attention_forward);
-    times += forward(kOutput);
+    times += forward(kOutput, whole);
     times.others += kernels_.moving(3 * model_.hidden_size) + kernels_.moving(2 * model_.hidden_size);
-    times += forward(kGateUp);
+    times += forward(kGateUp, whole);
     if (!whole) return times;
-    times.others += swiglu() + kernels_.moving(3 * model_.hidden_size);
-    times += forward(kDown);
+    times.others += kernels_.moving(3 * model_.intermediate_size) + kernels_.moving(3 * model_.hidden_size);
+    times += forward(kDown, true);
     return times;
   }
 
   [[nodiscard]] KernelTimes backward() const {
     KernelTimes times;  // the masks are those of the recomputation, or kept
-    times.others = swiglu();
-    times.adapters = down(kDown);
     times += backward(kDown);
-    times.others += kernels_.moving(5 * model_.intermediate_size);  // SwiGLU's
+    times.others += kernels_.moving(6 * model_.intermediate_size);  // SwiGLU again, and its gradients
     // Each half's norm again, and its gradient, which takes in the residual's.
-    for (int half = 0; half < 2; ++half) {
-      times.others += kernels_.moving(2 * model_.hidden_size) + kernels_.moving(4 * model_.hidden_size);
-    }
+    for (int half = 0; half < 2; ++half) times.others += kernels_.moving(5 * model_.hidden_size);
     times += backward(kGateUp);
     times += backward(kOutput);
     times.attention += attention(2.5, numbers_.attention_backward);
@@ -106,7 +102,6 @@ class LayerKernels {
 
   [[nodiscard]] const LinearModule& module(Projection role) const { return modules_[static_cast<std::size_t>(role)]; }
   [[nodiscard]] double rank(Projection role) const { return ranks_[static_cast<std::size_t>(role)]; }
-  [[nodiscard]] double swiglu() const { return kernels_.moving(3 * model_.intermediate_size); }
 
   /// All masks of the layer, one bit for each element of an input.
   [[nodiscard]] KernelTimes masks() const {
@@ -146,9 +141,10 @@ class LayerKernels {
     return count > 0 ? kernels_.adapter(ranks * in, kElement * (in + ranks) + count * mask_bytes_ * in, 2) : 0;
   }
 
-  [[nodiscard]] KernelTimes forward(Roles roles) const {
+  /// with_h: also what adapters take from their input, x A^T, which is kept from the forward pass.
+  [[nodiscard]] KernelTimes forward(Roles roles, bool with_h) const {
     KernelTimes times;
-    times.adapters = down(roles);
+    if (with_h) times.adapters = down(roles);
     for (const Projection role : roles) {
       const auto out = static_cast<double>(module(role).out);
       times.products += kernels_.product(module(role));

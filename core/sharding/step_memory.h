@@ -16,7 +16,7 @@ struct MemoryMoment {
 
 /// Of the first micro-batch, as `timeline` plays it: moments in order, the last one with nothing left. Inputs have 2
 /// bytes an element and none is counted where they wait in host memory. Left out: what a layer needs while it computes,
-/// and the activations of layers that keep them.
+/// and what is kept of its activations.
 std::vector<MemoryMoment> memory_over_step(const StepWork& work, const Timeline& timeline);
 
 }  // namespace qshard

@@ -110,7 +110,8 @@ Enqueue rmsnorm_backward(LateMemory& memory) {
   const void* dy = memory.late_normal(kElements);
   const void* addend = memory.late_normal(kElements);
   void* dx = memory.result(kElements);
-  return [=](cudaStream_t stream) { optimized::rmsnorm_backward(kNorm, x, weight, dy, addend, dx, stream); };
+  void* y = memory.result(kElements);
+  return [=](cudaStream_t stream) { optimized::rmsnorm_backward(kNorm, x, weight, dy, addend, dx, y, stream); };
 }
 
 Enqueue rope_forward(LateMemory& memory) {
@@ -137,7 +138,8 @@ Enqueue swiglu_backward(LateMemory& memory) {
   const void* dout = memory.late_normal(kElements);
   void* dgate = memory.result(kElements);
   void* dup = memory.result(kElements);
-  return [=](cudaStream_t stream) { optimized::swiglu_backward(kSwiglu, gate, up, dout, dgate, dup, stream); };
+  void* out = memory.result(kElements);
+  return [=](cudaStream_t stream) { optimized::swiglu_backward(kSwiglu, gate, up, dout, dgate, dup, out, stream); };
 }
 
 constexpr optimized::DropoutMask kMask{17, 3, 2, 1, 0.5};

@@ -132,7 +132,9 @@ class LayerOnDevice {
     optimized::LayerActivations activations;
     optimized::layer_forward(resources, context, weights, x_.as<void>(), y.as<void>(), keep, activations);
     if (!keep) {
-      activations = {};
+      optimized::LayerActivations made_again;
+      made_again.lora_h = std::move(activations.lora_h);
+      activations = std::move(made_again);
       optimized::layer_activations(resources, context, weights, x_.as<void>(), activations);
     }
     optimized::layer_backward(resources, context, weights, x_.as<void>(), true, dx.as<void>(), activations);

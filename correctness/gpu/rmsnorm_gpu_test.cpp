@@ -146,7 +146,7 @@ TEST_F(RmsNormGpu, BackwardLikeTheReference) {
                2 * unit_of(dtype) * std::abs(gradient(row, col)) + least_of(dtype);
       };
       optimized::rmsnorm_backward(in.shape, in.device_x.data(), in.device_weight.data(), in.device_dy.data(), nullptr,
-                                  in.y.data(), nullptr);
+                                  in.y.data(), nullptr, nullptr);
       Matrix<float> found = grouped(in.y.values(), c.size);
       expect_within(gradient, found, error, "backward");
       if (dtype != DType::f32 && gradient.size() > 1000) {
@@ -154,7 +154,7 @@ TEST_F(RmsNormGpu, BackwardLikeTheReference) {
       }
 
       optimized::rmsnorm_backward(in.shape, in.device_x.data(), in.device_weight.data(), in.device_dy.data(),
-                                  in.device_addend.data(), in.y.data(), nullptr);
+                                  in.device_addend.data(), in.y.data(), nullptr, nullptr);
       found = grouped(in.y.values(), c.size);
       expect_within(
           with_addend, found,
@@ -169,7 +169,7 @@ TEST_F(RmsNormGpu, BackwardLikeTheReference) {
       const std::vector<std::uint8_t> bytes = in.y.bytes();
       const auto expect_same = [&](const DeviceMatrix& dx, const char* what) {
         optimized::rmsnorm_backward(in.shape, in.device_x.data(), in.device_weight.data(), in.device_dy.data(),
-                                    in.device_addend.data(), dx.data(), nullptr);
+                                    in.device_addend.data(), dx.data(), nullptr, nullptr);
         EXPECT_EQ(differing(bytes, dx.bytes()), 0U) << what;
       };
       expect_same(DeviceMatrix(c.tokens, c.groups * c.size, dtype, in.shape.y_stride, c.first), "run to run");
@@ -177,9 +177,17 @@ TEST_F(RmsNormGpu, BackwardLikeTheReference) {
         expect_same(in.device_addend, "dx is the addend");
         const Inputs fresh(c, dtype, seed);
         optimized::rmsnorm_backward(in.shape, in.device_x.data(), in.device_weight.data(), in.device_dy.data(),
-                                    fresh.device_addend.data(), in.device_dy.data(), nullptr);
+                                    fresh.device_addend.data(), in.device_dy.data(), nullptr, nullptr);
         EXPECT_EQ(differing(bytes, in.device_dy.bytes()), 0U) << "dx is dy";
       }
+
+      const Inputs fresh(c, dtype, seed);
+      const DeviceMatrix dx(c.tokens, c.groups * c.size, dtype, in.shape.y_stride, c.first);
+      optimized::rmsnorm_forward(fresh.shape, fresh.device_x.data(), in.device_weight.data(), in.y.data(), nullptr);
+      optimized::rmsnorm_backward(fresh.shape, fresh.device_x.data(), in.device_weight.data(), fresh.device_dy.data(),
+                                  fresh.device_addend.data(), dx.data(), fresh.device_dy.data(), nullptr);
+      EXPECT_EQ(differing(bytes, dx.bytes()), 0U) << "dx beside y";
+      EXPECT_EQ(differing(in.y.bytes(), fresh.device_dy.bytes()), 0U) << "y, which is dy";
     }
   }
 }
@@ -197,15 +205,16 @@ TEST_F(RmsNormGpu, RefusesBadInput) {
   const DeviceMatrix x(2, 8, DType::bf16, 8);
   const auto call = [&](const optimized::NormShape& shape, void* y) {
     optimized::rmsnorm_forward(shape, x.data(), x.data(), y, nullptr);
-    optimized::rmsnorm_backward(shape, x.data(), x.data(), x.data(), nullptr, y, nullptr);
+    optimized::rmsnorm_backward(shape, x.data(), x.data(), x.data(), nullptr, y, nullptr, nullptr);
   };
   const optimized::NormShape good{2, 1, 8, 8, 8, kEpsilon, DType::bf16};
   const auto refused = [&](const char* text, auto change) {
     optimized::NormShape shape = good;
     change(shape);
     expect_bad_input({text}, [&] { call(shape, x.data()); });
-    expect_bad_input(
-        {text}, [&] { optimized::rmsnorm_backward(shape, x.data(), x.data(), x.data(), nullptr, x.data(), nullptr); });
+    expect_bad_input({text}, [&] {
+      optimized::rmsnorm_backward(shape, x.data(), x.data(), x.data(), nullptr, x.data(), nullptr, nullptr);
+    });
   };
   refused("tokens", [](auto& shape) { shape.tokens = -1; });
   refused("groups", [](auto& shape) { shape.groups = 0; });

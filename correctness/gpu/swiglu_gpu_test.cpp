@@ -107,7 +107,8 @@ TEST_F(SwigluGpu, BackwardLikeTheReference) {
       const DeviceMatrix dout = in.device_dout();
       const DeviceMatrix dgate = in.empty(in.shape.gate_stride);
       const DeviceMatrix dup = in.empty(in.shape.up_stride);
-      optimized::swiglu_backward(in.shape, gate.data(), up.data(), dout.data(), dgate.data(), dup.data(), nullptr);
+      optimized::swiglu_backward(in.shape, gate.data(), up.data(), dout.data(), dgate.data(), dup.data(), nullptr,
+                                 nullptr);
       const auto expected = reference::swiglu_backward<double>(in.gate.cast<double>(), in.up.cast<double>(), dtype,
                                                                in.dout.cast<double>());
       const double flips = dtype == DType::f32 ? 0 : 4 * unit_of(dtype);
@@ -134,9 +135,13 @@ TEST_F(SwigluGpu, BackwardLikeTheReference) {
         EXPECT_LE(differing_share(expected.gate, dgate.values()), 0.02);
         EXPECT_LE(differing_share(expected.up, dup.values()), 0.02);
       }
-      optimized::swiglu_backward(in.shape, gate.data(), up.data(), dout.data(), gate.data(), up.data(), nullptr);
+      const DeviceMatrix out = in.empty(in.shape.out_stride);
+      optimized::swiglu_forward(in.shape, gate.data(), up.data(), out.data(), nullptr);
+      optimized::swiglu_backward(in.shape, gate.data(), up.data(), dout.data(), gate.data(), up.data(), dout.data(),
+                                 nullptr);
       EXPECT_EQ(differing(dgate.bytes(), gate.bytes()), 0U) << "dgate is gate";
       EXPECT_EQ(differing(dup.bytes(), up.bytes()), 0U) << "dup is up";
+      EXPECT_EQ(differing(out.bytes(), dout.bytes()), 0U) << "out, which is dout";
     }
   }
 }
@@ -148,8 +153,9 @@ TEST_F(SwigluGpu, RefusesBadInput) {
     optimized::SwigluShape shape = good;
     change(shape);
     expect_bad_input({text}, [&] { optimized::swiglu_forward(shape, x.data(), x.data(), x.data(), nullptr); });
-    expect_bad_input(
-        {text}, [&] { optimized::swiglu_backward(shape, x.data(), x.data(), x.data(), x.data(), x.data(), nullptr); });
+    expect_bad_input({text}, [&] {
+      optimized::swiglu_backward(shape, x.data(), x.data(), x.data(), x.data(), x.data(), nullptr, nullptr);
+    });
   };
   refused("tokens", [](auto& shape) { shape.tokens = -1; });
   refused("size", [](auto& shape) { shape.size = 0; });
@@ -158,8 +164,9 @@ TEST_F(SwigluGpu, RefusesBadInput) {
   refused("output", [](auto& shape) { shape.out_stride = 7; });
   refused("uint8", [](auto& shape) { shape.dtype = DType::u8; });
   expect_bad_input({"null"}, [&] { optimized::swiglu_forward(good, x.data(), nullptr, x.data(), nullptr); });
-  expect_bad_input({"null"},
-                   [&] { optimized::swiglu_backward(good, x.data(), x.data(), x.data(), x.data(), nullptr, nullptr); });
+  expect_bad_input({"null"}, [&] {
+    optimized::swiglu_backward(good, x.data(), x.data(), x.data(), x.data(), nullptr, nullptr, nullptr);
+  });
 }
 
 }  // namespace

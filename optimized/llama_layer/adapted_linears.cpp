@@ -5,6 +5,24 @@
 
 namespace qshard::optimized {
 
+namespace {
+
+/// Where h of a projection's adapter lies in the piece of all, in elements.
+std::int64_t lora_h_offset(const LayerPass& pass, Projection role) {
+  std::int64_t offset = 0;
+  for (std::size_t before = 0; before < static_cast<std::size_t>(role); ++before) {
+    offset += pass.all_tokens().count * lora_rank_stride(pass.weights.projections[before].lora.rank);
+  }
+  return offset;
+}
+
+}  // namespace
+
+std::int64_t lora_h_elements(const LayerPass& pass) {
+  constexpr auto kLast = Projection::down;
+  return lora_h_offset(pass, kLast) + pass.all_tokens().count * lora_rank_stride(pass.linear(kLast).lora.rank);
+}
+
 LoraInputShape AdaptedLinears::input_shape(Projection role) const {
   return {tokens_.count, pass_.linear(role).weight.in, pass_.context.dtype, pass_.context.lora_dropout};
 }
@@ -25,17 +43,16 @@ std::size_t AdaptedLinears::input_workspace_bytes(Roles roles) const {
 }
 
 void* AdaptedLinears::h(Projection role) const {
-  return pass_.at(pass_.kept_lora_h(role), tokens_.first * lora_rank_stride(pass_.linear(role).lora.rank));
+  const std::int64_t first = tokens_.first * lora_rank_stride(pass_.linear(role).lora.rank);
+  return pass_.at(pass_.kept.lora_h, lora_h_offset(pass_, role) + first);
 }
 
 void AdaptedLinears::down_to_ranks(Roles roles, const void* x) const {
+  if (!pass_.makes_lora_h) return;
   std::vector<LoraDown> downs;
   for (const Projection role : roles) {
     const LoraPointers& lora = pass_.linear(role).lora;
-    if (lora.rank == 0) continue;
-    Arena::Piece& kept = pass_.kept_lora_h(role);
-    if (kept.empty()) kept = pass_.take(pass_.all_tokens().count * lora_rank_stride(lora.rank), "activations");
-    downs.push_back({lora.a, lora.rank, layer_mask(pass_, role, tokens_.first), h(role)});
+    if (lora.rank > 0) downs.push_back({lora.a, lora.rank, layer_mask(pass_, role, tokens_.first), h(role)});
   }
   if (downs.empty()) return;
   const LoraInputShape shape = input_shape(roles[0]);
@@ -63,23 +80,14 @@ void AdaptedLinears::project(Projection role, const void* x, void* y, std::int64
   });
 }
 
-void AdaptedLinears::backward(Roles roles, const void* x, std::span<void* const> dys, std::int64_t dy_stride,
-                              const Arena::Piece* dx) const {
-  std::vector<Arena::Piece> gs;
-  std::vector<LoraInputGradient> adapters(roles.size());
+std::vector<Arena::Piece> AdaptedLinears::backward(Roles roles, std::span<void* const> dys, std::int64_t dy_stride,
+                                                   const Arena::Piece* dx) const {
+  std::vector<Arena::Piece> gs(roles.size());
   for (std::size_t i = 0; i < roles.size(); ++i) {
-    const LoraPointers& lora = pass_.linear(roles[i]).lora;
-    if (lora.rank == 0) continue;
-    gs.push_back(up_backward(roles[i], dys[i], dy_stride));
-    adapters[i] = {gs.back().as(), lora.a, lora.rank, layer_mask(pass_, roles[i], tokens_.first)};
+    if (pass_.linear(roles[i]).lora.rank > 0) gs[i] = up_backward(roles[i], dys[i], dy_stride);
   }
-  if (!gs.empty()) down_backward(roles, x, adapters);
-  if (dx == nullptr) return;
-  const std::vector<LoraInputGradient> left = input_gradient(roles, dys, dy_stride, adapters, dx->as());
-  if (left.empty()) return;
-  const LoraInputShape shape = input_shape(roles[0]);
-  pass_.resources.launch(
-      [&] { lora_input_gradient(shape, left, dx->as(), shape.in_features, pass_.resources.stream); });
+  if (dx != nullptr) input_gradient(roles, dys, dy_stride, gs, dx->as());
+  return gs;
 }
 
 /// Adds the gradient of B and returns g, the gradient of h.
@@ -96,13 +104,14 @@ Arena::Piece AdaptedLinears::up_backward(Projection role, const void* dy, std::i
   return g;
 }
 
-/// Adds the gradients of A. adapters: one for each of `roles`, of rank 0 where it has none.
-void AdaptedLinears::down_backward(Roles roles, const void* x, std::span<const LoraInputGradient> adapters) const {
+void AdaptedLinears::backward_down(Roles roles, const void* x, std::span<const Arena::Piece> gs) const {
   std::vector<LoraDownBackward> downs;
   for (std::size_t i = 0; i < roles.size(); ++i) {
-    const auto& [g, a, rank, mask] = adapters[i];
-    if (rank > 0) downs.push_back({g, rank, mask, pass_.linear(roles[i]).lora.a_gradient});
+    const LoraPointers& lora = pass_.linear(roles[i]).lora;
+    if (lora.rank == 0) continue;
+    downs.push_back({gs[i].as(), lora.rank, layer_mask(pass_, roles[i], tokens_.first), lora.a_gradient});
   }
+  if (downs.empty()) return;
   const LoraInputShape shape = input_shape(roles[0]);
   const std::size_t bytes = input_workspace_bytes(roles);
   const Arena::Piece workspace = pass_.take_workspace(bytes);
@@ -111,29 +120,29 @@ void AdaptedLinears::down_backward(Roles roles, const void* x, std::span<const L
 }
 
 /// dx = sum of dy W over `roles`, rounded after each addition, each together with its adapter's part where its kernel
-/// takes that; returns the other adapters.
-std::vector<LoraInputGradient> AdaptedLinears::input_gradient(Roles roles, std::span<void* const> dys,
-                                                              std::int64_t dy_stride,
-                                                              std::span<const LoraInputGradient> adapters,
-                                                              void* dx) const {
+/// takes that, and then the other adapters' parts.
+void AdaptedLinears::input_gradient(Roles roles, std::span<void* const> dys, std::int64_t dy_stride,
+                                    std::span<const Arena::Piece> gs, void* dx) const {
   const StepResources& resources = pass_.resources;
-  const std::int64_t in = pass_.linear(roles[0]).weight.in;
+  const LoraInputShape shape = input_shape(roles[0]);
+  const std::int64_t in = shape.in_features;
   const double kept_factor = 1 / (1 - pass_.context.lora_dropout);
   std::vector<LoraInputGradient> left;
   Arena::Piece part;
   for (std::size_t i = 0; i < roles.size(); ++i) {
     if (i == 1) part = pass_.take(tokens_.count * in, "gradients of activations");
-    const FrozenWeight& weight = pass_.linear(roles[i]).weight;
-    const auto& [g, a, rank, mask] = adapters[i];
-    const Linear4bitAdapter adapter{rank, g, lora_rank_stride(rank), a, kept_factor, mask};
+    const auto& [weight, bias, lora] = pass_.linear(roles[i]);
+    const std::uint8_t* const mask = layer_mask(pass_, roles[i], tokens_.first);
+    const Linear4bitAdapter adapter{lora.rank, gs[i].as(), lora_rank_stride(lora.rank), lora.a, kept_factor, mask};
     const ConstRows dy{dys[i], dy_stride};
     if (frozen_linear_input_gradient_with(resources, weight, tokens_.count, dy, {dx, in}, {adapter, i > 0})) continue;
-    if (rank > 0) left.push_back(adapters[i]);
+    if (lora.rank > 0) left.push_back({gs[i].as(), lora.a, lora.rank, mask});
     frozen_linear_input_gradient(resources, weight, tokens_.count, dy, {i == 0 ? dx : part.as(), in});
     if (i == 0) continue;
     resources.launch([&] { add(tokens_.count * in, pass_.context.dtype, part.as(), dx, resources.stream); });
   }
-  return left;
+  if (left.empty()) return;
+  resources.launch([&] { lora_input_gradient(shape, left, dx, in, resources.stream); });
 }
 
 }  // namespace qshard::optimized

@@ -145,7 +145,8 @@ class AttentionHalf {
   /// Returns the gradients of query, key and value as attention saw them, laid out as qkv; dy stays.
   [[nodiscard]] Arena::Piece attend_backward(void* dy) const {
     const Arena::Piece dattention = pass_.take(tokens_ * query_, "gradients of activations");
-    linears_.backward(kOutput, kept_.attention_output.as(), std::array{dy}, hidden_, &dattention);
+    const std::vector<Arena::Piece> gs = linears_.backward(kOutput, std::array{dy}, hidden_, &dattention);
+    linears_.backward_down(kOutput, kept_.attention_output.as(), gs);
     Arena::Piece dqkv = pass_.take(tokens_ * stride_, "gradients of activations");
     const Arena::Piece workspace = attention_workspace();
     const QueryKeyValue in = parts(rotated());
@@ -166,26 +167,29 @@ class AttentionHalf {
       rope_backward(rope_shape(), context_.rows->positions, context_.cos, context_.sin, d.query, resources_.stream);
       if (!config_.qk_norm) return;
       rmsnorm_backward(head_norm(config_.num_attention_heads), in.query, pass_.weights.query_norm, d.query, nullptr,
-                       d.query, resources_.stream);
+                       d.query, nullptr, resources_.stream);
       rmsnorm_backward(head_norm(config_.num_key_value_heads), in.key, pass_.weights.key_norm, d.key, nullptr, d.key,
-                       resources_.stream);
+                       nullptr, resources_.stream);
     });
   }
 
   /// dy += the gradient through q, k and v, in the reference's order v, k, q.
   void projections_backward(const void* x, bool want_dx, const Arena::Piece& dqkv, void* dy) const {
-    const Arena::Piece input = norm(x);
     const auto [dquery, dkey, dvalue] = parts(dqkv);
     const std::array dys{dvalue, dkey, dquery};
     if (!want_dx) {
-      linears_.backward(kValueKeyQuery, input.as(), dys, stride_, nullptr);
+      const std::vector<Arena::Piece> gs = linears_.backward(kValueKeyQuery, dys, stride_, nullptr);
+      linears_.backward_down(kValueKeyQuery, norm(x).as(), gs);
       return;
     }
     const Arena::Piece dinput = pass_.take(tokens_ * hidden_, "gradients of activations");
-    linears_.backward(kValueKeyQuery, input.as(), dys, stride_, &dinput);
+    const std::vector<Arena::Piece> gs = linears_.backward(kValueKeyQuery, dys, stride_, &dinput);
+    void* const input = dinput.as();  // the norm of x takes the place of its gradient
     resources_.launch([&] {
-      rmsnorm_backward(pass_.hidden_norm(tokens_), x, pass_.weights.input_norm, dinput.as(), dy, dy, resources_.stream);
+      rmsnorm_backward(pass_.hidden_norm(tokens_), x, pass_.weights.input_norm, dinput.as(), dy, dy, input,
+                       resources_.stream);
     });
+    linears_.backward_down(kValueKeyQuery, input, gs);
   }
 
   const LayerPass& pass_;

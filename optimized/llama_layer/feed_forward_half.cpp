@@ -35,9 +35,9 @@ class FeedForwardTile {
     join(row(y));
   }
 
-  void backward(void* dy, bool has_gate_up, bool has_down_h) {
+  void backward(void* dy, bool has_gate_up) {
     if (!has_gate_up) make_gate_up();
-    down_backward(row(dy), has_down_h);
+    down_backward(row(dy));
     gate_up_backward(row(dy));
   }
 
@@ -68,13 +68,6 @@ class FeedForwardTile {
     return normed;
   }
 
-  /// What goes into the down projection.
-  [[nodiscard]] Arena::Piece swiglu() const {
-    Arena::Piece act = pass_.take(tokens_ * intermediate_, "activations");
-    resources_.launch([&] { swiglu_forward(swiglu_shape(), gate(), up(), act.as(), resources_.stream); });
-    return act;
-  }
-
   void make_gate_up() {
     if (kept_.gate_up.empty()) gate_up_ = pass_.take(2 * tokens_ * intermediate_, "activations");
     const Arena::Piece input = norm();
@@ -85,33 +78,34 @@ class FeedForwardTile {
 
   /// y = mlp_residual + down_proj(swiglu).
   void join(void* y) const {
-    const Arena::Piece act = swiglu();
+    const Arena::Piece act = pass_.take(tokens_ * intermediate_, "activations");
+    resources_.launch([&] { swiglu_forward(swiglu_shape(), gate(), up(), act.as(), resources_.stream); });
     linears_.down_to_ranks(kDown, act.as());
     linears_.project(Projection::down, act.as(), y, hidden_);
     resources_.launch([&] { add(tokens_ * hidden_, dtype_, mlp_residual(), y, resources_.stream); });
   }
 
   /// The gradients of gate and up take their place.
-  void down_backward(void* dy, bool has_down_h) const {
+  void down_backward(void* dy) const {
     const Arena::Piece dact = pass_.take(tokens_ * intermediate_, "gradients of activations");
-    {
-      const Arena::Piece act = swiglu();
-      if (!has_down_h) linears_.down_to_ranks(kDown, act.as());
-      linears_.backward(kDown, act.as(), std::array{dy}, hidden_, &dact);
-    }
+    const std::vector<Arena::Piece> gs = linears_.backward(kDown, std::array{dy}, hidden_, &dact);
+    void* const act = dact.as();  // what went into the down projection takes the place of its gradient
     resources_.launch(
-        [&] { swiglu_backward(swiglu_shape(), gate(), up(), dact.as(), gate(), up(), resources_.stream); });
+        [&] { swiglu_backward(swiglu_shape(), gate(), up(), dact.as(), gate(), up(), act, resources_.stream); });
+    linears_.backward_down(kDown, act, gs);
   }
 
   /// dy += the gradient through gate and up, in the reference's order up, gate.
   void gate_up_backward(void* dy) const {
-    const Arena::Piece input = norm();
     const Arena::Piece dinput = pass_.take(tokens_ * hidden_, "gradients of activations");
-    linears_.backward(kUpGate, input.as(), std::array{up(), gate()}, 2 * intermediate_, &dinput);
+    const std::vector<Arena::Piece> gs =
+        linears_.backward(kUpGate, std::array{up(), gate()}, 2 * intermediate_, &dinput);
+    void* const input = dinput.as();  // what went into gate and up takes the place of its gradient
     resources_.launch([&] {
       rmsnorm_backward(pass_.hidden_norm(tokens_), mlp_residual(), pass_.weights.post_attention_norm, dinput.as(), dy,
-                       dy, resources_.stream);
+                       dy, input, resources_.stream);
     });
+    linears_.backward_down(kUpGate, input, gs);
   }
 
   const LayerPass& pass_;
@@ -149,8 +143,7 @@ void feed_forward_half(const LayerPass& pass, void* y, bool keep) {
 
 void feed_forward_half_backward(const LayerPass& pass, void* dy) {
   const bool has_gate_up = !pass.kept.gate_up.empty();
-  const bool has_down_h = !pass.kept_lora_h(Projection::down).empty();
-  for_each_tile(pass, [&](FeedForwardTile& tile) { tile.backward(dy, has_gate_up, has_down_h); });
+  for_each_tile(pass, [&](FeedForwardTile& tile) { tile.backward(dy, has_gate_up); });
   pass.kept.gate_up = {};
 }
 

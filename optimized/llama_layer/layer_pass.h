@@ -20,6 +20,7 @@ struct LayerPass {
   const LayerContext& context;
   const LayerWeights& weights;
   LayerActivations& kept;
+  bool makes_lora_h = false;  // otherwise it is there
 
   [[nodiscard]] const ModelConfig& config() const { return *context.config; }
   [[nodiscard]] std::int64_t hidden() const { return config().hidden_size; }
@@ -28,9 +29,6 @@ struct LayerPass {
   [[nodiscard]] const LinearPointers& linear(Projection role) const {
     return weights.projections[static_cast<std::size_t>(role)];
   }
-  /// h of a projection's adapter, of all tokens.
-  [[nodiscard]] Arena::Piece& kept_lora_h(Projection role) const { return kept.lora[static_cast<std::size_t>(role)]; }
-
   [[nodiscard]] Arena::Piece take(std::int64_t elements, const char* name) const {
     return resources.arena->take(elements * element_bytes(), name);
   }

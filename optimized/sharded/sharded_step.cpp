@@ -127,7 +127,12 @@ Arena::Piece ShardedStep::forward(std::int64_t step, std::vector<LayerActivation
     Arena::Piece y = take_rows(tokens(), "layer inputs");
     LayerActivations activations;
     forward_layer(layer, step, true, x, y, activations);
-    if (keeps(layer)) kept[static_cast<std::size_t>(layer)] = std::move(activations);
+    LayerActivations& to_keep = kept[static_cast<std::size_t>(layer)];
+    if (keeps(layer)) {
+      to_keep = std::move(activations);
+    } else {
+      to_keep.lora_h = std::move(activations.lora_h);
+    }
     inputs_.push(std::move(x), tokens() * row_bytes());
     x = std::move(y);
   }

@@ -22,9 +22,10 @@ namespace qshard::optimized {
 /// Forward and backward passes of one rank: stage by stage, each gathered one ahead of its use. Everything is enqueued
 /// on one stream; the host waits for nothing. A rank without tokens gathers like the others and computes nothing.
 ///
-/// Recomputation: of each decoder layer its input is kept; of the last choice.kept_layers the activations, too. Before
-/// the backward pass of any other layer its activations are made again, except what nothing needs (the down
-/// projection). The bits do not depend on it: what is made again is made by the same kernels from the same input.
+/// Recomputation: of each decoder layer its input and its adapters' h are kept; of the last choice.kept_layers the
+/// other activations, too. Before the backward pass of any other layer its activations are made again, except what
+/// nothing needs (the down projection). The bits do not depend on it: what is made again is made by the same kernels
+/// from the same input.
 class ShardedStep {
  public:
   struct Parts {
@@ -72,7 +73,7 @@ class ShardedStep {
   [[nodiscard]] std::int64_t tokens() const { return parts_.batch->rows().tokens; }
   [[nodiscard]] ShardedTable gathered_embedding() const;
   Arena::Piece embed_tokens();
-  /// Up to the loss; returns the gradient of the last layer's output. Of layers that keep them, the activations.
+  /// Up to the loss; returns the gradient of the last layer's output, and in `kept` what is kept of each layer.
   Arena::Piece forward(std::int64_t step, std::vector<LayerActivations>& kept);
   void forward_layer(std::int64_t layer, std::int64_t step, bool training, const Arena::Piece& x, const Arena::Piece& y,
                      LayerActivations& activations);
