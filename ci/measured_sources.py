@@ -43,7 +43,6 @@ RESULTS = {
     "blocksizes": DEQUANTIZE + QUANTIZE,
     "dtypes": DEQUANTIZE + QUANTIZE,
     "linear4bit_models": LINEAR,
-    "linear4bit_llama": LINEAR,
     "linear4bit_middle": LINEAR,
     "linear4bit_portable": LINEAR,
     "linear4bit_half_chunks": LINEAR,

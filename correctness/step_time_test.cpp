@@ -52,6 +52,9 @@ constexpr double kBackwardBefore = 0.31;
 constexpr std::string_view kOwnAdapters = "2026-11-29T06:10";
 constexpr double kAdaptersBefore = 0.2;
 
+/// Since then kernels begin while the ones before them end.
+constexpr std::string_view kEarlyLaunches = "2026-11-29T15:00";
+
 /// With the program of that date.
 StepTime predict(const StepCase& of, std::string_view date) {
   DeviceNumbers numbers = device_numbers(of.gpu, "");
@@ -61,6 +64,7 @@ StepTime predict(const StepCase& of, std::string_view date) {
     numbers.attention_backward = kBackwardBefore;
   }
   if (date < kOwnAdapters) numbers.adapter_products = kAdaptersBefore;
+  if (date < kEarlyLaunches) numbers.kernel_time = DeviceNumbers().kernel_time;
   return predict_step(work_of(of, date), numbers);
 }
 
