@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # PEFT 0.21.0, transformers 5.24.0, torch 2.9.1, CPU. Gradient checkpointing (use_reentrant=False) makes a decoder layer's
 # forward pass again and stops early, once the last value is there that the backward pass reads. Seen: where down_proj has
-# no adapter its product is not made again; where it has one, it is, about a quarter of a Llama layer's products, though nothing
-# reads it: PEFT makes the frozen product first, and only then A x, which is what B's gradient needs. With zeros in the
-# place of the repeated product all gradients have the same bits.
+# no adapter its product is not made again; where it has one, it is, about a quarter of a Llama layer's products, though
+# nothing reads it: PEFT makes the frozen product first, and only then A x, which is what B's gradient needs. With zeros in
+# the place of the repeated product all gradients have the same bits.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
