@@ -24,6 +24,7 @@ namespace {
 struct RunPlan {
   ShardLayout layout;
   std::optional<MemoryPlans> memory;  // of a GPU
+  std::string no_memory;              // why a GPU would not run it, where none has to
   std::int64_t budget = 0;
   std::optional<StepWork> step;                             // where a GPU would compute it in 16 bits
   DType dtype = DType::bf16;                                // of what is not 4-bit
@@ -135,7 +136,12 @@ RunPlan plan(const RunConfig& config, const DeviceNumberOptions& device) {
   plan.layout = plan_shards(list_stages(checkpoint.get(), options, llama, std::nullopt), options.world_size,
                             options.sharding, options.shard_group);
   if (config.device != Device::cpu && options.dtype == options.compute_dtype) {
-    plan.memory = plan_device_memory(llama, checkpoint.get(), options, largest_batches(config));
+    try {
+      plan.memory = plan_device_memory(llama, checkpoint.get(), options, largest_batches(config));
+    } catch (const Error& error) {
+      if (runs_on_device(config) || error.code() != ExitCode::bad_input) throw;
+      plan.no_memory = error.what();
+    }
   }
   plan.step = step_work(config, options, llama, plan, device);
   return plan;
@@ -151,6 +157,7 @@ std::vector<LayoutCost> compare_layouts(const RunPlan& plan, const DeviceNumbers
 void print(const RunPlan& plan, const TrainingConfig& training, const DeviceNumbers& numbers) {
   fmt::print("{}", describe(plan.layout));
   if (plan.step) fmt::print("{}", describe(*plan.step, numbers));
+  if (!plan.no_memory.empty()) fmt::print("GPU memory: not planned: {}\n", plan.no_memory);
   if (!plan.memory) return;
   fmt::print("GPU memory of a rank for rows of {} tokens, {} at once in training and {} in evaluation:\n{}",
              training.max_length, training.per_device_train_batch_size, training.per_device_eval_batch_size,
@@ -162,9 +169,11 @@ void print(const RunPlan& plan, const TrainingConfig& training, const DeviceNumb
 void add_plan_command(CLI::App& app) {
   auto path = std::make_shared<std::string>();
   auto overrides = std::make_shared<Overrides>();
-  CLI::App* command = app.add_subcommand("plan",
-                                         "The shard layout, a step's time and a GPU's memory: units, what each rank "
-                                         "holds, padding, messages; reads no weights");
+  CLI::App* command =
+      app.add_subcommand("plan",
+                         "The shard layout, a step's time and a GPU's memory: units, what each rank "
+                         "holds, padding, messages; reads no weights. Exit code 3 where "
+                         "training.memory_budget_gib is too little, after the plan and what would help");
   command->add_option("CONFIG", *path, "Run configuration (YAML)")->required();
   add_config_options(*command, overrides, {});
   auto device = std::make_shared<DeviceNumberOptions>();
@@ -184,10 +193,14 @@ void add_plan_command(CLI::App& app) {
     std::vector<LayoutCost> costs;
     if (*layouts) costs = compare_layouts(planned, numbers);
     if (*layouts) fmt::print("{}", describe(costs));
-    if (json->empty()) return;
-    const std::string name = std::filesystem::absolute(*path).lexically_normal().parent_path().filename().string();
-    remove_leftovers_of(*json);
-    write_file(*json, plan_json(planned.layout, moment_format(config.training), name, planned.step, numbers, costs));
+    if (!json->empty()) {
+      const std::string name = std::filesystem::absolute(*path).lexically_normal().parent_path().filename().string();
+      remove_leftovers_of(*json);
+      write_file(*json, plan_json(planned.layout, moment_format(config.training), name, planned.step, numbers, costs));
+    }
+    if (planned.memory && planned.budget > 0 && !planned.memory->within_budget) {
+      fail(ExitCode::out_of_resources, "training.memory_budget_gib is too little for this run: see the plan");
+    }
   });
 }
 

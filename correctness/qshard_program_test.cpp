@@ -272,6 +272,29 @@ TEST_F(QshardProgram, PlanWritesWhatEachRankHoldsForReports) {
   EXPECT_THAT(output_, HasSubstr("nowhere"));
 }
 
+// In a build without CUDA no memory of GPUs is planned.
+TEST_F(QshardProgram, PlanSaysWhatABudgetOrAGpuDoesNotHold) {
+  const std::string folder = std::string(QSHARD_SOURCE_DIR) + "/examples/llama-2-70b";
+  const std::vector<std::string> plan{"plan", folder + "/train.yaml", "--model_name_or_path", folder};
+  const auto with = [&](const char* key, const char* value) {
+    std::vector<std::string> arguments = plan;
+    arguments.insert(arguments.end(), {key, value});
+    return run(arguments);
+  };
+  ASSERT_EQ(run(plan), 0) << output_;
+  const bool has_memory = output_.find("GPU memory") != std::string::npos;
+  EXPECT_EQ(with("--training.memory_budget_gib", "8"), has_memory ? 3 : 0);
+  if (has_memory) {
+    EXPECT_THAT(output_, testing::AllOf(HasSubstr("8.0 GiB are too little, by "),
+                                        HasSubstr("fsdp.fsdp_offload_params: true saves ")));
+  }
+  const bool has_gpu = fs::exists("/dev/nvidia0");
+  EXPECT_EQ(with("--lora.r", "300"), has_gpu ? 2 : 0) << output_;
+  if (has_memory) {
+    EXPECT_THAT(output_, HasSubstr("lora.r is 300, but on GPUs it is at most 256"));
+  }
+}
+
 TEST_F(QshardProgram, AnOutputDirectoryInUseIsLeftAlone) {
   fs::create_directory(path("out"));
   const auto lock = FileLock::try_take(path("out") + "/.lock");

@@ -141,7 +141,7 @@ void add_model_options(std::vector<RunOption>& options) {
        choice<Device>(
            "device", [](auto& c) -> auto& { return c.device; },
            {{"auto", Device::automatic}, {"cpu", Device::cpu}, {"cuda", Device::cuda}},
-           "Where the run computes; auto is the CPU in this build."),
+           "Where the run computes; auto: on GPUs where this build and the machine have them, otherwise on the CPU."),
        boolean(
            "quantization.load_in_4bit", [](auto& c) -> auto& { return c.quantization.load_in_4bit; },
            "Hold the frozen linear layers in 4 bits. A checkpoint that is already quantized stays as it is."),

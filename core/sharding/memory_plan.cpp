@@ -31,8 +31,10 @@ std::string describe(const MemoryPlans& plans, std::int64_t budget) {
   std::string text = line("at least", plans.smallest, plans.outside);
   text += line("at most", plans.fastest, plans.outside);
   if (budget > 0) {
-    text += plans.within_budget ? line("this run", *plans.within_budget, plans.outside)
-                                : fmt::format("  {} are too little: see what the smallest needs\n", text_of(budget));
+    text += plans.within_budget
+                ? line("this run", *plans.within_budget, plans.outside)
+                : fmt::format("  {} are too little, by {}; what would make the run smaller:{}\n", text_of(budget),
+                              text_of(plans.smallest.device_bytes() + plans.outside - budget), plans.remedies);
   }
   const MemoryPlan& shown = plans.within_budget ? *plans.within_budget : plans.smallest;
   text +=

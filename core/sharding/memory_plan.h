@@ -42,11 +42,13 @@ struct MemoryPlan {
   [[nodiscard]] std::int64_t device_bytes() const { return allocation_bytes() + table_bytes; }
 };
 
-/// What a run may need: the plans with every saving and with none, and the one within a given budget.
+/// What a run may need: the plans with every saving that its options allow, and with none that they do not ask for, and
+/// the one within a given budget.
 struct MemoryPlans {
   MemoryPlan smallest;
   MemoryPlan fastest;
   std::optional<MemoryPlan> within_budget;  // where a budget is given and something fits
+  std::string remedies;                     // where nothing fits: a line each, what would make the smallest smaller
   std::int64_t outside = 0;                 // context and libraries of a rank, as measured on some GPU
 };
 

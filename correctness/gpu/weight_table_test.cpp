@@ -7,6 +7,7 @@
 
 #include "bench/model_shape.h"
 #include "core/formats/hf_config.h"
+#include "correctness/expect_error.h"
 #include "optimized/sharded/model_plan.h"
 
 namespace qshard::optimized {
@@ -253,6 +254,52 @@ TEST(MemoryPlanOf, ARunSavesOnlyWhatItMust) {
   const RunBounds few{{1024, 4, 512}, {64, 1, 64}};  // the last layer's activations cost nothing
   EXPECT_EQ(plan_run_memory(config, *source, options, few).within_budget->choice.kept_layers, 1);
   EXPECT_EQ(plan_run_memory(config, *source, options, bounds).within_budget->choice.kept_layers, 0);
+}
+
+// "At least" and "at most" keep to what the options ask for, and where nothing fits it is said what would help.
+TEST(MemoryPlanOf, TheSmallestDoesWhatTheOptionsAllow) {
+  const ModelConfig config = bench::model_shape("llama-3-8b", 0);
+  const auto source = make_random_source(0.02, 1);
+  const RunBounds bounds{{4096, 2, 2048}, {}};
+  EngineOptions options;
+  options.dtype = options.compute_dtype = DType::bf16;
+  options.activation_offloading = MemorySaving::never;
+  const MemoryPlans in_place = plan_run_memory(config, *source, options, bounds);
+  EXPECT_FALSE(in_place.smallest.choice.inputs_on_host);
+  const std::int64_t least = in_place.smallest.device_bytes() + in_place.outside;
+  options.memory_budget = least;
+  EXPECT_TRUE(plan_run_memory(config, *source, options, bounds).within_budget.has_value());
+  options.memory_budget = least - 1;
+  const MemoryPlans too_little = plan_run_memory(config, *source, options, bounds);
+  EXPECT_FALSE(too_little.within_budget.has_value());
+  for (const char* remedy : {"training.activation_offloading: true saves", "training.optim: adamw_8bit saves",
+                             "fsdp.fsdp_offload_params: true saves", "more GPUs"}) {
+    EXPECT_NE(too_little.remedies.find(remedy), std::string::npos) << remedy;
+  }
+  options.sharding = ShardingStrategy::no_shard;
+  const std::string unshared = plan_run_memory(config, *source, options, bounds).remedies;
+  EXPECT_NE(unshared.find("FULL_SHARD"), std::string::npos);
+  EXPECT_EQ(unshared.find("more GPUs"), std::string::npos);
+
+  options.gradient_checkpointing = MemorySaving::never;
+  EXPECT_EQ(plan_run_memory(config, *source, options, bounds).smallest.choice.kept_layers, config.num_hidden_layers);
+  options.gradient_checkpointing = MemorySaving::always;
+  EXPECT_EQ(plan_run_memory(config, *source, options, bounds).fastest.choice.kept_layers, 0);
+}
+
+TEST(MemoryPlanOf, WhatGpusDoNotTakeIsRefusedByItsKey) {
+  const ModelConfig config = bench::model_shape("llama-3-8b", 2);
+  const auto source = make_random_source(0.02, 1);
+  EngineOptions options;
+  options.dtype = options.compute_dtype = DType::bf16;
+  const auto refused = [&](const RunBounds& bounds, std::string_view key) {
+    expect_bad_input({key}, [&] { plan_run_memory(config, *source, options, bounds); });
+  };
+  const BatchBound large{1 << 20, 8, 1 << 17};
+  refused({large, {}}, "training.per_device_train_batch_size");
+  refused({{}, large}, "training.per_device_eval_batch_size");
+  options.lora.r = 257;
+  refused({{64, 1, 64}, {}}, "lora.r is 257");
 }
 
 MemoryPlan memory_of(ModelPlan plan, Transport transport, bool offload) {

@@ -12,7 +12,9 @@
 #include "core/base/error.h"
 #include "core/base/progress.h"
 #include "core/model/model_parameters.h"
+#include "optimized/attention/attention_table.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/lora.h"
 
 namespace qshard::optimized {
 
@@ -29,7 +31,31 @@ constexpr std::int64_t kContextBytes = std::int64_t{522} << 20;
 // NCCL_P2P_DISABLE=1.
 constexpr std::int64_t kNcclBytes = std::int64_t{482} << 20;
 
-void check_supported(const EngineOptions& options) {
+AttentionShape attention_shape(const ModelConfig& config, DType dtype) {
+  const std::int64_t query = config.num_attention_heads * config.head_dim;
+  const std::int64_t all = query + 2 * config.num_key_value_heads * config.head_dim;
+  return {config.num_attention_heads, config.num_key_value_heads, config.head_dim, 0, all, all, query, dtype};
+}
+
+/// keys: what the batch comes from.
+void check_attention_batch(const AttentionShape& shape, const BatchBound& batch, const char* keys) {
+  if (batch.tokens == 0) return;
+  try {
+    check_attention_shape(shape, {batch.tokens, batch.rows, batch.longest});
+  } catch (const Error& error) {
+    fail_input("{}: {}", keys, error.what());
+  }
+}
+
+void check_supported(const ModelConfig& config, const EngineOptions& options, const RunBounds& bounds) {
+  const AttentionShape attention = attention_shape(config, options.dtype);
+  check_attention_shape(attention, {1, 1, 1});
+  check_attention_batch(attention, bounds.training, "training.max_length, training.per_device_train_batch_size");
+  check_attention_batch(attention, bounds.evaluation, "training.max_length, training.per_device_eval_batch_size");
+  if (options.lora.r > kMostLoraRank) {
+    fail_input("lora.r is {}, but on GPUs it is at most {}; larger ranks run with device: cpu", options.lora.r,
+               kMostLoraRank);
+  }
   if (options.compute_dtype != options.dtype) {
     fail_input(
         "on GPUs activations, adapters and everything that is not 4-bit have one dtype: dtype is {} and "
@@ -104,10 +130,15 @@ std::string remedies(const Planner& planner, const MemoryPlan& memory) {
   offloaded.options.offload = true;
   offloaded.options.transport = Transport::host;
   if (!plan.options.offload) try_plan(offloaded, memory.choice, "fsdp.fsdp_offload_params: true");
+  ModelPlan small_moments = plan;
+  small_moments.options.optimizer.moments = MomentFormat::blockwise_8bit;
+  try_plan(small_moments, memory.choice, "training.optim: adamw_8bit");
   std::sort(found.begin(), found.end(), [](const Remedy& a, const Remedy& b) { return a.saved > b.saved; });
   std::string text;
   for (const Remedy& remedy : found) text += fmt::format("\n  {} saves {}", remedy.advice, text_of(remedy.saved));
-  return text + "\n  more GPUs make each one's share of the weights smaller";
+  return text + (plan.options.sharding == ShardingStrategy::no_shard
+                     ? "\n  fsdp.fsdp_sharding_strategy: FULL_SHARD over several GPUs gives each a part of the weights"
+                     : "\n  more GPUs make each one's share of the weights smaller");
 }
 
 // `best`, which keeps no layer's activations, with as many of at most `layers` kept as fit, by bisection.
@@ -169,7 +200,7 @@ std::string describe(const MemoryPlan& plan) {
 
 ModelPlan make_model_plan(const ModelConfig& config, const WeightSource& source, const EngineOptions& options,
                           const RunBounds& bounds, int world_size) {
-  check_supported(options);
+  check_supported(config, options, bounds);
   ModelPlan plan{config, options, {}, {}, bounds};
   const PrequantizedInfo prequantized = [&](const std::string& name, const Shape& shape) {
     std::optional<Weight4bitInfo> info = source.prequantized(name);
@@ -217,12 +248,19 @@ MemoryPlans plan_run_memory(const ModelConfig& config, const WeightSource& sourc
   MemoryPlans plans;
   plans.outside = kContextBytes + kLibraryReserve;
   if (plan.options.transport == Transport::nccl && options.world_size > 1) plans.outside += kNcclBytes;
-  plans.smallest = planner({.kept_layers = 0, .inputs_on_host = true, .early_head = false});
-  plans.fastest = planner({.kept_layers = config.num_hidden_layers, .inputs_on_host = false, .early_head = true});
+  const bool may_recompute = options.gradient_checkpointing != MemorySaving::never;
+  const bool may_keep = options.gradient_checkpointing != MemorySaving::always;
+  const std::int64_t layers = config.num_hidden_layers;
+  plans.smallest = planner(choices_of(options.activation_offloading, may_recompute ? 0 : layers).back());
+  plans.fastest = planner(choices_of(options.activation_offloading, may_keep ? layers : 0).front());
   const std::int64_t available = options.memory_budget - plans.outside;
   if (options.memory_budget == 0) return plans;
   MemoryPlan chosen = choose_memory(planner, available);
-  if (chosen.device_bytes() <= available) plans.within_budget = std::move(chosen);
+  if (chosen.device_bytes() <= available) {
+    plans.within_budget = std::move(chosen);
+  } else {
+    plans.remedies = remedies(planner, plans.smallest);
+  }
   return plans;
 }
 
