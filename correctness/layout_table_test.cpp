@@ -156,6 +156,8 @@ TEST(LayoutTable, IsATableForPeople) {
   EXPECT_THAT(text, HasSubstr("codes held in float16 instead of bfloat16: 1282 messages a pass instead of 242"));
   EXPECT_THAT(text, HasSubstr("scales on every rank: +0.51 GiB a rank"));
   EXPECT_THAT(text, HasSubstr("the same: float32, uint8 by layer; bfloat16, float16, float32, uint8 by linear\n"));
+  EXPECT_THAT(describe(costs_of(bench::model_shape("llama-2-70b", 0), 1)),
+              HasSubstr("; bfloat16, float16, float32, uint8 by linear, NO_SHARD; "));
 }
 
 }  // namespace

@@ -23,20 +23,24 @@ std::string row_of(const LayoutCost& cost) {
                      gib(cost.gathered), cost.messages, cost.passes, cost.gather_seconds, cost.step_seconds);
 }
 
-/// "float32, uint8 by layer; bfloat16, float16, float32, uint8 by linear".
+/// "float32, uint8 by layer; bfloat16, float16, float32, uint8 by linear, NO_SHARD": the strategy where it is another
+/// one than that of the row itself.
 std::string same_rows(const std::vector<LayoutCost>& costs, std::size_t place) {
+  const auto unit_of = [&](const LayoutVariant& variant) {
+    const bool differs = variant.sharding != costs[place].variant.sharding;
+    return fmt::format("{}{}{}", to_string(variant.wrap), differs ? ", " : "",
+                       differs ? to_string(variant.sharding) : "");
+  };
   std::string names;
-  const LayoutVariant* last = nullptr;
+  std::string last;
   for (std::size_t i = place + 1; i < costs.size(); ++i) {
     if (costs[i].same_as != place) continue;
-    const LayoutVariant& variant = costs[i].variant;
-    if (last != nullptr) {
-      names += last->wrap == variant.wrap ? ", " : fmt::format(" by {}; ", to_string(last->wrap));
-    }
-    names += torch_name(variant.storage);
-    last = &variant;
+    const std::string unit = unit_of(costs[i].variant);
+    if (!last.empty()) names += last == unit ? ", " : fmt::format(" by {}; ", last);
+    names += torch_name(costs[i].variant.storage);
+    last = unit;
   }
-  return last == nullptr ? "" : fmt::format("    the same: {} by {}\n", names, to_string(last->wrap));
+  return last.empty() ? "" : fmt::format("    the same: {} by {}\n", names, last);
 }
 
 /// The first FULL_SHARD row that moves something else than the first of all, for the dtype alone or for the scales.
