@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "core/model/model_config.h"
 #include "core/model/module_table.h"
@@ -64,6 +65,13 @@ struct LayerActivations {
   /// layer this is kept from the forward pass: it is small beside the layer's input, and making it reads all inputs.
   Arena::Piece lora_h;
   Arena::Piece masks;  // of dropout, as bits; may be given back between the passes, and is then made again
+
+  /// Gives back what layer_activations() makes again: everything but lora_h.
+  void give_back() {
+    LayerActivations kept;
+    kept.lora_h = std::move(lora_h);
+    *this = std::move(kept);
+  }
 };
 
 /// y = layer(x), x and y [tokens, hidden]; fills `activations`, gate_up only where they are to be kept. Deterministic.

@@ -73,6 +73,19 @@ __device__ __forceinline__ void keep_packed(ElementVector<T, kCount> (&held)[kHe
   }
 }
 
+/// weight * round(x r), rounded: y.
+template <typename T, int kCount>
+__device__ __forceinline__ ElementVector<T, kCount> normed(const float (&x)[kCount], float r,
+                                                           const float (&weight)[kCount]) {
+  float y[kCount];
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) y[e] = x[e] * r;
+  round_to<T>(y);
+#pragma unroll
+  for (int e = 0; e < kCount; ++e) y[e] *= weight[e];
+  return rounded<T>(y);
+}
+
 /// With an addend x becomes the sum of both first, and x_rows is written; that is for the few rows of generation, which
 /// wait for each access and do not fill a multiprocessor.
 template <typename T, int kCount, int kTeam, bool kAdds>
@@ -130,12 +143,7 @@ __global__ void __launch_bounds__(kThreads, kAdds ? 2 : 3)
     to_floats(k < kHeld ? held[k] : vector_at<kCount>(x, i), values);
     float factors[kCount];
     to_floats(k < kHeld ? held_weight[k] : vector_at<kCount>(weight, i), factors);
-#pragma unroll
-    for (int e = 0; e < kCount; ++e) values[e] *= r;
-    round_to<T>(values);
-#pragma unroll
-    for (int e = 0; e < kCount; ++e) values[e] *= factors[e];
-    vector_at<kCount>(y, i) = rounded<T>(values);
+    vector_at<kCount>(y, i) = normed<T>(values, r, factors);
   });
 }
 
@@ -186,15 +194,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     to_floats(k < kHeld ? held_x[k] : vector_at<kCount>(x, i), values);
     to_floats(k < kHeld ? held_dy[k] : vector_at<kCount>(dy, i), gradients);
     to_floats(vector_at<kCount>(weight, i), factors);
-    if (y != nullptr) {
-      float normed[kCount];
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) normed[e] = values[e] * r;
-      round_to<T>(normed);
-#pragma unroll
-      for (int e = 0; e < kCount; ++e) normed[e] *= factors[e];
-      vector_at<kCount>(y, i) = rounded<T>(normed);
-    }
+    if (y != nullptr) vector_at<kCount>(y, i) = normed<T>(values, r, factors);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) values[e] = r * (gradients[e] * factors[e] - values[e] * towards_x);
     if (addend != nullptr) {

@@ -27,9 +27,9 @@ std::string row_of(const LayoutCost& cost) {
 /// one than that of the row itself.
 std::string same_rows(const std::vector<LayoutCost>& costs, std::size_t place) {
   const auto unit_of = [&](const LayoutVariant& variant) {
+    const std::string unit(to_string(variant.wrap));
     const bool differs = variant.sharding != costs[place].variant.sharding;
-    return fmt::format("{}{}{}", to_string(variant.wrap), differs ? ", " : "",
-                       differs ? to_string(variant.sharding) : "");
+    return differs ? fmt::format("{}, {}", unit, to_string(variant.sharding)) : unit;
   };
   std::string names;
   std::string last;

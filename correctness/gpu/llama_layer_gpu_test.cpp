@@ -132,9 +132,7 @@ class LayerOnDevice {
     optimized::LayerActivations activations;
     optimized::layer_forward(resources, context, weights, x_.as<void>(), y.as<void>(), keep, activations);
     if (!keep) {
-      optimized::LayerActivations made_again;
-      made_again.lora_h = std::move(activations.lora_h);
-      activations = std::move(made_again);
+      activations.give_back();
       optimized::layer_activations(resources, context, weights, x_.as<void>(), activations);
     }
     optimized::layer_backward(resources, context, weights, x_.as<void>(), true, dx.as<void>(), activations);

@@ -7,20 +7,16 @@ namespace qshard::optimized {
 
 namespace {
 
-/// Where h of a projection's adapter lies in the piece of all, in elements.
-std::int64_t lora_h_offset(const LayerPass& pass, Projection role) {
-  std::int64_t offset = 0;
-  for (std::size_t before = 0; before < static_cast<std::size_t>(role); ++before) {
-    offset += pass.all_tokens().count * lora_rank_stride(pass.weights.projections[before].lora.rank);
-  }
-  return offset;
+/// Elements of h of the first `projections`: where the next one's lies in the piece of all.
+std::int64_t lora_h_elements(const LayerPass& pass, std::size_t projections) {
+  return pass.size_of_first(projections,
+                            [](const LinearPointers& linear) { return lora_rank_stride(linear.lora.rank); });
 }
 
 }  // namespace
 
 std::int64_t lora_h_elements(const LayerPass& pass) {
-  constexpr auto kLast = Projection::down;
-  return lora_h_offset(pass, kLast) + pass.all_tokens().count * lora_rank_stride(pass.linear(kLast).lora.rank);
+  return lora_h_elements(pass, kProjections);
 }
 
 LoraInputShape AdaptedLinears::input_shape(Projection role) const {
@@ -44,7 +40,7 @@ std::size_t AdaptedLinears::input_workspace_bytes(Roles roles) const {
 
 void* AdaptedLinears::h(Projection role) const {
   const std::int64_t first = tokens_.first * lora_rank_stride(pass_.linear(role).lora.rank);
-  return pass_.at(pass_.kept.lora_h, lora_h_offset(pass_, role) + first);
+  return pass_.at(pass_.kept.lora_h, lora_h_elements(pass_, static_cast<std::size_t>(role)) + first);
 }
 
 void AdaptedLinears::down_to_ranks(Roles roles, const void* x) const {

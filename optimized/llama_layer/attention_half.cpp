@@ -62,16 +62,7 @@ class AttentionHalf {
     const std::int64_t heads = config_.num_attention_heads + config_.num_key_value_heads;
     return {tokens_, heads, config_.head_dim, stride_, context_.dtype};
   }
-  [[nodiscard]] AttentionShape attention_shape() const {
-    return {config_.num_attention_heads,
-            config_.num_key_value_heads,
-            config_.head_dim,
-            config_.window(context_.layer),
-            stride_,
-            stride_,
-            query_,
-            context_.dtype};
-  }
+  [[nodiscard]] AttentionShape shape() const { return attention_shape(config_, context_.layer, context_.dtype); }
 
   /// Query, key and value as attention sees them, in one piece, since attention takes one stride for keys and values.
   /// Where heads are normed, what went into the norms is needed too, so that piece is a second one.
@@ -79,7 +70,7 @@ class AttentionHalf {
 
   [[nodiscard]] Arena::Piece attention_workspace() const {
     const TokenRows& rows = *context_.rows;
-    return pass_.take_workspace(attention_workspace_bytes(attention_shape(), rows.tokens, rows.rows, rows.longest));
+    return pass_.take_workspace(attention_workspace_bytes(shape(), rows.tokens, rows.rows, rows.longest));
   }
 
   /// What goes into the projections of query, key and value.
@@ -129,7 +120,7 @@ class AttentionHalf {
     const Arena::Piece workspace = attention_workspace();
     const QueryKeyValue in = parts(rotated());
     resources_.launch([&] {
-      attention_forward(attention_shape(), *context_.rows, in.query, in.key, in.value, kept_.attention_output.as(),
+      attention_forward(shape(), *context_.rows, in.query, in.key, in.value, kept_.attention_output.as(),
                         kept_.lse.as<float>(), workspace.as(), resources_.stream);
     });
   }
@@ -152,7 +143,7 @@ class AttentionHalf {
     const QueryKeyValue in = parts(rotated());
     const QueryKeyValue out = parts(dqkv);
     resources_.launch([&] {
-      attention_backward(attention_shape(), *context_.rows, in.query, in.key, in.value, kept_.attention_output.as(),
+      attention_backward(shape(), *context_.rows, in.query, in.key, in.value, kept_.attention_output.as(),
                          kept_.lse.as<float>(), dattention.as(), out.query, out.key, out.value, workspace.as(),
                          resources_.stream);
     });
@@ -206,6 +197,19 @@ class AttentionHalf {
 };
 
 }  // namespace
+
+AttentionShape attention_shape(const ModelConfig& config, std::int64_t layer, DType dtype) {
+  const std::int64_t query = config.num_attention_heads * config.head_dim;
+  const std::int64_t all = query + 2 * config.num_key_value_heads * config.head_dim;
+  return {config.num_attention_heads,
+          config.num_key_value_heads,
+          config.head_dim,
+          config.window(layer),
+          all,
+          all,
+          query,
+          dtype};
+}
 
 void attention_half(const LayerPass& pass, const void* x) {
   AttentionHalf(pass).forward(x);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "optimized/attention/attention.h"
 #include "optimized/llama_layer/layer_pass.h"
 
 // The first half of a decoder layer, of all tokens at once:
@@ -7,6 +8,9 @@
 //   n = norm(x); q, k, v = the projections of n, heads normed where the family does so, q and k rotated
 //   mlp_residual = x + o_proj(attention(q, k, v))
 namespace qshard::optimized {
+
+/// Attention of a layer over rows of query heads, key heads and value heads.
+[[nodiscard]] AttentionShape attention_shape(const ModelConfig& config, std::int64_t layer, DType dtype);
 
 /// Fills what is kept of the pass up to mlp_residual.
 void attention_half(const LayerPass& pass, const void* x);

@@ -12,32 +12,22 @@ bool drops(const LayerPass& pass) {
   return pass.context.lora_dropout > 0;
 }
 
-/// Where a projection's mask lies in the piece of all masks, in bytes.
-std::int64_t mask_offset(const LayerPass& pass, Projection role) {
-  std::int64_t offset = 0;
-  for (std::size_t before = 0; before < static_cast<std::size_t>(role); ++before) {
-    offset += pass.all_tokens().count * dropout_mask_stride(pass.weights.projections[before].weight.in);
-  }
-  return offset;
-}
-
-std::int64_t mask_bytes(const LayerPass& pass) {
-  return mask_offset(pass, Projection::down) +
-         pass.all_tokens().count * dropout_mask_stride(pass.linear(Projection::down).weight.in);
+/// Bytes of the masks of the first `projections`: where the next one's lies in the piece of all masks.
+std::int64_t mask_bytes(const LayerPass& pass, std::size_t projections) {
+  return pass.size_of_first(projections,
+                            [](const LinearPointers& linear) { return dropout_mask_stride(linear.weight.in); });
 }
 
 }  // namespace
 
 void make_layer_masks(const LayerPass& pass) {
   if (!drops(pass) || !pass.kept.masks.empty()) return;
-  pass.kept.masks = pass.resources.arena->take(mask_bytes(pass), "dropout masks");
+  pass.kept.masks = pass.resources.arena->take(mask_bytes(pass, kProjections), "dropout masks");
   std::vector<DropoutMaskBits> masks;
   for (std::size_t index = 0; index < kProjections; ++index) {
     const LinearPointers& linear = pass.weights.projections[index];
     if (linear.lora.rank == 0) continue;
-    auto* bits = pass.resources.dry_run()
-                     ? nullptr
-                     : pass.kept.masks.as<std::uint8_t>() + mask_offset(pass, static_cast<Projection>(index));
+    auto* bits = pass.resources.dry_run() ? nullptr : pass.kept.masks.as<std::uint8_t>() + mask_bytes(pass, index);
     masks.push_back({static_cast<std::uint32_t>(index), linear.weight.in, bits});
   }
   const LayerContext& context = pass.context;
@@ -48,7 +38,7 @@ void make_layer_masks(const LayerPass& pass) {
 
 const std::uint8_t* layer_mask(const LayerPass& pass, Projection role, std::int64_t first) {
   if (!drops(pass) || pass.resources.dry_run()) return nullptr;
-  return pass.kept.masks.as<std::uint8_t>() + mask_offset(pass, role) +
+  return pass.kept.masks.as<std::uint8_t>() + mask_bytes(pass, static_cast<std::size_t>(role)) +
          first * dropout_mask_stride(pass.linear(role).weight.in);
 }
 

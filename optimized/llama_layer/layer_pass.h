@@ -29,6 +29,15 @@ struct LayerPass {
   [[nodiscard]] const LinearPointers& linear(Projection role) const {
     return weights.projections[static_cast<std::size_t>(role)];
   }
+  /// What the first `projections` have in a piece that holds rows of all tokens for each projection, one's behind the
+  /// other's; stride_of(linear): of one row.
+  template <typename StrideOf>
+  [[nodiscard]] std::int64_t size_of_first(std::size_t projections, const StrideOf& stride_of) const {
+    std::int64_t size = 0;
+    for (std::size_t i = 0; i < projections; ++i) size += all_tokens().count * stride_of(weights.projections[i]);
+    return size;
+  }
+
   [[nodiscard]] Arena::Piece take(std::int64_t elements, const char* name) const {
     return resources.arena->take(elements * element_bytes(), name);
   }

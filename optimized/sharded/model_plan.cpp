@@ -14,6 +14,7 @@
 #include "core/model/model_parameters.h"
 #include "optimized/attention/attention_table.h"
 #include "optimized/device/cuda_check.h"
+#include "optimized/llama_layer/attention_half.h"
 #include "optimized/lora.h"
 
 namespace qshard::optimized {
@@ -31,12 +32,6 @@ constexpr std::int64_t kContextBytes = std::int64_t{522} << 20;
 // NCCL_P2P_DISABLE=1.
 constexpr std::int64_t kNcclBytes = std::int64_t{482} << 20;
 
-AttentionShape attention_shape(const ModelConfig& config, DType dtype) {
-  const std::int64_t query = config.num_attention_heads * config.head_dim;
-  const std::int64_t all = query + 2 * config.num_key_value_heads * config.head_dim;
-  return {config.num_attention_heads, config.num_key_value_heads, config.head_dim, 0, all, all, query, dtype};
-}
-
 /// keys: what the batch comes from.
 void check_attention_batch(const AttentionShape& shape, const BatchBound& batch, const char* keys) {
   if (batch.tokens == 0) return;
@@ -48,7 +43,7 @@ void check_attention_batch(const AttentionShape& shape, const BatchBound& batch,
 }
 
 void check_supported(const ModelConfig& config, const EngineOptions& options, const RunBounds& bounds) {
-  const AttentionShape attention = attention_shape(config, options.dtype);
+  const AttentionShape attention = attention_shape(config, 0, options.dtype);
   check_attention_shape(attention, {1, 1, 1});
   check_attention_batch(attention, bounds.training, "training.max_length, training.per_device_train_batch_size");
   check_attention_batch(attention, bounds.evaluation, "training.max_length, training.per_device_eval_batch_size");
@@ -160,10 +155,11 @@ MemoryPlan keep_layers(const Planner& planner, MemoryPlan best, std::int64_t lay
 }
 
 // What costs least time first: the head's early gather is given up before the layers' inputs go to the host.
-std::vector<MemoryChoice> choices_of(MemorySaving offloading, std::int64_t kept_layers) {
+std::vector<MemoryChoice> choices_of(const EngineOptions& options, std::int64_t layers) {
+  const std::int64_t kept_layers = options.gradient_checkpointing == MemorySaving::never ? layers : 0;
   std::vector<MemoryChoice> choices;
   for (const bool on_host : {false, true}) {
-    if (offloading == (on_host ? MemorySaving::never : MemorySaving::always)) continue;
+    if (options.activation_offloading == (on_host ? MemorySaving::never : MemorySaving::always)) continue;
     for (const bool early_head : {true, false}) choices.push_back({kept_layers, on_host, early_head});
   }
   return choices;
@@ -176,8 +172,7 @@ MemoryPlan choose_memory(const Planner& planner, std::int64_t available) {
   const EngineOptions& options = planner.plan->options;
   const std::int64_t layers = planner.plan->config.num_hidden_layers;
   MemoryPlan memory;
-  for (const MemoryChoice& choice :
-       choices_of(options.activation_offloading, options.gradient_checkpointing == MemorySaving::never ? layers : 0)) {
+  for (const MemoryChoice& choice : choices_of(options, layers)) {
     memory = planner(choice);
     if (memory.device_bytes() > available) continue;
     if (options.gradient_checkpointing == MemorySaving::never) return memory;
@@ -248,11 +243,11 @@ MemoryPlans plan_run_memory(const ModelConfig& config, const WeightSource& sourc
   MemoryPlans plans;
   plans.outside = kContextBytes + kLibraryReserve;
   if (plan.options.transport == Transport::nccl && options.world_size > 1) plans.outside += kNcclBytes;
-  const bool may_recompute = options.gradient_checkpointing != MemorySaving::never;
-  const bool may_keep = options.gradient_checkpointing != MemorySaving::always;
-  const std::int64_t layers = config.num_hidden_layers;
-  plans.smallest = planner(choices_of(options.activation_offloading, may_recompute ? 0 : layers).back());
-  plans.fastest = planner(choices_of(options.activation_offloading, may_keep ? layers : 0).front());
+  const std::vector<MemoryChoice> choices = choices_of(options, config.num_hidden_layers);
+  MemoryChoice fastest = choices.front();
+  if (options.gradient_checkpointing != MemorySaving::always) fastest.kept_layers = config.num_hidden_layers;
+  plans.smallest = planner(choices.back());
+  plans.fastest = planner(fastest);
   const std::int64_t available = options.memory_budget - plans.outside;
   if (options.memory_budget == 0) return plans;
   MemoryPlan chosen = choose_memory(planner, available);

@@ -98,7 +98,6 @@ void ShardedStep::forward_layer(std::int64_t layer, std::int64_t step, bool trai
     const LayerWeights weights = parts_.weights->layer(layer, gatherer, nullptr);
     layer_forward(parts_.resources, context(layer, step, training), weights, x.as(), y.as(), training && keeps(layer),
                   activations);
-    if (!keeps(layer)) activations.masks = {};
   }
   gatherer.release(stage_of_layer(layer));
 }
@@ -127,12 +126,8 @@ Arena::Piece ShardedStep::forward(std::int64_t step, std::vector<LayerActivation
     Arena::Piece y = take_rows(tokens(), "layer inputs");
     LayerActivations activations;
     forward_layer(layer, step, true, x, y, activations);
-    LayerActivations& to_keep = kept[static_cast<std::size_t>(layer)];
-    if (keeps(layer)) {
-      to_keep = std::move(activations);
-    } else {
-      to_keep.lora_h = std::move(activations.lora_h);
-    }
+    if (!keeps(layer)) activations.give_back();
+    kept[static_cast<std::size_t>(layer)] = std::move(activations);
     inputs_.push(std::move(x), tokens() * row_bytes());
     x = std::move(y);
   }
