@@ -19,23 +19,26 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kSumTile = kThreads;  // absmax values of a sum, a thread each, where quantize_tiles has made none
 constexpr int kPerLane = kNestedBlocksize / 32;
 
-/// A thread's share of the sums, whose loads are under way together; the order of addition depends on `count` alone.
+/// A thread's share of the sums: quads, kThreads apart, whose loads are under way together, and one of the last three.
+/// The order of addition depends on `count` alone.
 __device__ __forceinline__ double sum_of_own(const float* sums, int count) {
-  constexpr int kLoads = 4;
+  constexpr int kLoads = 6;  // more of them wait for each other, since the compiler lets them share registers
   const int quads = count / 4;
+  const auto thread = static_cast<int>(threadIdx.x);
+  const float rest = thread < count % 4 ? sums[4 * quads + thread] : 0.0F;
   double sum = 0.0;
 #pragma unroll 1
-  for (int first = static_cast<int>(threadIdx.x); first < quads; first += kLoads * kThreads) {
+  for (int first = 0; first < quads; first += kLoads * kThreads) {
     float4 quad[kLoads] = {};
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      if (first + i * kThreads < quads) quad[i] = reinterpret_cast<const float4*>(sums)[first + i * kThreads];
+      const int at = first + i * kThreads + thread;
+      if (at < quads) quad[i] = reinterpret_cast<const float4*>(sums)[at];
     }
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) sum += (quad[i].x + quad[i].y) + (quad[i].z + quad[i].w);
   }
-  if (threadIdx.x < count % 4) sum += sums[4 * quads + threadIdx.x];
-  return sum;
+  return sum + rest;
 }
 
 __global__ void __launch_bounds__(kThreads) sum_kernel(const float* absmax, std::int64_t blocks, float* sums) {
@@ -96,8 +99,8 @@ struct NestTask {
 };
 
 /// One warp a nested block of 256 absmax values, eight consecutive ones a lane. The next block's are loaded while this
-/// one's codes are searched, the first block's while the mean is made. A multiprocessor has registers for one thread
-/// block, so that those that begin early spread over all of them.
+/// one's codes are searched, the first block's behind the tiles' sums, for which everything waits. A multiprocessor has
+/// registers for one thread block, so that those that begin early spread over all of them.
 __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ NestTask task) {
   // The kernel that makes the sums has waited for the map before it let this one begin.
   if (task.given_offset != nullptr) grid_dependency_synchronize();
@@ -105,29 +108,30 @@ __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ 
   build_tree(tree, task.map);
   grid_dependency_synchronize();
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t nested_blocks = (task.blocks + kNestedBlocksize - 1) / kNestedBlocksize;
-  const auto first_of = [&](std::int64_t of) { return of * kNestedBlocksize + lane * kPerLane; };
-  std::int64_t nested = blockIdx.x + std::int64_t{threadIdx.x / 32} * gridDim.x;
-  float loaded[kPerLane] = {};
-  const auto count_of = [&](std::int64_t of) {
+  const auto nested_blocks = static_cast<int>((task.blocks + kNestedBlocksize - 1) / kNestedBlocksize);
+  const auto first_of = [&](int of) { return std::int64_t{of} * kNestedBlocksize + lane * kPerLane; };
+  const auto count_of = [&](int of) {
     return static_cast<int>(min(task.blocks - first_of(of), std::int64_t{kPerLane}));
   };
+  auto nested = static_cast<int>(blockIdx.x + threadIdx.x / 32 * gridDim.x);
+  float loaded[kPerLane] = {};
   const auto load = [&] {
     if (nested < nested_blocks) load_values(loaded, task.absmax + first_of(nested), count_of(nested));
   };
+  const double own_sum = sum_of_own(task.sums, task.sum_count);
   load();
-  const double sum = team_reduce<kThreads>(sum_of_own(task.sums, task.sum_count), Sum());
+  const double sum = team_reduce<kThreads>(own_sum, Sum());
   const float offset =
       task.given_offset != nullptr ? *task.given_offset : static_cast<float>(sum / static_cast<double>(task.blocks));
   if (blockIdx.x == 0 && threadIdx.x == 0) *task.output.offset = offset;
 
   while (nested < nested_blocks) {
-    const std::int64_t here = nested;
+    const int here = nested;
     const int count = count_of(here);
     float values[kPerLane];
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) values[i] = __fsub_rn(loaded[i], offset);
-    nested += std::int64_t{gridDim.x} * kWarps;
+    nested += static_cast<int>(gridDim.x) * kWarps;
     load();
     if (count < kPerLane) clear_behind(values, count);
     float largest = -FLT_MAX;

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "core/tensor/codebook.h"
@@ -10,46 +10,58 @@
 
 namespace qshard::optimized {
 
+QSHARD_HOST_DEVICE std::uint32_t bits_of(float x) {
+  std::uint32_t bits = 0;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 /// Counts the thresholds below a scaled element with two table look-ups and one comparison instead of a search: NF4's
 /// code; for FP4 see fp4_codes(). The range of scaled values is cut into 31 cells, narrow enough that none holds two
 /// thresholds; a cell's row says how many thresholds lie below the cell and which one, if any, lies in it. Since the
 /// cell never sinks when its value grows, a value in a higher cell than a threshold is above it: the result is exact
-/// whatever row_offset() rounds.
-struct IntervalTable {
-  static constexpr int kCells = 32;  // one word for each memory bank; the last cell is NaN's
+/// whatever cell_bits() rounds.
+struct ThresholdTable {
+  static constexpr int kCells = 32;  // one for each lane of a warp; the last cell is NaN's
 
   float threshold[kCells];
-  std::uint32_t below[kCells];  // thresholds below the cell
+  std::uint32_t below[kCells];  // thresholds below the cell, in the four highest bits
 
-  /// Byte offset of the row of `x`: NF4, x in [-1, 1]; FP4, |x|. Adding 1.5 * 2^23 leaves the rounded sum in the low
-  /// mantissa bits, four units a cell, so that the mask gives the row's offset at once. NaN has all these bits set.
+  /// Cells a unit, and the cell of 0.
   template <bool kNf4>
-  __host__ __device__ static std::uint32_t row_offset(float x) {
+  static constexpr float kDensity = kNf4 ? 15.0F : 30.0F;
+  template <bool kNf4>
+  static constexpr float kZeroCell = kNf4 ? 15.0F : 0.0F;
+
+  /// The cell of `x` in the five lowest bits, others in those above. NF4: x in [-1, 1]; FP4: |x|. Adding 1.5 * 2^23
+  /// leaves the sum, rounded to an integer, in the low mantissa bits. NaN has all these bits set.
+  template <bool kNf4>
+  QSHARD_HOST_DEVICE static std::uint32_t cell_bits(float x) {
     constexpr float kToInteger = 12582912.0F;
-    const float position = kNf4 ? std::fma(x, 60.0F, kToInteger + 60.0F) : std::fma(std::fabs(x), 120.0F, kToInteger);
-#ifdef __CUDA_ARCH__
-    return __float_as_uint(position) & 0x7CU;
-#else
-    return std::bit_cast<std::uint32_t>(position) & 0x7CU;
-#endif
+    return bits_of(std::fma(kNf4 ? x : std::fabs(x), kDensity<kNf4>, kToInteger + kZeroCell<kNf4>));
+  }
+
+  /// The same of a threshold, none of which lies halfway between two integers.
+  template <bool kNf4>
+  static constexpr int cell_of(float threshold) {
+    return static_cast<int>(double{threshold} * kDensity<kNf4> + kZeroCell<kNf4> + 0.5);
   }
 
   template <bool kNf4>
-  static IntervalTable make() {
+  static constexpr ThresholdTable make() {
     constexpr int kThresholds = kNf4 ? 15 : 7;
-    IntervalTable table{};
+    ThresholdTable table{};
     for (int cell = 0; cell < kCells; ++cell) {
       std::uint32_t below = 0;
       float inside = std::numeric_limits<float>::infinity();
       for (int i = 0; i < kThresholds; ++i) {
         const float threshold = kNf4 ? kNf4Thresholds[i] : kFp4Thresholds[i];
-        const int its_cell = static_cast<int>(row_offset<kNf4>(threshold) / sizeof(float));
-        if (its_cell < cell) ++below;
-        if (its_cell == cell) inside = threshold;
+        if (cell_of<kNf4>(threshold) < cell) ++below;
+        if (cell_of<kNf4>(threshold) == cell) inside = threshold;
       }
       if (cell == kCells - 1) below = 0;  // NaN compares false everywhere
       table.threshold[cell] = inside;
-      table.below[cell] = below;
+      table.below[cell] = below << 28;
     }
     return table;
   }
