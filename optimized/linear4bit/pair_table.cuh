@@ -21,14 +21,14 @@ class PairTable {
   /// copies of 32 bytes, four bytes at a time.
   template <typename T>
   __device__ __forceinline__ void fill(const CodebookValues& codebook) const {
-    const int byte = static_cast<int>(threadIdx.x);
+    const unsigned byte = threadIdx.x;
     if (byte >= 256) return;
     const std::uint32_t own = round_pair<T>(codebook.value[byte / 16], codebook.value[byte % 16]);
-    const int lane = byte % 32;
+    const unsigned lane = byte % 32;
     unsigned char* const rows = memory_ + 256 * (byte - lane + lane / 8) + 16 * (lane % 8);
 #pragma unroll
     for (int first = 0; first < 32; first += 4) {
-      const std::uint32_t pair = __shfl_sync(0xFFFFFFFFU, own, first + lane / 8);
+      const std::uint32_t pair = __shfl_sync(0xFFFFFFFFU, own, static_cast<int>(first + lane / 8));
       *reinterpret_cast<uint4*>(rows + 256 * first) = make_uint4(pair, pair, pair, pair);
     }
   }

@@ -3,6 +3,7 @@
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
 #include "optimized/linear4bit/pair_table.cuh"
 #include "optimized/ptx/matrix_instruction.cuh"
+#include "optimized/ptx/shared_access.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -24,7 +25,7 @@ class InputChunk {
   static constexpr bool kAhead = kRows <= 2;  // loaded a segment ahead; more rows would take too many registers
 
   __device__ __forceinline__ explicit InputChunk(const Task<T>& task) : in_features_(task.in_features) {
-    const int column = static_cast<int>(threadIdx.x) % 32 / 4;
+    const int column = static_cast<int>(threadIdx.x % 32 / 4);
     const int row = kBeside<kRows> ? 0 : column % kRows;
     const int half = kBeside<kRows> ? column % 2 : 0;
     held_ = row < task.rows;
@@ -78,12 +79,13 @@ class InputChunk {
 };
 
 /// Where a lane finds its codes in a warp's chunk of eight rows, which were copied whole or in pieces of half a chunk.
+/// A chunk begins at a multiple of 1024 bytes.
 struct LaneCodes {
-  std::uint32_t first;  // of the lane's 8 bytes of group 0
+  std::uint32_t first;  // of the lane's 8 bytes of group 0 in the chunk
   std::uint32_t half;   // what groups 2 and 3 differ by
 
   __device__ __forceinline__ explicit LaneCodes(bool halves) {
-    const auto row = static_cast<std::uint32_t>(swizzled_row(static_cast<int>(threadIdx.x) % 32 / 4));
+    const auto row = static_cast<std::uint32_t>(swizzled_row(static_cast<int>(threadIdx.x % 32 / 4)));
     const std::uint32_t quarter = threadIdx.x % 4;
     // Pieces of 16 bytes lie where the copy's swizzle puts them.
     half = (halves ? kHalfRows : 1) * (kChunkBytes / 2);
@@ -92,27 +94,28 @@ struct LaneCodes {
             quarter % 2 * 8;
   }
 
-  /// A chunk begins at a multiple of 1024 bytes.
-  [[nodiscard]] __device__ __forceinline__ std::uint32_t of_group(int group) const {
-    return first ^ static_cast<std::uint32_t>(group % 2) * 32 ^ (group < 2 ? 0 : half);
+  /// The address of a group's codes, from that of group 0.
+  [[nodiscard]] __device__ __forceinline__ std::uint32_t of_group(std::uint32_t first_group, int group) const {
+    return first_group ^ static_cast<std::uint32_t>(group % 2) * 32 ^ (group < 2 ? 0 : half);
   }
 };
 
-/// A warp's part of a tile times the rows of x; the codes of the second half lie half_bytes on. Lane 4 * g + t holds a
+/// A warp's part of a tile times the rows of x; `codes`: the address of the lane's of group 0, those of the second half
+/// lie half_bytes on. Lane 4 * g + t holds a
 /// quarter of every group of 64 elements of row swizzled_row(g) of either half; sums[s][i] is of half i / 2 and column
 /// 2 * t + i % 2. A group of the weight is multiplied with every column, and only the columns of the same group of x
 /// are kept.
 template <typename T, int kRows>
-__device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows>::kSums][4],
-                                               const unsigned char* codes, int half_bytes, const LaneCodes& lane_codes,
-                                               const PairTable& table, const InputChunk<T, kRows>& input) {
+__device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows>::kSums][4], std::uint32_t codes,
+                                               int half_bytes, const LaneCodes& lane_codes, const PairTable& table,
+                                               const InputChunk<T, kRows>& input) {
   using Input = InputChunk<T, kRows>;
-  const int kept_group = 2 * (static_cast<int>(threadIdx.x) % 4) / kColumns<kRows>;
+  const int kept_group = 2 * (static_cast<int>(threadIdx.x % 4)) / kColumns<kRows>;
 #pragma unroll
   for (int group = 0; group < kChunkGroups; ++group) {
-    const unsigned char* const place = codes + lane_codes.of_group(group);
-    const uint2 low = *reinterpret_cast<const uint2*>(place);
-    const uint2 high = *reinterpret_cast<const uint2*>(place + half_bytes);
+    const std::uint32_t place = lane_codes.of_group(codes, group);
+    const uint2 low = load_shared_u32x2(place);
+    const uint2 high = load_shared_u32x2(place + half_bytes);
     const int sum = group / Input::kGroups;
     float product[4] = {};
 #pragma unroll

@@ -9,24 +9,41 @@
 
 namespace qshard::optimized::few_rows {
 
-/// Adds up the sums of a batch of row tiles, over the team's warps in their order, and stores y.
+/// Waits for the consumers' sums of a batch of row tiles, adds them up over the team's warps in their order, and stores
+/// y.
 template <typename T, int kRows>
-__device__ void store_batch(const Task<T>& task, const SharedMemory& shared, int begin, int end) {
+__device__ __forceinline__ void store_batch(const Task<T>& task, const SharedMemory& shared, int team, int begin,
+                                            int end) {
   const Tiles& tiles = task.tiles;
-  const int team = static_cast<int>(threadIdx.x) / 32 / tiles.warps_a_row;
-  const int first_warp = team * tiles.warps_a_row;
   constexpr int kTile = kTileRows<kRows>;
-  const std::int64_t first = static_cast<std::int64_t>(shared.first_unit[team]) * kHalfRows + begin * kTile;
-  const int features = static_cast<int>(min((end - begin) * kTile + first, task.end_row(team + 1)) - first);
+  const RowRange rows = task.rows_of(team);
+  const int first = rows.first + begin * kTile;
+  const int features = min((end - begin) * kTile, rows.end - first);
+  const int first_warp = team * tiles.warps_a_row;
+  const float* const team_sums = shared.partials[first_warp];
+  T* const y = task.y + first;
+  named_barrier_sync_some<kConsumers>(tiles.warps() * 32);
   for (int i = static_cast<int>(threadIdx.x) - first_warp * 32; i < features; i += tiles.warps_a_row * 32) {
+    const unsigned feature = i;
     for (int row = 0; row < task.rows; ++row) {
-      const float* const sums = shared.partials[first_warp] + (i / kTile * task.rows + row) * kTile + i % kTile;
+      const float* const sums = team_sums + (feature / kTile * task.rows + row) * kTile + feature % kTile;
       float sum = 0.0F;
-      for (int warp = 0; warp < tiles.warps_a_row; ++warp) sum += sums[warp * kPartials];
-      *reinterpret_cast<std::uint16_t*>(task.y + row * task.y_stride + first + i) =
+      // Without a branch, so that all loads are on their way before the first sum.
+#pragma unroll
+      for (int warp = 0; warp < kMostWarps; ++warp) {
+        if (warp < tiles.warps_a_row) sum += sums[warp * kPartials];
+      }
+      *reinterpret_cast<std::uint16_t*>(y + row * task.y_stride + feature) =
           static_cast<std::uint16_t>(round_pair<T>(sum, 0.0F));
     }
   }
+}
+
+/// Adds a sum to what the segments before left, for the lanes that hold one. Without a branch, which costs more than
+/// what it would leave out.
+__device__ __forceinline__ void add_to_kept(float& kept, float sum, bool held, bool first) {
+  const float before = held && !first ? kept : 0.0F;
+  if (held) kept = before + sum;
 }
 
 /// Adds up a lane's sums over the groups of its chunk, and over halves beside each other, so that no two lanes end with
@@ -38,11 +55,10 @@ __device__ __forceinline__ void keep_sums(float* partials, int rows, const float
     float sum = total[0] + total[3];  // the others are of one half of the weight with the other one's x
     sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 1);
     sum += __shfl_xor_sync(0xFFFFFFFFU, sum, 2);
-    float& kept = partials[swizzled_row(static_cast<int>(threadIdx.x) % 32 / 4)];
-    if (threadIdx.x % 4 == 0) kept = first ? sum : kept + sum;
+    add_to_kept(partials[swizzled_row(static_cast<int>(threadIdx.x % 32 / 4))], sum, threadIdx.x % 4 == 0, first);
     return;
   }
-  const int quad_lane = static_cast<int>(threadIdx.x) % 4;
+  const int quad_lane = static_cast<int>(threadIdx.x % 4);
   const int half = kRows == 2 ? quad_lane % 2 : quad_lane / 2;
   const int first_row = kRows == 2 ? quad_lane / 2 : quad_lane % 2 * 2;
   float sums[2];
@@ -56,41 +72,41 @@ __device__ __forceinline__ void keep_sums(float* partials, int rows, const float
     sums[0] = (first_row == 0 ? sums[0] : sums[1]) + __shfl_xor_sync(0xFFFFFFFFU, given, 2);
   }
   float* const place =
-      partials + first_row * kTileRows<kRows> + half * kHalfRows + swizzled_row(static_cast<int>(threadIdx.x) % 32 / 4);
+      partials + first_row * kTileRows<kRows> + half * kHalfRows + swizzled_row(static_cast<int>(threadIdx.x % 32 / 4));
 #pragma unroll
   for (int i = 0; i < kRows / 2; ++i) {
-    if (first_row + i >= rows) continue;
-    float& sum = place[i * kTileRows<kRows>];
-    sum = first ? sums[i] : sum + sums[i];
+    add_to_kept(place[i * kTileRows<kRows>], sums[i], first_row + i < rows, first);
   }
 }
 
 /// The consumers: each warp multiplies its part of every tile of its team.
 template <typename T, int kRows, ScaleSource kSource>
-__device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory& shared) {
+__device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory& shared, int warp) {
   using Input = InputChunk<T, kRows>;
   const PairTable table(shared.table);
   const Tiles& tiles = task.tiles;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int team = warp / tiles.warps_a_row;
-  const int member = warp % tiles.warps_a_row;
+  const int team = tiles.team_of(warp);
+  const int member = warp - team * tiles.warps_a_row;
   const int threads = tiles.warps() * 32;
-  if (!task.resident) grid_dependency_synchronize();
-  Scales<T, kRows, kSource> scales(task);
+  Scales<T, kRows, kSource> scales(task, shared, team, member);
   Input input(task);
-  if (Input::kAhead && !task.resident) input.load(member);
-  table.fill<T>(task.codebook);
-  if (task.resident) grid_dependency_synchronize();
-  if (Input::kAhead && task.resident) input.load(member);
-  scales.share(shared, threads);
-  named_barrier_sync_some<kReady>(static_cast<int>(blockDim.x));
-
+  const LaneCodes lane_codes(task.pieces == 2);
+  const std::uint32_t first_codes = shared_address(shared.copied) + warp * kHalfRows * kChunkBytes + lane_codes.first;
   const int half_bytes = tiles.half_bytes();
   // Elsewhere code for teams without a last row tile costs more than it saves.
   constexpr bool kSkips = kSource == ScaleSource::segment;
-  const int own_row_tiles = tiles.row_tiles_of(shared.first_unit[team + 1] - shared.first_unit[team]);
-  const LaneCodes lane_codes(task.piece == kChunk / 2);
+  const int own_row_tiles = tiles.row_tiles_of(tiles.units_of(task.own_block(), team));
+  if (task.resident) scales.request(member);
+  table.fill<T>(task.codebook);
+  grid_dependency_synchronize();
+  if (Input::kAhead) input.load(member);
+  if (!task.resident) scales.request(member);
+  scales.share(shared, threads);
+  named_barrier_sync_some<kReady>(static_cast<int>(blockDim.x));
+
+  // Without a test before the loops what is known before the wait is not worked out behind it. Where each lane loads
+  // its scales, the compiler would then need an addition more for each look-up.
+  if constexpr (kSource != ScaleSource::lane) __builtin_assume(tiles.row_tiles > 0 && tiles.segments > 0);
   Stage stage;
   for (int begin = 0; begin < tiles.row_tiles; begin += tiles.batch) {
     const int end = min(begin + tiles.batch, tiles.row_tiles);
@@ -100,25 +116,26 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
       const int next_chunk = last ? member : chunk + tiles.segment_chunks();
       if (!Input::kAhead) input.load(chunk);
       input.use();
-      if (Input::kAhead) input.load(next_chunk);
-      scales.start(task, begin, chunk);
+      if (Input::kAhead && tiles.segments > 1) input.load(next_chunk);
       float* partials = shared.partials[warp];
+      const int own = chunk >= tiles.chunks ? 0 : kSkips ? own_row_tiles : end;
+      const int not_own = end - own;
 #pragma unroll 1
-      for (int row_tile = begin; row_tile < end; ++row_tile) {
+      for (int left = end - begin; left > 0; --left) {
         mbarrier_wait(shared_address(&shared.full[stage.stage]), stage.parity);
-        float scale[Input::kSums][2];
-        scales.decode(scale, shared, stage.stage);
-        if (row_tile + 1 < end) {
-          scales.load(row_tile + 1, chunk);
+        scales.take(shared, stage.stage);
+        if (left > 1) {
+          scales.load(end - left + 1, chunk);
         } else {
           scales.load(last ? end : begin, next_chunk);
         }
         float total[4] = {};
-        if (chunk < tiles.chunks && (!kSkips || row_tile < own_row_tiles)) {
-          const unsigned char* const codes =
-              shared.copied + stage.stage * 2 * half_bytes + warp * kHalfRows * kChunkBytes;
+        if (left > not_own) {
+          const std::uint32_t codes = first_codes + stage.stage * 2 * half_bytes;
           float sums[Input::kSums][4];
           multiply_chunk<T, kRows>(sums, codes, half_bytes, lane_codes, table, input);
+          float scale[Input::kSums][2];
+          scales.decode(scale);
 #pragma unroll
           for (int s = 0; s < Input::kSums; ++s) {
 #pragma unroll
@@ -126,14 +143,14 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
           }
         }
         __syncwarp();
-        if (lane == 0) mbarrier_arrive(shared_address(&shared.empty[stage.stage]));
+        if (threadIdx.x % 32 == 0) mbarrier_arrive(shared_address(&shared.empty[stage.stage]));
         stage.advance();
         keep_sums<kRows>(partials, task.rows, total, segment == 0);
         partials += task.rows * kTileRows<kRows>;
       }
+      scales.start(last ? end : begin, next_chunk);
     }
-    named_barrier_sync_some<kConsumers>(threads);
-    store_batch<T, kRows>(task, shared, begin, end);
+    store_batch<T, kRows>(task, shared, team, begin, end);
     if (end < tiles.row_tiles) named_barrier_sync_some<kConsumers>(threads);
   }
 }

@@ -36,6 +36,7 @@ struct Tiles {
   bool beside;      // the halves of a tile lie beside each other
   int chunks;       // of a weight row; the last may have fewer groups
   int warps_a_row;  // of a team
+  int team_factor;  // of team_of()
   int teams;
   int segments;  // of a weight row
   int thread_blocks;
@@ -46,6 +47,9 @@ struct Tiles {
   int batch;       // row tiles whose sums are kept until they are stored: depends on the rows of x
 
   [[nodiscard]] QSHARD_HOST_DEVICE int warps() const { return teams * warps_a_row; }
+
+  /// Of a warp that consumes: warp / warps_a_row, by a multiplication.
+  [[nodiscard]] QSHARD_HOST_DEVICE int team_of(int warp) const { return warp * team_factor >> 16; }
 
   [[nodiscard]] QSHARD_HOST_DEVICE int tile_units() const { return beside ? 1 : 2; }
 
@@ -62,11 +66,21 @@ struct Tiles {
   /// Of all stages' codes.
   [[nodiscard]] QSHARD_HOST_DEVICE int codes_bytes() const { return kStages * 2 * half_bytes(); }
 
-  /// The first of a team's rows, in units of kHalfRows; that of team `teams` is the next thread block's first.
+  /// A team's rows, in units of kHalfRows.
+  [[nodiscard]] QSHARD_HOST_DEVICE int units_of(int thread_block, int team) const {
+    return units_each + (team < teams_with_more(thread_block) ? 1 : 0);
+  }
+
+  /// The first of them; that of team `teams` is the next thread block's first.
   [[nodiscard]] QSHARD_HOST_DEVICE int first_unit(int thread_block, int team) const {
-    const int more = more_each + (thread_block < more_rest ? 1 : 0);
+    const int more = teams_with_more(thread_block);
     return units_each * (thread_block * teams + team) + more_each * thread_block + smaller(more_rest, thread_block) +
            smaller(more, team);
+  }
+
+ private:
+  [[nodiscard]] QSHARD_HOST_DEVICE int teams_with_more(int thread_block) const {
+    return more_each + (thread_block < more_rest ? 1 : 0);
   }
 };
 
@@ -94,17 +108,18 @@ inline Tiles teams_of(int warps, int most_warps, int chunks, bool beside) {
   tiles.beside = beside;
   tiles.chunks = chunks;
   tiles.warps_a_row = warps;
+  tiles.team_factor = (1 << 16) / warps + 1;
   tiles.teams = smaller(most_warps / warps, kMostTeams);
   tiles.segments = static_cast<int>(block_count(chunks, tiles.segment_chunks()));
   return tiles;
 }
 
-/// Elements of a weight row that a copy of many chunks leaves together in shared memory, all rows' first such piece
-/// before their second: a chunk, or half of one where rows end with half a chunk. 0 where they end within one: there
-/// each chunk is a copy.
-inline int copied_piece(std::int64_t in_features) {
-  for (const int piece : {kChunk, kChunk / 2}) {
-    if (in_features % piece == 0) return piece;
+/// Pieces of a chunk that a copy of many chunks leaves together in shared memory, all rows' first such piece before
+/// their second: the chunk is one, or two where rows end with half a chunk. 0 where they end within one: there each
+/// chunk is a copy.
+inline int copied_pieces(std::int64_t in_features) {
+  for (const int pieces : {1, 2}) {
+    if (in_features % (kChunk / pieces) == 0) return pieces;
   }
   return 0;
 }
@@ -133,26 +148,30 @@ inline Tiles cut_into_tiles(std::int64_t out_features, std::int64_t in_features,
 }
 
 /// The cuts of a launch's products of so many rows of x, each for its share of the multiprocessors. The halves of all
-/// tiles lie beside each other where the product that takes longest then takes less time by more than a twentieth: on
-/// an H200 the other cut is as fast or faster where costs are closer.
+/// tiles lie beside each other where the product that takes longest then takes less time by more than a twentieth, or
+/// where rows of the weight then are one segment and were several: on an H200 the other cut is as fast or faster
+/// elsewhere.
 inline std::vector<Tiles> cut_products(std::span<const std::int64_t> out_features, std::int64_t in_features, int rows,
                                        std::span<const int> multiprocessors) {
   struct Cuts {
     std::vector<Tiles> tiles;
     std::int64_t cost = 0;
+    int segments = 0;  // of the product that has most
   };
   const auto cut = [&](bool beside) {
     Cuts cuts;
     for (std::size_t i = 0; i < out_features.size(); ++i) {
       cuts.tiles.push_back(cut_into_tiles(out_features[i], in_features, beside, multiprocessors[i]));
       cuts.cost = std::max(cuts.cost, cost_of(cuts.tiles.back(), out_features[i], multiprocessors[i]));
+      cuts.segments = std::max(cuts.segments, cuts.tiles.back().segments);
     }
     return cuts;
   };
   const Cuts stacked = cut(false);
   if (rows > 1) return stacked.tiles;
   const Cuts beside = cut(true);
-  return 20 * beside.cost < 19 * stacked.cost ? beside.tiles : stacked.tiles;
+  const bool is_whole = beside.segments == 1 && stacked.segments > 1 && beside.cost <= stacked.cost;
+  return is_whole || 20 * beside.cost < 19 * stacked.cost ? beside.tiles : stacked.tiles;
 }
 
 /// Rows of x that the kernel is compiled for; for halves beside each other it is another one, of one row.

@@ -8,22 +8,30 @@
 
 namespace qshard::optimized::few_rows {
 
-/// The producer: copies tile after tile, as far ahead as there are stages. Each copy of a tile is a lane's.
+/// The producer: copies tile after tile, as far ahead as there are stages. Each copy of a tile is a lane's. What it can
+/// know before earlier kernels are done it works out when it is made, so that the first copies follow that wait at
+/// once.
 template <typename T, ScaleSource kSource>
 class Producer {
  public:
-  __device__ Producer(const Task<T>& task, const CUtensorMap& codes, const CUtensorMap& absmax_codes,
-                      SharedMemory& shared)
+  __device__ __forceinline__ Producer(const Task<T>& task, const CUtensorMap& codes, const CUtensorMap& absmax_codes,
+                                      SharedMemory& shared)
       : task_(task), tiles_(task.tiles), codes_(codes), absmax_codes_(absmax_codes), shared_(shared) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int copies = task.piece > 0 ? 1 : tiles_.warps_a_row;  // of a half: one of all its chunks, or one a chunk
-    const int copy = lane % copies;
-    const int half = lane / copies % 2;
-    const int team = lane / copies / 2;
-    copy_bytes_ = tiles_.warps_a_row / copies * kHalfRows * kChunkBytes;
+    const int half = static_cast<int>(threadIdx.x % 2);
+    const int index = static_cast<int>(threadIdx.x % 32 / 2);
+    // A copy of a half has all its chunks, or one where rows end within a chunk.
+    const int team = task_.pieces > 0 ? index : tiles_.team_of(index);
+    const int copy = task_.pieces > 0 ? 0 : index - team * tiles_.warps_a_row;
+    copy_bytes_ = (task_.pieces > 0 ? tiles_.warps_a_row : 1) * kHalfRows * kChunkBytes;
+    if (kSource == ScaleSource::thread_block) {
+      const RowRange rows = task.rows_of_block();
+      block_scales_ = task.scales.absmax_codes + static_cast<std::int64_t>(rows.first) * task.scale_layout.pitch;
+      block_scales_bytes_ = static_cast<std::uint32_t>((rows.end - rows.first) * task.scale_layout.pitch);
+    }
     if (team < tiles_.teams) {  // otherwise the lane has no row
-      row_ = (shared.first_unit[team] + (tiles_.beside ? 0 : half)) * kHalfRows;
-      end_ = shared.first_unit[team + 1] * kHalfRows;
+      const RowRange rows = task.rows_of(team);
+      row_ = rows.first + (tiles_.beside ? 0 : half * kHalfRows);
+      end_ = rows.end;
       first_chunk_ = tiles_.beside && half == 1 ? tiles_.warps_a_row + copy : copy;
       place_ = half * tiles_.half_bytes() + (team * tiles_.warps_a_row + copy) * kHalfRows * kChunkBytes;
       // Halves beside each other have their absmax codes in one box.
@@ -32,7 +40,7 @@ class Producer {
     }
   }
 
-  __device__ void copy_tiles() {
+  __device__ __forceinline__ void copy_tiles() {
     Stage stage;
     for (int begin = 0; begin < tiles_.row_tiles; begin += tiles_.batch) {
       for (int chunk = 0; chunk < tiles_.chunks; chunk += tiles_.segment_chunks()) {
@@ -45,44 +53,45 @@ class Producer {
   }
 
  private:
+  __device__ __forceinline__ int row_of(int row_tile) const { return row_ + row_tile * tiles_.tile_rows(); }
+
+  /// Whether the lane has a copy in a tile.
+  __device__ __forceinline__ bool holds(int row_tile, int chunk) const {
+    return row_of(row_tile) < end_ && chunk + first_chunk_ < tiles_.chunks;
+  }
+
+  // Where a chunk begins in the map of codes: its byte of a piece, and its piece of a row.
+  __device__ __forceinline__ int column_of(int own_chunk) const {
+    return task_.pieces == 0 ? own_chunk * kChunkBytes : 0;
+  }
+  __device__ __forceinline__ int piece_of(int own_chunk) const { return own_chunk * task_.pieces; }
+
   __device__ __forceinline__ void copy_tile(const Stage& stage, int row_tile, int chunk) {
     const int own_chunk = chunk + first_chunk_;
-    const int row = row_ + row_tile * tiles_.tile_rows();
-    const bool held = row < end_ && own_chunk < tiles_.chunks;
+    const int row = row_of(row_tile);
+    const bool held = holds(row_tile, chunk);
     int bytes = __popc(__ballot_sync(0xFFFFFFFFU, held)) * copy_bytes_;
     if (kSource == ScaleSource::segment) {
       bytes += __popc(__ballot_sync(0xFFFFFFFFU, held && copies_scales_)) * kHalfRows * task_.scale_layout.pitch;
     }
     const bool first = kSource == ScaleSource::thread_block && row_tile == 0 && chunk == 0;
-    if (first) bytes += block_scales();
+    if (first) bytes += static_cast<int>(block_scales_bytes_);
     const std::uint32_t barrier = shared_address(&shared_.full[stage.stage]);
     const std::uint32_t copied = shared_address(shared_.copied);
     mbarrier_wait(shared_address(&shared_.empty[stage.stage]), stage.parity ^ 1);
     if (threadIdx.x % 32 == 0) {
       mbarrier_arrive_expect_tx(barrier, bytes);
       if (first) {
-        bulk_copy(copied + tiles_.codes_bytes(),
-                  task_.scales.absmax_codes +
-                      static_cast<std::int64_t>(shared_.first_unit[0]) * kHalfRows * task_.scale_layout.pitch,
-                  static_cast<std::uint32_t>(block_scales()), barrier);
+        bulk_copy(copied + tiles_.codes_bytes(), block_scales_, block_scales_bytes_, barrier);
       }
     }
     if (!held) return;
     const std::uint32_t to = copied + stage.stage * 2 * tiles_.half_bytes() + place_;
-    if (task_.piece > 0) {
-      tma_load(to, codes_, 0, row, own_chunk * kChunk / task_.piece, barrier);
-    } else {
-      tma_load(to, codes_, own_chunk * kChunkBytes, row, 0, barrier);
-    }
+    tma_load(to, codes_, column_of(own_chunk), row, piece_of(own_chunk), barrier);
     if (kSource == ScaleSource::segment && copies_scales_) {
       tma_load(copied + stage.stage * task_.scale_layout.stage_bytes + scales_place_, absmax_codes_,
                chunk * kChunkGroups, row, barrier);
     }
-  }
-
-  /// Bytes of the thread block's absmax codes.
-  __device__ int block_scales() const {
-    return (shared_.first_unit[tiles_.teams] - shared_.first_unit[0]) * kHalfRows * task_.scale_layout.pitch;
   }
 
   const Task<T>& task_;
@@ -97,6 +106,9 @@ class Producer {
   int place_ = 0;
   bool copies_scales_ = false;
   int scales_place_ = 0;
+  // The thread block's absmax codes, where they are copied at once.
+  const std::uint8_t* block_scales_ = nullptr;
+  std::uint32_t block_scales_bytes_ = 0;
 };
 
 }  // namespace qshard::optimized::few_rows

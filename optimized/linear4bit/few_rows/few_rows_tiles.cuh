@@ -17,18 +17,24 @@ inline constexpr bool kBeside = kRows == 1;
 template <int kRows>
 inline constexpr int kTileRows = kBeside<kRows> ? kHalfRows : 2 * kHalfRows;
 
+struct RowRange {
+  int first;
+  int end;
+};
+
 /// Arguments of the kernel; x [rows, in_features], y [rows, out_features].
 template <typename T>
 struct Task {
   int first_block;  // of the launch's thread blocks
   Tiles tiles;
   ScaleLayout scale_layout;
-  int piece;  // copied_piece()
+  int pieces;  // copied_pieces()
   BlockScales scales;
   CodebookValues codebook;
   int block_shift;
-  std::int64_t out_features;
-  std::int64_t in_features;
+  int blocks_a_row;  // of absmax
+  int out_features;
+  int in_features;
   const T* x;
   std::int64_t x_stride;
   int rows;
@@ -36,14 +42,23 @@ struct Task {
   std::int64_t y_stride;
   bool resident;  // no earlier kernel writes the weight
 
-  /// Of this thread block's team: see Tiles.
-  [[nodiscard]] __device__ __forceinline__ int first_unit(int team) const {
-    return tiles.first_unit(static_cast<int>(blockIdx.x) - first_block, team);
+  /// The product's thread block that this is.
+  [[nodiscard]] __device__ __forceinline__ int own_block() const { return static_cast<int>(blockIdx.x) - first_block; }
+
+  /// A team's rows of the weight: see Tiles.
+  [[nodiscard]] __device__ __forceinline__ RowRange rows_of(int team) const {
+    const int first = tiles.first_unit(own_block(), team);
+    return rows_of_units(first, first + tiles.units_of(own_block(), team));
   }
 
-  /// Where the rows of the team before end.
-  [[nodiscard]] __device__ __forceinline__ std::int64_t end_row(int team) const {
-    return min(static_cast<std::int64_t>(first_unit(team)) * kHalfRows, out_features);
+  /// Those of all teams.
+  [[nodiscard]] __device__ __forceinline__ RowRange rows_of_block() const {
+    return rows_of_units(tiles.first_unit(own_block(), 0), tiles.first_unit(own_block(), tiles.teams));
+  }
+
+ private:
+  [[nodiscard]] __device__ __forceinline__ RowRange rows_of_units(int first, int end) const {
+    return {first * kHalfRows, min(end * kHalfRows, out_features)};
   }
 };
 
@@ -75,22 +90,16 @@ struct SharedMemory {
   float nested_absmax[kNestedStaged];
   std::uint64_t full[kStages];
   std::uint64_t empty[kStages];
-  int first_unit[kMostWarps + 1];  // of each team's rows, in units of 8 rows; last the next thread block's
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-  /// Sets up the barriers and the teams' rows; one warp calls it.
-  template <typename T>
-  __device__ void prepare(const Task<T>& task, int lane) {
-    if (lane <= task.tiles.teams) first_unit[lane] = task.first_unit(lane);
-    if (lane == 0) {
-      for (int stage = 0; stage < kStages; ++stage) {
-        mbarrier_init(shared_address(&full[stage]), 1);
-        mbarrier_init(shared_address(&empty[stage]), task.tiles.warps());
-      }
-      mbarrier_init_fence();
+  /// Sets up the barriers; one thread calls it.
+  __device__ __forceinline__ void prepare(const Tiles& tiles) {
+    for (int stage = 0; stage < kStages; ++stage) {
+      mbarrier_init(shared_address(&full[stage]), 1);
+      mbarrier_init(shared_address(&empty[stage]), tiles.warps());
     }
-    __syncwarp();
+    mbarrier_init_fence();
   }
 
 #endif

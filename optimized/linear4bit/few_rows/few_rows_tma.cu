@@ -32,9 +32,9 @@ struct Products {
 };
 
 /// y = x W^T for very few rows, at the speed of reading W: one warp copies tiles of W to shared memory, the others
-/// multiply them. All but the table and a resident weight is read after earlier kernels are done. Little is done before
-/// that wait: a thread block fills a multiprocessor, so that it begins when the one before ends, and what it does first
-/// delays what it reads.
+/// multiply them. All but the table and a resident weight is read after earlier kernels are done. A thread block fills
+/// a multiprocessor, so that it begins when the one before there ends, while others still work: what needs no memory is
+/// done before that wait.
 template <typename T, int kRows, ScaleSource kSource, int kProducts>
 __global__ void __launch_bounds__(kMostThreads, 1)
     few_rows_tma_kernel(const __grid_constant__ Products<T, kProducts> products) {
@@ -44,14 +44,20 @@ __global__ void __launch_bounds__(kMostThreads, 1)
   trigger_programmatic_launch_completion();
   const int product = own_product(products.tasks);
   const Task<T>& task = products.tasks[product];
-  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
-  if (warp == static_cast<int>(blockDim.x) / 32 - 1) {
-    shared.prepare(task, static_cast<int>(threadIdx.x) % 32);
+  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x / 32), 0);  // known to be uniform
+  if (warp == static_cast<int>(blockDim.x / 32) - 1) {
+    if (threadIdx.x % 32 == 0) {
+      prefetch_tensor_map(products.codes[product]);
+      if (kSource == ScaleSource::segment) prefetch_tensor_map(products.absmax_codes[product]);
+      shared.prepare(task.tiles);
+    }
+    __syncwarp();
     named_barrier_arrive<kReady>(static_cast<int>(blockDim.x));
+    Producer<T, kSource> producer(task, products.codes[product], products.absmax_codes[product], shared);
     if (!task.resident) grid_dependency_synchronize();
-    Producer<T, kSource>(task, products.codes[product], products.absmax_codes[product], shared).copy_tiles();
+    producer.copy_tiles();
   } else if (warp < task.tiles.warps()) {
-    multiply_tiles<T, kRows, kSource>(task, shared);
+    multiply_tiles<T, kRows, kSource>(task, shared, warp);
   } else {
     named_barrier_arrive<kReady>(static_cast<int>(blockDim.x));  // a product beside it has more warps
   }
@@ -68,12 +74,13 @@ Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, in
   return {first_block,
           tiles,
           scale_layout(call.weight, shape.out_features, shape.in_features, tiles),
-          copied_piece(shape.in_features),
+          copied_pieces(shape.in_features),
           BlockScales(call.weight),
           CodebookValues(shape.quant_type),
           std::countr_zero(static_cast<unsigned>(shape.blocksize)),
-          shape.out_features,
-          shape.in_features,
+          static_cast<int>(shape.in_features / shape.blocksize),
+          static_cast<int>(shape.out_features),
+          static_cast<int>(shape.in_features),
           static_cast<const T*>(call.in),
           call.in_stride,
           rows,
@@ -86,14 +93,14 @@ Task<T> task_of(const Linear4bitProblem& problem, const Linear4bitCall& call, in
 template <typename T>
 CUtensorMap map_of_codes(const Task<T>& task, const std::uint8_t* codes) {
   const std::int64_t row_bytes = task.in_features / 2;
-  if (task.piece == 0) {
+  if (task.pieces == 0) {
     return byte_tensor_map(codes, {row_bytes, task.out_features, 1}, {row_bytes, row_bytes},
                            {kChunkBytes, kHalfRows, 1}, CU_TENSOR_MAP_SWIZZLE_128B);
   }
-  const int bytes = task.piece / 2;
+  const int bytes = kChunkBytes / task.pieces;
   return byte_tensor_map(codes, {bytes, task.out_features, row_bytes / bytes}, {row_bytes, bytes},
-                         {bytes, kHalfRows, task.tiles.warps_a_row * kChunk / task.piece},
-                         task.piece == kChunk ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B);
+                         {bytes, kHalfRows, task.tiles.warps_a_row * task.pieces},
+                         task.pieces == 1 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B);
 }
 
 template <typename T>
