@@ -50,8 +50,10 @@ TEST(ClusterCut, WideTilesHaveAsManyColumnsAsThereAreRows) {
   EXPECT_EQ(ColumnCut(65, shape).columns, 96);
   EXPECT_EQ(ColumnCut(128, shape).columns, 128);
   EXPECT_EQ(ColumnCut(256, shape).tiles, 1);
-  EXPECT_EQ(ColumnCut(257, shape).columns, 160);
-  EXPECT_EQ(ColumnCut(777, shape).tiles, 4);
+  EXPECT_EQ(ColumnCut(257, shape).columns, 272);
+  EXPECT_EQ(ColumnCut(288, shape).tiles, 1);
+  EXPECT_EQ(ColumnCut(289, shape).columns, 160);
+  EXPECT_EQ(ColumnCut(777, shape).tiles, 3);
 }
 
 TEST(ClusterCut, MiddleRowsShareColumns) {
@@ -84,6 +86,23 @@ TEST(WideCut, ThreadsOfAPhaseAreInDifferentBanks) {
       EXPECT_EQ(banks_of_codes.size(), 8U) << thread;
     }
     EXPECT_EQ(lines.size(), static_cast<std::size_t>(kTileFeatures));
+  }
+}
+
+// The same of middle_rows' lanes, whose rows of codes have 32 bytes in two units, which lie the other way round in four
+// rows of eight.
+TEST(MiddleRowsCut, LanesOfAPhaseAreInDifferentBanks) {
+  for (int lane = 0; lane < 32; lane += 8) {
+    std::set<int> banks_of_lines;
+    std::set<int> banks_of_codes;
+    for (int i = 0; i < 8; ++i) {
+      const int line = forward_line(lane + i);
+      const int row = feature_of_line(line);
+      banks_of_lines.insert(line % 8);
+      banks_of_codes.insert(row % 4 * 2 + row / 4 % 2);
+    }
+    EXPECT_EQ(banks_of_lines.size(), 8U) << lane;
+    EXPECT_EQ(banks_of_codes.size(), 8U) << lane;
   }
 }
 

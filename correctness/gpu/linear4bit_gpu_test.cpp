@@ -389,7 +389,7 @@ TEST_P(ClusterLinear4bitGpu, TilesOfEveryCut) {
     const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
     const TestLayer layer(shape, ++seed);
     for (const std::int64_t rows :
-         {65, 96, 97, 128, 129, 160, 161, 192, 193, 255, 256, 257, 289, 321, 385, 417, 449, 512, 777}) {
+         {65, 96, 97, 128, 129, 160, 161, 192, 193, 255, 256, 257, 272, 288, 289, 321, 385, 417, 449, 512, 777}) {
       if (out > 5000 && rows % 64 <= 1) continue;
       check(layer, shape, {.rows = rows, .in_padding = 4, .out_padding = 1, .kernel = GetParam()}, plans);
       if (HasFailure()) return;
@@ -423,8 +423,8 @@ TEST_P(ClusterLinear4bitGpu, GradientTilesOfEveryCut) {
                                                           {200, 9024, 64, true, DType::bf16}}) {
     const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
     const TestLayer layer(shape, ++seed);
-    for (const std::int64_t rows :
-         {1, 64, 65, 96, 97, 128, 129, 160, 161, 192, 193, 255, 256, 257, 289, 321, 385, 417, 449, 512, 777}) {
+    for (const std::int64_t rows : {1,   64,  65,  96,  97,  128, 129, 160, 161, 192, 193, 255,
+                                    256, 257, 272, 288, 289, 321, 385, 417, 449, 512, 777}) {
       if (in > 5000 && rows % 64 <= 1) continue;
       check(layer, shape, {.rows = rows, .in_padding = 7, .out_padding = 1, .forward = false, .kernel = GetParam()},
             plans);

@@ -19,6 +19,15 @@ __device__ __forceinline__ void mbarrier_arrive(std::uint32_t address) {
   asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(address) : "memory");
 }
 
+/// The same by those threads that `does` holds for, without a branch.
+__device__ __forceinline__ void mbarrier_arrive_if(std::uint32_t address, bool does) {
+  asm volatile(
+      "{.reg .pred does; setp.ne.b32 does, %1, 0;\n"
+      "@does mbarrier.arrive.shared.b64 _, [%0];}" ::"r"(address),
+      "r"(does ? 1 : 0)
+      : "memory");
+}
+
 /// Waits for the end of the phase of this parity.
 __device__ __forceinline__ void mbarrier_wait(std::uint32_t address, int parity) {
   asm volatile(

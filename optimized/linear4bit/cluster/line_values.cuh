@@ -16,11 +16,12 @@ template <typename T>
       [&](int code) { return round_pair<T>(multiply_ftz(value[code], scale), multiply_ftz(value[code + 1], scale)); });
 }
 
-/// Writes the values of two words of codes, 16 elements, as units `unit` and `unit` + 1, of 16 bytes each, of a line in
-/// shared memory whose address has the 128-byte swizzle in it. In the gradient the even features come first.
+/// Writes the values of two words of codes, 16 elements, as two units of 16 bytes in shared memory. In the gradient the
+/// even features come first.
 template <bool kForward>
-__device__ __forceinline__ void write_pair_of_units(std::uint32_t line, int unit, const SixteenValues& values,
-                                                    std::uint32_t first, std::uint32_t second) {
+__device__ __forceinline__ void write_two_units(std::uint32_t unit, std::uint32_t next_unit,
+                                                const SixteenValues& values, std::uint32_t first,
+                                                std::uint32_t second) {
   uint4 low;
   uint4 high;
   if constexpr (kForward) {
@@ -30,8 +31,8 @@ __device__ __forceinline__ void write_pair_of_units(std::uint32_t line, int unit
     values.look_up_apart(first, low.x, low.y, high.x, high.y);
     values.look_up_apart(second, low.z, low.w, high.z, high.w);
   }
-  store_shared_u32x4(line ^ unit * 16, low);
-  store_shared_u32x4(line ^ (unit + 1) * 16, high);
+  store_shared_u32x4(unit, low);
+  store_shared_u32x4(next_unit, high);
 }
 
 }  // namespace qshard::optimized::cluster

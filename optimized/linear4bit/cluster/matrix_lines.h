@@ -10,4 +10,10 @@ QSHARD_HOST_DEVICE int feature_of_line(int line) {
   return line / 16 * 16 + line % 8 * 2 + line / 8 % 2;
 }
 
+/// The line that a thread dequantizes forward, so that of eight neighbouring threads neither features' codes nor lines
+/// are in the same banks of shared memory.
+QSHARD_HOST_DEVICE int forward_line(int thread) {
+  return thread ^ (thread & 4) << 1;
+}
+
 }  // namespace qshard::optimized::cluster

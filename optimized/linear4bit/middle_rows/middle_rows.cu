@@ -23,7 +23,7 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   if (threadIdx.x == kMultipliers) {
     prefetch_tensor_map(codes);
     prefetch_tensor_map(input);
-    Dequantizer<T, kForward, kColumns>::init_barriers(shared);
+    init_barriers(shared);
   }
   grid_dependency_synchronize();
   warpgroup::fill_map(task.scales, shared.map());
@@ -31,8 +31,10 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   // A shuffle tells the compiler that all of a warp takes one way.
   if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0) < kMultiplierWarps) {
     Multiplier<T, kForward, kColumns>(task, shared).run();
+  } else if (task.scales.absmax == nullptr) {
+    Dequantizer<T, kForward, kColumns, true>(task, codes, input, shared).run();
   } else {
-    Dequantizer<T, kForward, kColumns>(task, codes, input, shared).run();
+    Dequantizer<T, kForward, kColumns, false>(task, codes, input, shared).run();
   }
   cluster_sync();  // the other thread block copies to this one and arrives at its barriers until it is done
 }

@@ -15,9 +15,23 @@
 
 namespace qshard::optimized::middle_rows {
 
+/// Sets the barriers up, by one thread. A stage is full when the input has arrived, a team has written half of the
+/// weight and the other thread block's copies of the other half have arrived, and empty when the warps of both thread
+/// blocks have read it.
+template <int kColumns>
+__device__ __forceinline__ void init_barriers(const SharedMemory<kColumns>& shared) {
+  using Shared = SharedMemory<kColumns>;
+  for (int stage = 0; stage < Shared::kStages; ++stage) {
+    mbarrier_init(shared.full(stage), 1 + kTeamWarps);
+    mbarrier_init(shared.empty(stage), kCluster * kMultiplierWarps);
+  }
+  for (int stage = 0; stage < Shared::kAllCodeStages; ++stage) mbarrier_init(shared.codes_full(0, stage), 1);
+  mbarrier_init_fence();
+}
+
 /// A warp's part: of every step of its team 32 lines of the weight, a line a thread, from codes to the stages of both
 /// thread blocks. A thread of each warp copies the codes to shared memory, and one of each team the input.
-template <typename T, bool kForward, int kColumns>
+template <typename T, bool kForward, int kColumns, bool kNested>
 class Dequantizer {
  public:
   __device__ __forceinline__ Dequantizer(const Task<T>& task, const CUtensorMap& codes, const CUtensorMap& input,
@@ -30,6 +44,7 @@ class Dequantizer {
         steps_(task.order.steps_of(static_cast<int>(blockIdx.x) / kCluster, task.tiles)),
         rank_(cluster_rank()),
         lane_(static_cast<int>(threadIdx.x) % 32),
+        line_(kForward ? cluster::forward_line(lane_) : lane_),
         first_line_(rank_ * kLines + warp_ % kTeamWarps * 32),
         at_(turn(warp_ / kTeamWarps)),
         scale_at_(at_),
@@ -42,27 +57,15 @@ class Dequantizer {
     asm("" : "+r"(lane_));  // kept, not computed again
   }
 
-  /// Sets the barriers up, by one thread. A stage is full when the input has arrived, a team has written half of the
-  /// weight and the other thread block's copies of the other half have arrived, and empty when the warps of both thread
-  /// blocks have read it.
-  __device__ __forceinline__ static void init_barriers(const SharedMemory<kColumns>& shared) {
-    for (int stage = 0; stage < Shared::kStages; ++stage) {
-      mbarrier_init(shared.full(stage), 1 + kTeamWarps);
-      mbarrier_init(shared.empty(stage), kCluster * kMultiplierWarps);
-    }
-    for (int stage = 0; stage < Shared::kAllCodeStages; ++stage) mbarrier_init(shared.codes_full(0, stage), 1);
-    mbarrier_init_fence();
-  }
-
   /// When shared memory is ready.
   __device__ __forceinline__ void run() {
     if (lane_ == 0) {
       for (int stage = 0; stage < Shared::kCodeStages; ++stage) load_codes(stage);
     }
     ask_for_scale();
-    const int code_row = kForward ? cluster::feature_of_line(lane_) : lane_;
+    const int code_row = kForward ? cluster::feature_of_line(line_) : line_;
     std::uint32_t own_codes = shared_.codes(warp_, 0) + code_row * 32 + code_row / 4 % 2 * 16;
-    std::uint32_t own_line = shared_.weight(0) + (first_line_ + lane_) * kLineBytes + lane_ % 8 * 16;
+    std::uint32_t own_line = shared_.weight(0) + (first_line_ + line_) * kLineBytes + line_ % 8 * 16;
     asm("" : "+r"(own_codes), "+r"(own_line));
     StageCounter<Shared::kCodeStages> codes_stage;
     StageCounter<Shared::kStages> stage;
@@ -78,10 +81,10 @@ class Dequantizer {
       mbarrier_wait(shared_.empty(stage.stage), stage.parity ^ 1);
       if (warp_ % kTeamWarps == 0 && lane_ == 0) load_input(stage.stage);
       const std::uint32_t to = own_line + stage.stage * Shared::kStageBytes;
-      cluster::write_pair_of_units<kForward>(to, 0, values, first.x, first.y);
-      cluster::write_pair_of_units<kForward>(to, 2, values, first.z, first.w);
-      cluster::write_pair_of_units<kForward>(to, 4, values, second.x, second.y);
-      cluster::write_pair_of_units<kForward>(to, 6, values, second.z, second.w);
+      cluster::write_two_units<kForward>(to, to ^ 16, values, first.x, first.y);
+      cluster::write_two_units<kForward>(to ^ 32, to ^ 48, values, first.z, first.w);
+      cluster::write_two_units<kForward>(to ^ 64, to ^ 80, values, second.x, second.y);
+      cluster::write_two_units<kForward>(to ^ 96, to ^ 112, values, second.z, second.w);
       ask_for_scale();
       if (advance(at_)) input_row_ = input_row();
       fence_proxy_async_shared();
@@ -157,7 +160,7 @@ class Dequantizer {
   [[nodiscard]] __device__ __forceinline__ int first_block() const {
     const int first_feature = task_.first_feature(scale_at_.segment.tile, kTileFeatures);
     if constexpr (kForward) {
-      const int row = min(first_feature + first_line_ + cluster::feature_of_line(lane_), task_.out_features - 1);
+      const int row = min(first_feature + first_line_ + cluster::feature_of_line(line_), task_.out_features - 1);
       return row * blocks_a_row_;
     } else {
       return min(first_feature + rank_ * kLines, task_.in_features - 1) >> task_.block_shift;
@@ -172,7 +175,7 @@ class Dequantizer {
       block += min(inner, task_.in_features - 1) >> task_.block_shift;
     } else {
       block +=
-          static_cast<std::int64_t>(min(inner + first_line_ % kLines + lane_, task_.out_features - 1)) * blocks_a_row_;
+          static_cast<std::int64_t>(min(inner + first_line_ % kLines + line_, task_.out_features - 1)) * blocks_a_row_;
     }
     scale_.ask(block);
     if (advance(scale_at_)) first_block_ = first_block();
@@ -186,6 +189,7 @@ class Dequantizer {
   int steps_;  // of the cluster
   int rank_;
   int lane_;
+  int line_;        // of the warp's 32
   int first_line_;  // of the warp
   Turn at_;
   Turn scale_at_;  // whose scale is asked for next
@@ -194,7 +198,7 @@ class Dequantizer {
   int input_row_;      // of at_
   int codes_feature_;  // the first one of codes_at_'s tile
   int first_block_;    // of scale_at_'s tile
-  cluster::LineScale scale_;
+  cluster::LineScale<kNested> scale_;
 };
 
 }  // namespace qshard::optimized::middle_rows

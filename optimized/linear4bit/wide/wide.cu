@@ -27,7 +27,7 @@ struct Registers {
   static constexpr int kTeams = team_count(kColumns);
   static constexpr int kAtFirst = 512 / kWarpgroups<kColumns> / 8 * 8;
   static constexpr int kLoader = 24;
-  static constexpr int kDequantizer = kColumns <= 224 ? 80 : 64;
+  static constexpr int kDequantizer = kTeams == 1 || kColumns <= 224 ? 80 : 64;
   static constexpr int kMultiplier =
       (kAtFirst * kWarpgroups<kColumns> - kLoader - kTeams * kDequantizer) / cluster::kWarpgroups / 8 * 8;
 };
@@ -51,7 +51,12 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
     Multiplier<T, kForward, kColumns>(task, shared).run();
   } else if (warpgroup < cluster::kWarpgroups + SharedMemory<kColumns>::kTeams) {
     setmaxnreg_dec<Registers<kColumns>::kDequantizer>();
-    Dequantizer<T, kForward, kColumns>(task, shared, warpgroup - cluster::kWarpgroups).run();
+    const int team = warpgroup - cluster::kWarpgroups;
+    if (task.scales.absmax == nullptr) {
+      Dequantizer<T, kForward, kColumns, true>(task, shared, team).run();
+    } else {
+      Dequantizer<T, kForward, kColumns, false>(task, shared, team).run();
+    }
   } else {
     setmaxnreg_dec<Registers<kColumns>::kLoader>();
     if (threadIdx.x == kFirstLoader) loader.load_codes();

@@ -10,7 +10,7 @@ bool pays(const Linear4bitProblem& problem) {
   const std::int64_t elements = problem.shape.out_features * problem.shape.in_features;
   std::int64_t most_rows = 0;
   if (elements >= 96 * kMi) {
-    most_rows = 256;
+    most_rows = 288;
   } else if (elements >= 48 * kMi) {
     most_rows = 224;
   } else if (elements >= 24 * kMi) {

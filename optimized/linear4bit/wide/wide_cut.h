@@ -1,8 +1,9 @@
 #pragma once
 
 #include "optimized/linear4bit/cluster/cluster_cut.h"
+#include "optimized/linear4bit/cluster/matrix_lines.h"
 
-// How wide.cu cuts a product. A cluster makes tiles of 256 features by up to 256 rows of the input, its columns: each
+// How wide.cu cuts a product. A cluster makes tiles of 256 features by up to 288 rows of the input, its columns: each
 // thread block 128 features, each of its two warpgroups that multiply 64. Along the inner dimension a step is 128, two
 // chunks of 64. A chunk of a thread block's part of the weight is 128 lines of 64 elements, each in one block. Forward:
 // a line is a feature, of which 64 of the inner dimension; gradient: one of the inner dimension, of which 64 features,
@@ -12,8 +13,8 @@ namespace qshard::optimized::wide {
 constexpr int kChunks = 2;  // of a step
 constexpr int kStep = cluster::kChunk * kChunks;
 constexpr int kTileFeatures = cluster::kTileFeatures * cluster::kCluster;
-constexpr int kTeamWarps = cluster::kTileFeatures / 32;         // a thread a line
-constexpr int kColumnCounts[] = {96, 128, 160, 192, 224, 256};  // that the kernel is compiled for
+constexpr int kTeamWarps = cluster::kTileFeatures / 32;                   // a thread a line
+constexpr int kColumnCounts[] = {96, 128, 160, 192, 224, 256, 272, 288};  // that the kernel is compiled for
 
 /// fixed_cost: from measured times of tiles of 96 and of 256 columns.
 constexpr cluster::TileShape kTileShape{
@@ -25,9 +26,10 @@ constexpr cluster::TileShape kTileShape{
     .column_counts = kColumnCounts,
 };
 
-/// Teams that dequantize, in turns. Of 224 columns one is as fast as two, and faster where tiles are few.
+/// Teams that dequantize, in turns. Of 224 columns one is as fast as two, and faster where tiles are few; more than 256
+/// leave registers for one.
 constexpr int team_count(int columns) {
-  return columns == 224 ? 1 : 2;
+  return columns == 224 || columns > 256 ? 1 : 2;
 }
 
 /// Matrix instructions beside each other that the columns of a tile take: for one of more than 128 the compiler finds
@@ -36,10 +38,13 @@ constexpr int part_count(int columns) {
   return columns <= 128 ? 1 : 2;
 }
 
-/// The line that a thread of a team, `thread` of 128, dequantizes. Forward in an order in which of eight neighbouring
-/// threads neither codes nor lines are in the same banks of shared memory.
+/// The line that a thread of a team, `thread` of 128, dequantizes: of eight neighbouring threads neither codes nor
+/// lines are in the same banks of shared memory. In the gradient a warp has both lines of 16 of the inner dimension,
+/// whose scales are beside each other.
 QSHARD_HOST_DEVICE int line_of_thread(bool forward, int thread) {
-  return forward ? thread ^ (thread & 4) << 1 : thread;
+  if (forward) return cluster::forward_line(thread);
+  const int inner = thread / 32 * 16 + thread / 16 % 2 * 8 + thread % 8;
+  return thread / 8 % 2 * cluster::kChunk + inner;
 }
 
 }  // namespace qshard::optimized::wide

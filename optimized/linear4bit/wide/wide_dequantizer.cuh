@@ -14,7 +14,7 @@
 namespace qshard::optimized::wide {
 
 /// A thread's part: a line of the weight of every chunk of its team, from codes to a stage.
-template <typename T, bool kForward, int kColumns>
+template <typename T, bool kForward, int kColumns, bool kNested>
 class Dequantizer {
  public:
   __device__ __forceinline__ Dequantizer(const Task<T>& task, const SharedMemory<kColumns>& shared, int team)
@@ -31,68 +31,57 @@ class Dequantizer {
   }
 
   /// When shared memory is ready. Each turn reads the codes of the next one and makes its values, so that nobody waits
-  /// for them.
+  /// for them. Every instruction of a turn counts: up to 128 columns its time is what the product takes. The last turn
+  /// reads and releases codes that are not there, for which nobody waits.
   __device__ __forceinline__ void run() {
     const int chunks = steps_ * kChunks;
     if (team_ >= chunks) return;
     Turn next(*this, team_);
     int first_block = block_of(next);
-    ask_for_scale(first_block, next.chunk);
-    // Codes: forward a row a feature, of which a chunk takes half; gradient a row one of the inner dimension, of which
-    // a line takes half.
-    const int code_row = kForward ? cluster::feature_of_line(line_) : line_ % kChunk;
-    const int unit = (kForward ? 0 : line_ / kChunk * 2) ^ code_row / 2 % 4;
-    std::uint32_t own_codes = shared_.codes(0) + code_row * 64 + unit * 16;
-    std::uint32_t own_line = shared_.weight(0) + line_ * kLineBytes + line_ % 8 * 16;
-    asm("" : "+r"(own_codes), "+r"(own_line));
-    const auto codes_of = [&](unsigned number) {
-      const unsigned half = number % kChunks;
-      return (kForward ? own_codes ^ half * 32 : own_codes + half * (kChunk * 64)) +
-             number / kChunks % Shared::kCodeStages * Shared::kCodeBytes;
-    };
-    const auto wait_for_codes = [&](unsigned number) {
-      const unsigned step = number / kChunks;
-      mbarrier_wait(shared_.codes_full(step % Shared::kCodeStages), step / Shared::kCodeStages % 2);
-    };
-    const auto release_codes = [&](unsigned number) {
-      mbarrier_arrive(shared_.codes_empty(number / kChunks % Shared::kCodeStages));
-    };
-    wait_for_codes(team_);
-    uint4 first = load_shared_u32x4(codes_of(team_));
-    uint4 second = load_shared_u32x4(codes_of(team_) ^ 16);
+    ask_for_scale(first_block, next.inner);
+    CodesPlace place(shared_, team_, line_);
+    std::uint32_t units[8];  // of 16 bytes, of the line in the first stage
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      units[i] = shared_.weight(0) + line_ * kLineBytes + (line_ % 8 ^ i) * 16;
+      asm("" : "+r"(units[i]));  // kept, not computed again
+    }
+    place.wait();
+    uint4 first = load_shared_u32x4(place.address());
+    uint4 second = load_shared_u32x4(place.address() ^ 16);
     SixteenValues values = cluster::scaled_codebook<T>(task_.codebook, scale_.asked());
     fence_proxy_async_shared();
     __syncwarp();
-    if (lane_ == 0) release_codes(team_);
+    mbarrier_arrive_if(place.empty(), lane_ == 0);
     if (next.advance(*this, chunks)) first_block = block_of(next);
-    ask_for_scale(first_block, next.chunk);
+    ask_for_scale(first_block, next.inner);
     int stage = team_;
+    std::uint32_t offset = team_ * Shared::kStageBytes;  // of the stage from the first one
     int parity = 1;
 #pragma unroll 1
-    for (int number = team_; number < chunks; number += kTeams) {
-      const bool more = number + kTeams < chunks;
+    for (int turns = (chunks - team_ + kTeams - 1) / kTeams; turns > 0; --turns) {
+      place.advance();
       mbarrier_wait(shared_.empty(stage), parity);
-      if (more) wait_for_codes(number + kTeams);
-      const std::uint32_t to = own_line + stage * Shared::kStageBytes;
-      cluster::write_pair_of_units<kForward>(to, 0, values, first.x, first.y);
-      cluster::write_pair_of_units<kForward>(to, 2, values, first.z, first.w);
-      first = load_shared_u32x4(codes_of(number + kTeams));
+      if (turns > 1) place.wait();
+      cluster::write_two_units<kForward>(units[0] + offset, units[1] + offset, values, first.x, first.y);
+      cluster::write_two_units<kForward>(units[2] + offset, units[3] + offset, values, first.z, first.w);
+      first = load_shared_u32x4(place.address());
       const float scale = scale_.asked();
-      cluster::write_pair_of_units<kForward>(to, 4, values, second.x, second.y);
-      cluster::write_pair_of_units<kForward>(to, 6, values, second.z, second.w);
-      second = load_shared_u32x4(codes_of(number + kTeams) ^ 16);
-      if (next.advance(*this, chunks)) first_block = block_of(next);
-      ask_for_scale(first_block, next.chunk);
+      cluster::write_two_units<kForward>(units[4] + offset, units[5] + offset, values, second.x, second.y);
+      cluster::write_two_units<kForward>(units[6] + offset, units[7] + offset, values, second.z, second.w);
+      second = load_shared_u32x4(place.address() ^ 16);
       fence_proxy_async_shared();  // an arrival alone would not wait for the loads of codes
       __syncwarp();
-      if (lane_ == 0) {
-        mbarrier_arrive(shared_.full(stage));
-        if (more) release_codes(number + kTeams);
-      }
+      mbarrier_arrive_if(shared_.full(stage), lane_ == 0);
+      mbarrier_arrive_if(place.empty(), lane_ == 0);
+      if (next.advance(*this, chunks)) first_block = block_of(next);
+      ask_for_scale(first_block, next.inner);
       values = cluster::scaled_codebook<T>(task_.codebook, scale);
       stage += kTeams;
+      offset += kTeams * Shared::kStageBytes;
       if (stage >= Shared::kStages) {
         stage -= Shared::kStages;
+        offset -= Shared::kStages * Shared::kStageBytes;
         parity ^= 1;
       }
     }
@@ -105,29 +94,68 @@ class Dequantizer {
 
   /// A chunk of the cluster's.
   struct Turn {
-    int number;
-    int end;    // of its segment
-    int chunk;  // of the tile
+    int inner;  // the chunk's first, of the tile's inner dimension
+    int left;   // turns of the team until its segment ends, from this one on
+    int after;  // the team's first chunk behind the segment
     int tile;
 
-    __device__ __forceinline__ Turn(const Dequantizer& of, int at) : number(at) { find(of); }
+    __device__ __forceinline__ Turn(const Dequantizer& of, int number) { find(of, number); }
 
     /// Goes on to the team's next turn; returns whether it is in another tile. Behind the last turn it stays there.
     __device__ __forceinline__ bool advance(const Dequantizer& of, int chunks) {
-      number += kTeams;
-      chunk += kTeams;
-      if (number < end || number >= chunks) return false;
-      find(of);
+      inner += kTeams * kChunk;
+      if (--left != 0 || after >= chunks) return false;
+      find(of, after);
       return true;
     }
 
    private:
-    __device__ __forceinline__ void find(const Dequantizer& of) {
+    __device__ __forceinline__ void find(const Dequantizer& of, int number) {
       const Segment segment = of.task_.order.segment(of.cluster_, number / kChunks);
-      end = segment.end * kChunks;
-      chunk = number + (segment.first_step - segment.begin) * kChunks;
+      inner = (number + (segment.first_step - segment.begin) * kChunks) * kChunk;
+      left = (segment.end * kChunks - number + kTeams - 1) / kTeams;
+      after = number + left * kTeams;
       tile = segment.tile;
     }
+  };
+
+  /// Where the codes of the thread's line lie in the team's next chunk. Forward they have a row a feature, of which a
+  /// chunk takes half; in the gradient a row one of the inner dimension, of which a line takes half.
+  class CodesPlace {
+   public:
+    __device__ __forceinline__ CodesPlace(const Shared& shared, int team, int line) : shared_(shared), half_(team) {
+      const int row = kForward ? cluster::feature_of_line(line) : line % kChunk;
+      const int unit = (kForward ? 0 : line / kChunk * 2) ^ row / 2 % 4;
+      first_ = shared.codes(0) + row * 64 + unit * 16;
+      if (kTeams == kChunks) first_ = of_half(team);
+      asm("" : "+r"(first_));
+    }
+
+    [[nodiscard]] __device__ __forceinline__ std::uint32_t address() const {
+      return (kTeams == kChunks ? first_ : of_half(half_)) + stage_.stage * Shared::kCodeBytes;
+    }
+
+    __device__ __forceinline__ void wait() const { mbarrier_wait(shared_.codes_full(stage_.stage), stage_.parity); }
+
+    /// The barrier by which the team says that it has read them.
+    [[nodiscard]] __device__ __forceinline__ std::uint32_t empty() const { return shared_.codes_empty(stage_.stage); }
+
+    __device__ __forceinline__ void advance() {
+      if (kTeams == kChunks || half_ == kChunks - 1) stage_.advance();
+      if (kTeams != kChunks) half_ ^= 1;
+    }
+
+   private:
+    static_assert(kChunks == 2 && kTeams <= kChunks);
+
+    [[nodiscard]] __device__ __forceinline__ std::uint32_t of_half(int half) const {
+      return kForward ? first_ ^ half * 32 : first_ + half * (kChunk * 64);
+    }
+
+    const Shared& shared_;
+    int half_;             // of a step: which of its chunks
+    std::uint32_t first_;  // in the first stage
+    StageCounter<Shared::kCodeStages> stage_;
   };
 
   /// Forward: the first block of the line's row of the weight; gradient: the block of a row that the line lies in.
@@ -140,13 +168,13 @@ class Dequantizer {
     }
   }
 
-  /// Asks for the scale of the line in the chunk. There may be none: the places are clamped.
-  __device__ __forceinline__ void ask_for_scale(int first_block, int chunk) {
+  /// Asks for the scale of the line in the chunk that begins with `inner`. There may be none: the places are clamped.
+  __device__ __forceinline__ void ask_for_scale(int first_block, int inner) {
     int block = first_block;
     if constexpr (kForward) {
-      block += min(chunk * kChunk, task_.in_features - 1) >> task_.block_shift;
+      block += min(inner, task_.in_features - 1) >> task_.block_shift;
     } else {
-      block += min(chunk * kChunk + line_ % kChunk, task_.out_features - 1) * blocks_a_row_;
+      block += min(inner + line_ % kChunk, task_.out_features - 1) * blocks_a_row_;
     }
     scale_.ask(block);
   }
@@ -159,7 +187,7 @@ class Dequantizer {
   int lane_;
   int line_;
   int blocks_a_row_;
-  cluster::LineScale scale_;
+  cluster::LineScale<kNested> scale_;
 };
 
 }  // namespace qshard::optimized::wide
