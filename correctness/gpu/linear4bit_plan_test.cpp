@@ -37,8 +37,8 @@ TEST(Linear4bitChoice, GoesByRowsOnHopper) {
   EXPECT_EQ(chosen(kHopper, shape, 5), "warpgroup");
   EXPECT_EQ(chosen(kHopper, shape, 64), "warpgroup");
   EXPECT_EQ(chosen(kHopper, shape, 65), "wide");
-  EXPECT_EQ(chosen(kHopper, shape, 256), "wide");
-  EXPECT_EQ(chosen(kHopper, shape, 257), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, shape, 288), "wide");
+  EXPECT_EQ(chosen(kHopper, shape, 289), "middle_rows");
   EXPECT_EQ(chosen(kHopper, shape, 896), "middle_rows");
   EXPECT_EQ(chosen(kHopper, shape, 1024), "many_rows");
   EXPECT_EQ(chosen(kHopper, shape, 2048), "many_rows");
@@ -63,7 +63,7 @@ TEST(Linear4bitChoice, WideRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 4096, .in_features = 4096}, 100, kGradient), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 64, kGradient), "dequantize_first");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 65, kGradient), "wide");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 256, kGradient), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 288, kGradient), "wide");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 100), "dequantize_first");
 }
 
@@ -72,14 +72,14 @@ TEST(Linear4bitChoice, MiddleRowsRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 161), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 224), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 14336, .in_features = 4096}, 225), "middle_rows");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 256), "wide");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 288), "wide");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 385), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 896), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 1024), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 896), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1024), "many_rows") << "shared tiles";
   EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 200, kGradient), "middle_rows");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 257, kGradient), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 289, kGradient), "middle_rows");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 300), "dequantize_first");
 }
 
