@@ -68,8 +68,8 @@ TEST(ClusterCut, MiddleRowsShareColumns) {
   EXPECT_EQ(ColumnCut(2241, shape).tiles, 6);
 }
 
-// Each line is one thread's. Forward eight neighbouring threads read rows of codes, and write lines, that differ by no
-// multiple of eight: those would be in the same banks.
+// Each line is one thread's. Eight neighbouring threads read 16 bytes of codes, and write 16 of lines, at once: no two
+// in the same banks. Lines have 128 bytes; rows of codes 64, whose units of 16 are swizzled by the row.
 TEST(WideCut, ThreadsOfAPhaseAreInDifferentBanks) {
   for (const bool forward : {false, true}) {
     std::set<int> lines;
@@ -80,7 +80,9 @@ TEST(WideCut, ThreadsOfAPhaseAreInDifferentBanks) {
         const int line = optimized::wide::line_of_thread(forward, thread + i);
         lines.insert(line);
         banks_of_lines.insert(line % 8);
-        banks_of_codes.insert((forward ? feature_of_line(line) : line) % 8);
+        const int row = forward ? feature_of_line(line) : line % kChunk;
+        const int unit = (forward ? 0 : line / kChunk * 2) ^ row / 2 % 4;
+        banks_of_codes.insert(row % 2 * 4 + unit);
       }
       EXPECT_EQ(banks_of_lines.size(), 8U) << thread;
       EXPECT_EQ(banks_of_codes.size(), 8U) << thread;

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstdint>
 #include <initializer_list>
+#include <limits>
 
 #include <gtest/gtest.h>
 

@@ -13,9 +13,10 @@ namespace {
 
 using optimized::ThresholdTable;
 
+/// As on a GPU, whose NaN is 0x7FFFFFFF.
 template <bool kNf4>
 std::uint32_t cell(float x) {
-  return ThresholdTable::cell_bits<kNf4>(x) % ThresholdTable::kCells;
+  return (std::isnan(x) ? 0x7FFFFFFFU : ThresholdTable::cell_bits<kNf4>(x)) % ThresholdTable::kCells;
 }
 
 template <bool kNf4>

@@ -21,8 +21,8 @@ __device__ __forceinline__ void add_if_above(std::uint32_t& sum, float a, float 
       : "f"(a), "f"(b), "r"(addend));
 }
 
-/// The element whose code comes at `place` from above in the word of a run's codes, the first of each two of which is a
-/// byte's high nibble.
+/// Codes are made from the highest nibble of a run's word down: the element of nibble `place`, counted from above. In
+/// each byte the element with the even index is the high nibble.
 __device__ constexpr int element_at(int place) {
   return kRun - 2 - place / 2 * 2 + place % 2;
 }
@@ -62,7 +62,7 @@ class ThresholdSumLookup {
  public:
   __device__ __forceinline__ ThresholdSumLookup() : addend_(kThresholdSums.addend[threadIdx.x % 32]) {}
 
-  /// The same for NF4 and bfloat16.
+  /// The codes of a run whose block has this absmax, for NF4. All lanes of the warp call it.
   __device__ __forceinline__ std::uint32_t codes(const Run<__nv_bfloat16>& run, float absmax) const {
     const float multiplier = multiply_ftz(reciprocal_ftz(absmax), ThresholdSums::kScale);
     std::uint32_t word = 0;

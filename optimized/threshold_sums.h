@@ -16,8 +16,9 @@ namespace qshard::optimized {
 ///
 /// A position is rounded otherwise than the product of x and the reciprocal, which the thresholds are for. The codes
 /// are exact nevertheless: x and absmax have eight significant bits each, so that no product comes near enough to a
-/// threshold for that to matter. correctness/threshold_sums_test.cpp tries all of them, with reciprocals off by an ulp,
-/// too. It does not hold for float16.
+/// threshold for that to matter. correctness/threshold_sums_test.cpp tries all mantissas, at both ends of
+/// the exponents and in their middle (between them nothing but the power of two differs), and reciprocals off by an
+/// ulp. It does not hold for float16.
 struct ThresholdSums {
   static constexpr int kCells = ThresholdTable::kCells;
   static constexpr float kScale = 1.875F;  // from scaled elements to positions: a cell is 1/8 wide
@@ -40,7 +41,8 @@ struct ThresholdSums {
     return sum_bits(x, multiplier, kZero);
   }
 
-  /// The cell in the five lowest bits: adding 1.5 * 2^20 leaves eighths in the low mantissa bits. NaN has them all set.
+  /// The cell in the five lowest bits: adding 1.5 * 2^20 leaves eighths in the low mantissa bits. A GPU's NaN has them
+  /// all set.
   QSHARD_HOST_DEVICE static std::uint32_t cell_bits(float x, float multiplier) {
     return sum_bits(x, multiplier, 1572864.0F + kScale);
   }

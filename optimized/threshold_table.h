@@ -34,7 +34,7 @@ struct ThresholdTable {
   static constexpr float kZeroCell = kNf4 ? 15.0F : 0.0F;
 
   /// The cell of `x` in the five lowest bits, others in those above. NF4: x in [-1, 1]; FP4: |x|. Adding 1.5 * 2^23
-  /// leaves the sum, rounded to an integer, in the low mantissa bits. NaN has all these bits set.
+  /// leaves the sum, rounded to an integer, in the low mantissa bits. A GPU's NaN has all these bits set.
   template <bool kNf4>
   QSHARD_HOST_DEVICE static std::uint32_t cell_bits(float x) {
     constexpr float kToInteger = 12582912.0F;

@@ -9,7 +9,8 @@
 namespace qshard::optimized::cluster {
 
 /// The scale of the line of the weight that a thread dequantizes next. It is asked for ahead of time, so that the loads
-/// from device memory overlap other work. kNested: scales are nested.
+/// from device memory overlap other work. They may be of constant data, since the barrier of the cluster lies between
+/// them and the wait for earlier kernels. kNested: scales are nested.
 template <bool kNested>
 class LineScale {
  public:
@@ -41,7 +42,8 @@ class LineScale {
   }
 
  private:
-  /// A word, so that nobody masks it: to the compiler a byte that it keeps over a loop's turn may have upper bits.
+  /// Loaded as a 32-bit word: for a byte that is kept over a loop's turn the compiler adds an instruction that masks
+  /// it.
   __device__ __forceinline__ static std::uint32_t load_byte(const std::uint8_t* from) {
     std::uint32_t value;
     asm volatile("ld.global.nc.u8 %0, [%1];" : "=r"(value) : "l"(from));

@@ -100,11 +100,10 @@ struct LaneCodes {
   }
 };
 
-/// A warp's part of a tile times the rows of x; `codes`: the address of the lane's of group 0, those of the second half
-/// lie half_bytes on. Lane 4 * g + t holds a
-/// quarter of every group of 64 elements of row swizzled_row(g) of either half; sums[s][i] is of half i / 2 and column
-/// 2 * t + i % 2. A group of the weight is multiplied with every column, and only the columns of the same group of x
-/// are kept.
+/// A warp's part of a tile times the rows of x. `codes`: the address of this lane's codes of group 0; those of the
+/// second half are half_bytes further. Lane 4 * g + t holds a quarter of every group of 64 elements of row
+/// swizzled_row(g) of either half; sums[s][i] is of half i / 2 and column 2 * t + i % 2. A group of the weight is
+/// multiplied with every column, and only the columns of the same group of x are kept.
 template <typename T, int kRows>
 __device__ __forceinline__ void multiply_chunk(float (&sums)[InputChunk<T, kRows>::kSums][4], std::uint32_t codes,
                                                int half_bytes, const LaneCodes& lane_codes, const PairTable& table,

@@ -149,8 +149,8 @@ inline Tiles cut_into_tiles(std::int64_t out_features, std::int64_t in_features,
 
 /// The cuts of a launch's products of so many rows of x, each for its share of the multiprocessors. The halves of all
 /// tiles lie beside each other where the product that takes longest then takes less time by more than a twentieth, or
-/// where rows of the weight then are one segment and were several: on an H200 the other cut is as fast or faster
-/// elsewhere.
+/// where rows of the weight then are one segment instead of several and it does not take more: on an H200 the other cut
+/// is as fast or faster elsewhere.
 inline std::vector<Tiles> cut_products(std::span<const std::int64_t> out_features, std::int64_t in_features, int rows,
                                        std::span<const int> multiprocessors) {
   struct Cuts {
