@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include "correctness/threshold_testing.h"
 #include "reference/flush_to_zero.h"
 #include "reference/reciprocal.h"
 
@@ -29,10 +30,8 @@ std::uint32_t found(float x, float reciprocal) {
   static constexpr ThresholdSums kSums = ThresholdSums::make();
   const float multiplier = multiply_flushed(reciprocal, ThresholdSums::kScale);
   const float element = flush_to_zero(x);
-  // A NaN is 0x7FFFFFFF on a GPU.
-  const auto on_gpu = [](std::uint32_t bits) { return (bits & 0x7FFFFFFFU) > 0x7F800000U ? 0x7FFFFFFFU : bits; };
-  const std::uint32_t cell = on_gpu(ThresholdSums::cell_bits(element, multiplier)) % ThresholdSums::kCells;
-  return (on_gpu(ThresholdSums::position_bits(element, multiplier)) + kSums.addend[cell]) >> 28;
+  const std::uint32_t cell = as_on_gpu(ThresholdSums::cell_bits(element, multiplier)) % ThresholdSums::kCells;
+  return (as_on_gpu(ThresholdSums::position_bits(element, multiplier)) + kSums.addend[cell]) >> 28;
 }
 
 int wrong_codes(float absmax, float reciprocal, int exponent) {

@@ -8,15 +8,16 @@
 
 #include <gtest/gtest.h>
 
+#include "correctness/threshold_testing.h"
+
 namespace qshard::test {
 namespace {
 
 using optimized::ThresholdTable;
 
-/// As on a GPU, whose NaN is 0x7FFFFFFF.
 template <bool kNf4>
 std::uint32_t cell(float x) {
-  return (std::isnan(x) ? 0x7FFFFFFFU : ThresholdTable::cell_bits<kNf4>(x)) % ThresholdTable::kCells;
+  return as_on_gpu(ThresholdTable::cell_bits<kNf4>(x)) % ThresholdTable::kCells;
 }
 
 template <bool kNf4>

@@ -99,9 +99,11 @@ struct BlockScales {
         nested_map(weight.nested_map),
         offset(weight.offset) {}
 
+  [[nodiscard]] __device__ __forceinline__ bool nested() const { return absmax == nullptr; }
+
   /// absmax of a block.
   __device__ __forceinline__ float operator[](std::int64_t block) const {
-    if (absmax != nullptr) return __ldg(absmax + block);
+    if (!nested()) return __ldg(absmax + block);
     const float map_value = __ldg(nested_map + __ldg(absmax_codes + block));
     const float block_absmax = __ldg(nested_absmax + block / kNestedBlocksize);
     return nested_scale(map_value, block_absmax, __ldg(offset));

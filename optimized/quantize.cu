@@ -59,6 +59,7 @@ __device__ __forceinline__ void combine_chunks(float (&largest)[kChunks], int bl
 
 /// The sums of the tile's warps. The last warp adds them up, the others go on at once.
 struct TileSum {
+  static constexpr int kBarrier = 1;
   float (&of_warp)[kWarps];
 
   /// `sum`: a lane's share. Of the `lanes` neighbouring ones that share a block the first one's counts.
@@ -68,14 +69,19 @@ struct TileSum {
       if (distance >= lanes) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, distance);
     }
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sum;
-    if (threadIdx.x / 32 < kWarps - 1) named_barrier_arrive<1>(kThreads);
+    if (!adds_up()) named_barrier_arrive<kBarrier>(kThreads);
   }
 
   __device__ __forceinline__ void store(float* total) const {
-    if (threadIdx.x / 32 < kWarps - 1) return;
-    named_barrier_sync<1, kThreads>();
+    if (!adds_up()) return;
+    named_barrier_sync<kBarrier, kThreads>();
     const float sum = lanes_reduce<kWarps>(of_warp[threadIdx.x % kWarps], Sum());
     if (threadIdx.x % 32 == 0) *total = sum;
+  }
+
+ private:
+  __device__ __forceinline__ static bool adds_up() {
+    return threadIdx.x / 32 >= kWarps - 1;
   }
 };
 

@@ -66,7 +66,7 @@ struct StepScales {
   __device__ __forceinline__ void load(const Task<T>& task, std::int64_t first_block, int k) {
     if (k >= task.in_features) return;
     const std::int64_t block = first_block + (k >> task.block_shift);
-    if (task.scales.absmax != nullptr) {
+    if (!task.scales.nested()) {
 #pragma unroll
       for (int group = 0; group < 4; ++group) {
         const int group_k = min(k + 64 * group, task.in_features - 1);
@@ -93,7 +93,7 @@ struct StepScales {
   template <typename T>
   __device__ __forceinline__ void decode(const Task<T>& task, std::int64_t first_block, int k, const float* map,
                                          float offset) {
-    if (task.scales.absmax != nullptr) return;
+    if (!task.scales.nested()) return;
     const std::int64_t nested = (first_block + (k >> task.block_shift)) / kNestedBlocksize;
 #pragma unroll
     for (int group = 0; group < 4; ++group) {
@@ -154,9 +154,8 @@ __global__ void __launch_bounds__(kThreads, 1) few_rows_kernel(const __grid_cons
   load_chunk(chunks[1], span + kChunk);
 #pragma unroll
   for (int half = 0; half < 2; ++half) scales[half].load(task, first_block[half], span + quad_lane * kStep);
-  const float offset = task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F;
-  if (task.scales.absmax == nullptr && threadIdx.x < 256)
-    map[threadIdx.x] = __ldg(task.scales.nested_map + threadIdx.x);
+  const float offset = task.scales.nested() ? __ldg(task.scales.offset) : 0.0F;
+  if (task.scales.nested() && threadIdx.x < 256) map[threadIdx.x] = __ldg(task.scales.nested_map + threadIdx.x);
   table.fill<T>(task.codebook);
   __syncthreads();
 

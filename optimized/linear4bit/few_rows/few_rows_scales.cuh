@@ -69,15 +69,15 @@ class LoadedScales : LaneOfScales<T, kRows> {
   __device__ __forceinline__ LoadedScales(const Task<T>& task, const SharedMemory& shared, int team, int /*member*/)
       : Lane(task, shared, team), block_shift_(task.block_shift) {}
 
-  /// Requests what share() stores, and what the first decode() takes, of the warp's first chunk.
+  /// Requests what share() stores, and what the first take() takes, of the warp's first chunk.
   __device__ __forceinline__ void request(int chunk) {
-    if (nested()) this->request_map();
+    if (this->scales_.nested()) this->request_map();
     load(0, chunk);
   }
 
   /// Every consumer calls it; then they meet.
   __device__ __forceinline__ void share(SharedMemory& shared, int /*threads*/) const {
-    if (nested()) this->share_map(shared);
+    if (this->scales_.nested()) this->share_map(shared);
   }
 
   /// Before a segment's first row tile, unless that is the first of all.
@@ -95,7 +95,7 @@ class LoadedScales : LaneOfScales<T, kRows> {
         if (this->rows_.first + row >= this->rows_.end || k >> block_shift_ >= this->blocks_a_row_) continue;
         const std::int64_t block =
             static_cast<std::int64_t>(this->rows_.first + row) * this->blocks_a_row_ + (k >> block_shift_);
-        if (!nested()) {
+        if (!this->scales_.nested()) {
           absmax_[s][half] = this->scales_.absmax[block];
         } else {
           codes_[s][half] = this->scales_.absmax_codes[block];
@@ -112,7 +112,7 @@ class LoadedScales : LaneOfScales<T, kRows> {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float absmax = absmax_[s][half];
-        scale_[s][half] = nested() ? this->scale_of(codes_[s][half], absmax) : absmax;
+        scale_[s][half] = this->scales_.nested() ? this->scale_of(codes_[s][half], absmax) : absmax;
       }
     }
   }
@@ -127,10 +127,6 @@ class LoadedScales : LaneOfScales<T, kRows> {
   }
 
  private:
-  __device__ __forceinline__ bool nested() const {
-    return this->scales_.absmax == nullptr;
-  }
-
   int block_shift_;
   std::uint32_t codes_[Lane::kSums][2] = {};
   float absmax_[Lane::kSums][2] = {};

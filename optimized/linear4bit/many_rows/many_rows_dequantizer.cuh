@@ -68,12 +68,10 @@ class Dequantizer {
     std::uint32_t absmax_code[kScales];
   };
 
-  __device__ __forceinline__ bool nested() const { return task_.scales.absmax == nullptr; }
-
   /// Copies the nested map to shared memory; all dequantizing warps call it.
   __device__ __forceinline__ void stage_map() {
     constexpr int kDequantizers = 32 * kDequantizerWarps;
-    if (nested()) {
+    if (task_.scales.nested()) {
       offset_ = *task_.scales.offset;
       for (int i = static_cast<int>(threadIdx.x) - (kThreads - kDequantizers); i < 256; i += kDequantizers) {
         store_shared_u32(shared_.map() + 4 * i, __float_as_uint(task_.scales.nested_map[i]));
@@ -135,7 +133,7 @@ class Dequantizer {
       part.absmax[i] = 0.0F;
       part.absmax_code[i] = 0;
       if (8 * i < rows) {
-        if (nested()) {
+        if (task_.scales.nested()) {
           part.absmax_code[i] = __ldg(task_.scales.absmax_codes + block);
           part.absmax[i] = __ldg(task_.scales.nested_absmax + block / kNestedBlocksize);
         } else {
@@ -161,7 +159,7 @@ class Dequantizer {
   }
 
   __device__ __forceinline__ float scale_of(const Part& part, int i) const {
-    if (!nested()) return part.absmax[i];
+    if (!task_.scales.nested()) return part.absmax[i];
     const float value = __uint_as_float(load_shared_u32(shared_.map() + 4 * part.absmax_code[i]));
     return nested_scale(value, part.absmax[i], offset_);
   }

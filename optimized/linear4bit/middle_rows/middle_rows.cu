@@ -31,7 +31,7 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   // A shuffle tells the compiler that all of a warp takes one way.
   if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0) < kMultiplierWarps) {
     Multiplier<T, kForward, kColumns>(task, shared).run();
-  } else if (task.scales.absmax == nullptr) {
+  } else if (task.scales.nested()) {
     Dequantizer<T, kForward, kColumns, true>(task, codes, input, shared).run();
   } else {
     Dequantizer<T, kForward, kColumns, false>(task, codes, input, shared).run();

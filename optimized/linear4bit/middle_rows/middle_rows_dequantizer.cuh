@@ -174,8 +174,7 @@ class Dequantizer {
     if constexpr (kForward) {
       block += min(inner, task_.in_features - 1) >> task_.block_shift;
     } else {
-      block +=
-          static_cast<std::int64_t>(min(inner + first_line_ % kLines + line_, task_.out_features - 1)) * blocks_a_row_;
+      block += min(inner + first_line_ % kLines + line_, task_.out_features - 1) * blocks_a_row_;
     }
     scale_.ask(block);
     if (advance(scale_at_)) first_block_ = first_block();

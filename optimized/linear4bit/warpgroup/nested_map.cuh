@@ -10,7 +10,7 @@ namespace qshard::optimized::warpgroup {
 /// Fills the nested map in shared memory, at the address `map`, each value kMapCopies times; by all threads that call
 /// it, of which 0 to 255 must be some.
 __device__ __forceinline__ void fill_map(const BlockScales& scales, std::uint32_t map) {
-  if (scales.absmax != nullptr || threadIdx.x >= 256) return;
+  if (!scales.nested() || threadIdx.x >= 256) return;
   const float value = scales.nested_map[threadIdx.x];
 #pragma unroll
   for (int i = 0; i < kMapCopies; i += 4) {

@@ -15,7 +15,7 @@ class SpanScales {
  public:
   /// own: where the lane's group g has its scales of a span's first step.
   __device__ __forceinline__ SpanScales(const Task& task, std::uint32_t map, std::uint32_t own)
-      : task_(task), map_(map), own_(own), offset_(task.scales.absmax == nullptr ? __ldg(task.scales.offset) : 0.0F) {}
+      : task_(task), map_(map), own_(own), offset_(task.scales.nested() ? __ldg(task.scales.offset) : 0.0F) {}
 
   /// Requests the scales of the span that holds the step, where they are read ahead. row: g of the tile's rows.
   __device__ __forceinline__ void load(int row, int step) {

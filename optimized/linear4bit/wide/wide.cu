@@ -52,7 +52,7 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   } else if (warpgroup < cluster::kWarpgroups + SharedMemory<kColumns>::kTeams) {
     setmaxnreg_dec<Registers<kColumns>::kDequantizer>();
     const int team = warpgroup - cluster::kWarpgroups;
-    if (task.scales.absmax == nullptr) {
+    if (task.scales.nested()) {
       Dequantizer<T, kForward, kColumns, true>(task, shared, team).run();
     } else {
       Dequantizer<T, kForward, kColumns, false>(task, shared, team).run();
