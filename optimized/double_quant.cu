@@ -1,11 +1,9 @@
 #include <algorithm>
-#include <cfloat>
 
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/early_launch.h"
-#include "optimized/device_math.cuh"
 #include "optimized/double_quant.h"
-#include "optimized/dynamic_map_search.cuh"
+#include "optimized/nested_codes.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/quantize_tiles.h"
 #include "optimized/team_reduce.cuh"
@@ -76,15 +74,20 @@ __device__ __forceinline__ void clear_behind(float (&values)[kPerLane], int coun
   }
 }
 
+/// The highest bytes of four words, the first one's lowest.
+__device__ __forceinline__ std::uint32_t highest_bytes(const std::uint32_t* words) {
+  return __byte_perm(__byte_perm(words[0], words[1], 0x0073), __byte_perm(words[2], words[3], 0x0073), 0x5410);
+}
+
+/// Codes from the eight highest bits.
 __device__ __forceinline__ void store_codes(std::uint8_t* out, const std::uint32_t (&codes)[kPerLane], int count) {
   if (count >= kPerLane && reinterpret_cast<std::uintptr_t>(out) % sizeof(uint2) == 0) {
-    *reinterpret_cast<uint2*>(out) = make_uint2(codes[0] | codes[1] << 8 | codes[2] << 16 | codes[3] << 24,
-                                                codes[4] | codes[5] << 8 | codes[6] << 16 | codes[7] << 24);
+    *reinterpret_cast<uint2*>(out) = make_uint2(highest_bytes(codes), highest_bytes(codes + 4));
     return;
   }
 #pragma unroll
   for (int i = 0; i < kPerLane; ++i) {
-    if (i < count) out[i] = static_cast<std::uint8_t>(codes[i]);
+    if (i < count) out[i] = static_cast<std::uint8_t>(codes[i] >> 24);
   }
 }
 
@@ -99,24 +102,24 @@ struct NestTask {
 };
 
 /// One warp a nested block of 256 absmax values, eight consecutive ones a lane. The next block's are loaded while this
-/// one's codes are searched, the first block's behind the tiles' sums, for which everything waits. A multiprocessor has
+/// one's codes are found, the first block's behind the tiles' sums, for which everything waits. A multiprocessor has
 /// registers for one thread block, so that those that begin early spread over all of them.
 __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ NestTask task) {
   // The kernel that makes the sums has waited for the map before it let this one begin.
   if (task.given_offset != nullptr) grid_dependency_synchronize();
-  __shared__ SearchTree tree;
-  build_tree(tree, task.map);
+  __shared__ NestedMap map;
+  const bool map_fits = build_nested_map<kThreads>(map, task.map);
   grid_dependency_synchronize();
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const auto nested_blocks = static_cast<int>((task.blocks + kNestedBlocksize - 1) / kNestedBlocksize);
   const auto first_of = [&](int of) { return std::int64_t{of} * kNestedBlocksize + lane * kPerLane; };
-  const auto count_of = [&](int of) {
-    return static_cast<int>(min(task.blocks - first_of(of), std::int64_t{kPerLane}));
-  };
   auto nested = static_cast<int>(blockIdx.x + threadIdx.x / 32 * gridDim.x);
   float loaded[kPerLane] = {};
+  int loaded_count = 0;
   const auto load = [&] {
-    if (nested < nested_blocks) load_values(loaded, task.absmax + first_of(nested), count_of(nested));
+    if (nested >= nested_blocks) return;
+    loaded_count = static_cast<int>(min(task.blocks - first_of(nested), std::int64_t{kPerLane}));
+    load_values(loaded, task.absmax + first_of(nested), loaded_count);
   };
   const double own_sum = sum_of_own(task.sums, task.sum_count);
   load();
@@ -127,23 +130,16 @@ __global__ void __launch_bounds__(kThreads) nest_kernel(const __grid_constant__ 
 
   while (nested < nested_blocks) {
     const int here = nested;
-    const int count = count_of(here);
+    const int count = loaded_count;
     float values[kPerLane];
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) values[i] = __fsub_rn(loaded[i], offset);
     nested += static_cast<int>(gridDim.x) * kWarps;
     load();
     if (count < kPerLane) clear_behind(values, count);
-    float largest = -FLT_MAX;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) largest = max_ftz(largest, fabsf(values[i]));
-    largest = lanes_reduce<32>(largest, [](float a, float b) { return max_ftz(a, b); });
-    if (lane == 0) task.output.nested_absmax[here] = largest;
-    const float reciprocal = reciprocal_ftz(largest);
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) values[i] = multiply_ftz(values[i], reciprocal);
     std::uint32_t codes[kPerLane];
-    nearest_codes(tree, values, codes);
+    const float largest = nested_codes(map, map_fits, values, codes);
+    if (lane == 0) task.output.nested_absmax[here] = largest;
     store_codes(task.output.absmax_codes + first_of(here), codes, count);
   }
 }

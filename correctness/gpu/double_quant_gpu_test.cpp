@@ -1,5 +1,6 @@
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 
@@ -101,6 +102,25 @@ TEST_F(DoubleQuantGpu, EqualNeighboursInTheMap) {
   const Nested nested(blocks);
   nest(nested, DeviceBuffer(absmax), blocks, DeviceBuffer(std::vector<float>{0.0F}).as<float>(), map);
   expect_equal(nested, reference::nest_absmax(absmax, map, 0.0F, reference::Reciprocal::gpu));
+}
+
+// Blocks that the look-up does not take, next to ones that it takes.
+TEST_F(DoubleQuantGpu, OneOddValueInABlock) {
+  using Limits = std::numeric_limits<float>;
+  std::mt19937_64 generator(16);
+  const DeviceBuffer no_offset(std::vector<float>{0.0F});
+  for (const float odd :
+       {Limits::quiet_NaN(), Limits::infinity(), -Limits::infinity(), Limits::max(), 0x1p+21F,
+        std::nextafter(0x1p+21F, 0.0F), std::nextafter(0x1p+21F, Limits::max()), -0.0F, Limits::denorm_min()}) {
+    SCOPED_TRACE(odd);
+    for (const Fill fill : {Fill::normal, Fill::heavy_tailed, Fill::mostly_zero}) {
+      std::vector<float> absmax = random_absmax(fill, 1000, generator);
+      absmax.at(300) = odd;
+      const Nested nested(1000);
+      nest(nested, DeviceBuffer(absmax), 1000, no_offset.as<float>());
+      expect_equal(nested, reference::nest_absmax(absmax, dynamic_map(), 0.0F, reference::Reciprocal::gpu));
+    }
+  }
 }
 
 TEST_F(DoubleQuantGpu, LikeBitsandbytes) {
