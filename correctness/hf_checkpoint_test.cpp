@@ -6,16 +6,13 @@
 #include "core/base/json.h"
 #include "core/formats/hf_config.h"
 #include "correctness/expect_error.h"
+#include "correctness/same_tensor.h"
 #include "correctness/temporary_directory.h"
 
 namespace qshard {
 namespace {
 
 const std::filesystem::path kGolden(QSHARD_GOLDEN_DIR);
-
-bool same_tensor(const TensorView& a, const TensorView& b) {
-  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
-}
 
 /// The golden model in two shards: the layers' tensors in the second.
 class ShardedCheckpoint : public ::testing::Test {

@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "core/base/atomic_file.h"
-#include "core/tensor/tensor.h"
 #include "correctness/run_program.h"
+#include "correctness/same_tensor.h"
 #include "correctness/temporary_directory.h"
 
 namespace qshard {
@@ -26,10 +26,6 @@ inline void expect_refused(const TemporaryDirectory& directory, std::vector<std:
   RunningProgram program(std::move(arguments), directory / "log");
   EXPECT_EQ(program.wait(), 2);
   EXPECT_NE(program.output().find(text), std::string::npos) << program.output();
-}
-
-inline bool same_tensor(const TensorView& a, const TensorView& b) {
-  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
 }
 
 }  // namespace qshard
