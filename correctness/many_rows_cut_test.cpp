@@ -66,28 +66,34 @@ TEST(ManyRowsCut, EveryTileOfTheOutputIsMadeOnce) {
   });
 }
 
-// Every step of every tile is one cluster's, in the order of a tile's sharers, and no cluster has two parts of a tile.
+// Every step of every tile is one cluster's, in the order of a tile's parts.
 TEST(ManyRowsCut, EveryStepIsDealtOutOnce) {
   for_tasks([](const Task& task) {
     std::map<int, std::vector<many_rows::TilePart>> parts;
     for (int item = 0; item < task.deal.items(); ++item) {
       const many_rows::TilePart part = task.deal.part(item);
-      parts[part.tile].push_back(part);
+      if (part.steps > 0) parts[part.tile].push_back(part);
     }
     ASSERT_EQ(parts.size(), static_cast<std::size_t>(task.tiles()));
     for (const auto& [tile, own] : parts) {
       int next = 0;
-      int sharer = 0;
+      int number = 0;
       for (const many_rows::TilePart& part : own) {
         ASSERT_EQ(part.first_step, next) << "tile " << tile;
-        ASSERT_EQ(part.sharer, sharer++) << "tile " << tile;
-        ASSERT_GT(part.steps, 0);
+        ASSERT_EQ(part.number, number++) << "tile " << tile;
         next += part.steps;
       }
       ASSERT_EQ(next, task.steps) << "tile " << tile;
-      ASSERT_EQ(sharer, tile < task.deal.whole ? 1 : task.deal.sharers());
+      ASSERT_EQ(number, tile < task.deal.whole ? 1 : task.deal.parts);
     }
   });
+}
+
+/// The most steps that a cluster has.
+int most_steps(const many_rows::TileDeal& deal) {
+  std::vector<int> steps(deal.clusters);
+  for (int item = 0; item < deal.items(); ++item) steps[item % deal.clusters] += deal.part(item).steps;
+  return std::ranges::max(steps);
 }
 
 // The last wave takes what its work takes, where that is worth the sharing.
@@ -95,15 +101,30 @@ TEST(ManyRowsCut, TilesOfTheLastWaveAreShared) {
   const many_rows::TileDeal by_four(4 * 20, 432, 66);  // 1,024 rows of a weight of 5,120 features
   EXPECT_EQ(by_four.whole, 66);
   EXPECT_EQ(by_four.shared, 14);
-  EXPECT_EQ(by_four.sharers(), 4);
+  EXPECT_EQ(by_four.parts, 4);
   EXPECT_EQ(by_four.part(66 + 14 + 3).tile, 66 + 3);
   EXPECT_EQ(by_four.part(66 + 14 + 3).first_step, 108);
-  const many_rows::TileDeal more_than_half(8 * 112, 128, 66);
-  EXPECT_EQ(more_than_half.whole, 8 * 112);
-  EXPECT_EQ(more_than_half.items(), 8 * 112);
+  EXPECT_EQ(most_steps(by_four), 432 + 108);
   const many_rows::TileDeal short_tiles(8 * 20, 32, 66);
   EXPECT_EQ(short_tiles.shared, 0) << "adding up takes longer";
-  EXPECT_EQ(many_rows::TileDeal(3, 64, 66).sharers(), 4) << "16 steps each";
+  EXPECT_EQ(many_rows::TileDeal(3, 64, 66).parts, 4) << "16 steps each";
+  EXPECT_EQ(many_rows::TileDeal(4 * 33, 432, 66).shared, 0) << "nothing is left over";
+}
+
+// More tiles than half of the clusters: those that are left over take the ends of several tiles each.
+TEST(ManyRowsCut, ClustersThatAreLeftOverTakeLastParts) {
+  const many_rows::TileDeal few_left(6 * 20, 432, 66);  // 1,500 rows of a weight of 5,120 features
+  EXPECT_EQ(few_left.shared, 54);
+  EXPECT_EQ(few_left.parts, 2);
+  EXPECT_EQ(few_left.last_clusters, 12);
+  EXPECT_EQ(few_left.part(66 + 66 + 54).tile, 66 + 12) << "the thirteenth last part is the first cluster's second one";
+  EXPECT_EQ(few_left.part(66 + 66).steps, 0) << "the others have none";
+  EXPECT_EQ(most_steps(few_left), 432 + 360);
+  EXPECT_LT(few_left.waves(), 1.9);
+  EXPECT_EQ(most_steps(many_rows::TileDeal(12 * 20, 432, 66)), 3 * 432 + 288);  // 3,000 rows
+  EXPECT_EQ(many_rows::TileDeal(8 * 112, 128, 66).shared, 38);
+  EXPECT_EQ(many_rows::TileDeal(8 * 8, 128, 66).shared, 0) << "two for the ends of 64";
+  EXPECT_EQ(many_rows::TileDeal(8 * 32, 448, 66).shared, 0) << "a twentieth of the wave";
 }
 
 /// The step, counted over a cluster's parts, in which some cluster first needs each box: followed part by part.
@@ -136,9 +157,10 @@ TEST(ManyRowsCut, EveryPieceComesOnceAndWhenItIsFirstNeeded) {
       const many_rows::Piece piece = order.at(number);
       const auto need = needs.find({piece.box.column_tile, piece.box.inner});
       ASSERT_NE(need, needs.end()) << "a box that no product needs";
-      if (task.complete || task.deal.shared == 0) {
+      const bool is_last = piece.box.inner >= (task.deal.parts - 1) * task.deal.part_boxes;
+      if (task.deal.shared == 0 || (task.complete && (task.deal.parts == 1 || !is_last))) {
         ASSERT_EQ(piece.due, need->second);
-      } else {  // a wave may have whole tiles and shared ones
+      } else {  // a cluster may have several last parts, and a wave whole tiles and shared ones
         ASSERT_LE(piece.due, need->second);
       }
       ASSERT_GE(piece.due, due) << "piece " << number << " is due before the one ahead of it";

@@ -164,11 +164,11 @@ TEST(Linear4bitChoice, WorkspacesAreWhatTheKernelsNeed) {
   EXPECT_LT(bytes(200), weight / 4) << "sums of shared tiles alone";
   EXPECT_LT(bytes(600), weight / 4) << "the same";
   constexpr std::size_t kCounts = 32 + 28672 / 256 * 8192 / 256;
-  EXPECT_EQ(bytes(2048), weight + kCounts * sizeof(unsigned));
-  constexpr std::size_t kShared = 10;  // of 1,792 tiles for 66 clusters
-  constexpr std::size_t kSharers = 6;
-  EXPECT_EQ(bytes(4096), weight + kShared * kSharers * 256 * 256 * sizeof(float) +
-                             (kCounts + kShared * kSharers * 4) * sizeof(unsigned));
+  const auto with_sums_of = [&](std::size_t parts) {  // of shared tiles
+    return weight + parts * 256 * 256 * sizeof(float) + (kCounts + parts * 4) * sizeof(unsigned);
+  };
+  EXPECT_EQ(bytes(2048), with_sums_of(38 * 2)) << "of 896 tiles for 66 clusters 38 have two parts";
+  EXPECT_EQ(bytes(4096), with_sums_of(10 * 6)) << "of 1,792 ten have six";
 }
 
 // Whatever the transport leaves of the GPU, tiles are shared by the same clusters.

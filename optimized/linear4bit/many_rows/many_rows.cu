@@ -95,7 +95,7 @@ struct Workspace {
 
   explicit Workspace(const Linear4bitProblem& problem) : deal(tile_deal(problem)) {
     const Linear4bitShape& shape = problem.shape;
-    const std::int64_t slots = std::int64_t{deal.shared} * deal.sharers();
+    const std::int64_t slots = std::int64_t{deal.shared} * deal.parts;
     partials = aligned_bytes(static_cast<std::size_t>(shape.out_features * shape.in_features) * sizeof(std::uint16_t));
     counts = partials + static_cast<std::size_t>(slots) * kTileRows * kClusterColumns * sizeof(float);
     arrivals = kBoxCounts + block_count(shape.out_features, kBox) * block_count(shape.in_features, kBox);
@@ -175,7 +175,7 @@ bool pays(const Linear4bitProblem& problem) {
   const std::int64_t column_tiles = block_count(problem.out_width(), kClusterColumns);
   const int clusters = cluster_count(problem.device);
   const double both =
-      std::max(kSlowerDequantizing, tile_deal(problem).waves(clusters) * clusters / static_cast<double>(column_tiles));
+      std::max(kSlowerDequantizing, tile_deal(problem).waves() * clusters / static_cast<double>(column_tiles));
   return both < 1 + kSlowerProduct * static_cast<double>(problem.rows) / kEqualRows;
 }
 

@@ -3,14 +3,13 @@
 #include <cstdint>
 
 #include "optimized/host_device.h"
-#include "optimized/linear4bit/work_split.h"
 
 // How many_rows.cu cuts a product out = in op(W): the forward one, whose output columns are the weight's rows,
 // and the gradient, whose output columns are the weight's columns. A thread block makes tiles of 256 rows by 128
 // columns of the output, in steps of 64 along the inner dimension, each one stage of shared memory. Two thread blocks,
 // a cluster, make neighbouring tiles of the same rows at the same time and load `in` for both. Besides, some warps of
 // each thread block dequantize the weight to device memory, just ahead of the copies that read it there. Tiles that
-// would leave many clusters idle in the last wave are shared.
+// would leave clusters idle in the last wave are shared.
 //
 // In which order many_rows.cu dequantizes the weight. A box of 256 by 256 elements is what a cluster needs for
 // kBoxSteps steps; it is dequantized in pieces of some of the weight's rows, by one warp each.
@@ -76,50 +75,89 @@ struct TilePart {
   int tile;
   int first_step;
   int steps;
-  int sharer;
+  int number;  // of the tile's parts
 };
 
 /// Which work is dealt out, item by item: the first tiles, as many as fill whole waves of clusters; then the others,
-/// which would leave half of the clusters or more without any. Each of these is shared by as many clusters as there are
-/// for it, of which each takes some boxes along the inner dimension: first all first sharers' parts, so that clusters
-/// are at as few places of the input at a time as a tile has sharers. The clusters that it is made for are as many as
-/// the GPU holds, however many of them run: so sums have the same order beside other work, too.
+/// the shared ones, which would leave some clusters without any. Where there are two clusters or more for each of them,
+/// it is cut along the inner dimension into as many parts; where there is one, into a long part and a short one, and
+/// the clusters that are left over take the short parts, the last ones, of some tiles each, one after the other. All
+/// first parts come first, so that clusters are at as few places of the input at a time as a tile has parts. The
+/// clusters that it is made for are as many as the GPU holds, however many of them run: so sums have the same order
+/// beside other work, too.
 struct TileDeal {
-  static constexpr int kSharingSteps = 20;  // what adding up takes, in steps
-  static constexpr int kLeastSteps = 16;    // of a sharer: of more sharers the last one adds up more
+  static constexpr int kSharingSteps = 20;     // what adding up takes, in steps
+  static constexpr int kLeastSteps = 16;       // of a part: of more parts the last one adds up more
+  static constexpr int kLeastShareSaved = 16;  // of a tile's steps: clusters are slower where none is idle
 
-  int steps;        // of a tile
-  int whole;        // tiles
-  int shared;       // tiles, the other ones
-  WorkSplit boxes;  // of a shared tile
+  int steps;          // of a tile
+  int clusters;       // that it is made for
+  int whole;          // tiles
+  int shared;         // tiles, the other ones
+  int parts;          // of a shared tile
+  int part_boxes;     // of each part but the last one
+  int last_clusters;  // that take the last parts
 
-  TileDeal(int tiles, int tile_steps, int clusters)
+  TileDeal(int tiles, int tile_steps, int most_clusters)
       : steps(tile_steps),
+        clusters(most_clusters),
         whole(tiles - tiles % clusters),
         shared(tiles - whole),
-        boxes(1, (steps + kBoxSteps - 1) / kBoxSteps,
-              larger(1, smaller(clusters / larger(1, shared), steps / kLeastSteps))) {
-    if (boxes.begin(1) * kBoxSteps + kSharingSteps >= steps) {
+        parts(1),
+        part_boxes(boxes()),
+        last_clusters(shared) {
+    if (shared > 0) cut();
+    if (part_steps() + kSharingSteps + steps / kLeastShareSaved >= steps) {
       whole = tiles;
       shared = 0;
     }
   }
 
-  [[nodiscard]] QSHARD_HOST_DEVICE int sharers() const { return boxes.workers; }
-  [[nodiscard]] QSHARD_HOST_DEVICE int items() const { return whole + shared * sharers(); }
+  /// Some of them have no steps.
+  [[nodiscard]] QSHARD_HOST_DEVICE int items() const {
+    if (shared == 0) return whole;
+    return whole + (shared - 1) / last_clusters * clusters + first_last() + (shared - 1) % last_clusters + 1;
+  }
 
   [[nodiscard]] QSHARD_HOST_DEVICE TilePart part(int item) const {
     if (item < whole) return {item, 0, steps, 0};
-    const int sharer = (item - whole) / shared;
-    const int begin = boxes.begin(sharer) * kBoxSteps;
-    const int end = smaller(boxes.begin(sharer + 1) * kBoxSteps, steps);
-    return {item - sharer * shared, begin, end - begin, sharer};
+    const int wave = (item - whole) / clusters;
+    const int place = (item - whole) % clusters;
+    if (place < first_last()) {
+      const int own = place / shared;
+      return {whole + place % shared, own * part_steps(), wave == 0 ? part_steps() : 0, own};
+    }
+    const int tile = wave * last_clusters + place - first_last();
+    const int begin = (parts - 1) * part_steps();
+    return {whole + tile, begin, place - first_last() < last_clusters && tile < shared ? steps - begin : 0, parts - 1};
   }
 
+  [[nodiscard]] QSHARD_HOST_DEVICE int boxes() const { return (steps + kBoxSteps - 1) / kBoxSteps; }
+
   /// What so many clusters take, in times of a tile.
-  [[nodiscard]] double waves(int clusters) const {
+  [[nodiscard]] double waves() const {
     if (shared == 0) return (whole + clusters - 1) / clusters;
-    return whole / clusters + static_cast<double>(boxes.begin(1) * kBoxSteps + kSharingSteps) / steps;
+    return whole / clusters + static_cast<double>(part_steps() + kSharingSteps) / steps;
+  }
+
+ private:
+  [[nodiscard]] QSHARD_HOST_DEVICE int part_steps() const { return part_boxes * kBoxSteps; }
+
+  /// The cluster that the first last part is dealt to.
+  [[nodiscard]] QSHARD_HOST_DEVICE int first_last() const { return (parts - 1) * shared; }
+
+  /// Where each tile has one cluster, its first part is the shortest one for which no cluster that is left over has
+  /// more to do with last parts. With more parts than two the sums would take longer than what is saved.
+  void cut() {
+    const int sharers = larger(1, smaller(clusters / shared, steps / kLeastSteps));
+    part_boxes = (boxes() + sharers - 1) / sharers;
+    const int left = clusters - shared;
+    if (clusters / shared == 1 && left > 0) {
+      const int most_lasts = (shared + left - 1) / left;  // of a cluster
+      while (part_boxes > 1 && most_lasts * (boxes() - part_boxes + 1) < part_boxes) --part_boxes;
+      last_clusters = part_boxes < boxes() ? left : shared;
+    }
+    parts = (boxes() + part_boxes - 1) / part_boxes;
   }
 };
 
@@ -131,7 +169,8 @@ struct Piece {
 
 /// All pieces in the order in which they are due. The clusters make their first tiles at the same time, then their
 /// second ones: a wave after the other, each of which needs some tiles of columns for the first time, and of all of
-/// these first the boxes of the first steps. In a wave with shared tiles these are the first boxes of each sharer.
+/// these first the boxes of the first steps. In a wave with shared tiles these are the first boxes of each part, though
+/// most of the last parts come later.
 template <typename Task>
 class PieceOrder {
  public:
@@ -150,15 +189,28 @@ class PieceOrder {
     }
     const unsigned box = (number - first_) / kPieces;
     const auto place = static_cast<int>(box / column_tiles_);
-    const WorkSplit& boxes = task_.deal.boxes;
-    const int turn = is_shared(wave_) ? place / boxes.workers : place;
-    const int inner = is_shared(wave_) ? boxes.begin(place % boxes.workers) + turn : place;
-    return {{static_cast<int>(first_column_tile_ + box % column_tiles_), inner},
+    const Along along = is_shared(wave_) ? along_parts(place) : Along{place, place};
+    return {{static_cast<int>(first_column_tile_ + box % column_tiles_), along.box},
             static_cast<int>(number % kPieces),
-            wave_ * task_.steps + turn * kBoxSteps};
+            wave_ * task_.steps + along.turn * kBoxSteps};
   }
 
  private:
+  struct Along {
+    int box;   // along the inner dimension
+    int turn;  // of the boxes of its part
+  };
+
+  /// The boxes of shared tiles, the first ones of all parts first.
+  [[nodiscard]] QSHARD_HOST_DEVICE Along along_parts(int place) const {
+    const TileDeal& deal = task_.deal;
+    const int of_all = (deal.boxes() - (deal.parts - 1) * deal.part_boxes) * deal.parts;  // until the last part ends
+    if (place < of_all) return {place % deal.parts * deal.part_boxes + place / deal.parts, place / deal.parts};
+    const int others = deal.parts - 1;
+    const int turn = of_all / deal.parts + (place - of_all) / others;
+    return {(place - of_all) % others * deal.part_boxes + turn, turn};
+  }
+
   [[nodiscard]] QSHARD_HOST_DEVICE unsigned pieces_a_column_tile() const {
     return static_cast<unsigned>(WeightBox::inner_boxes(task_)) * kPieces;
   }

@@ -45,6 +45,7 @@ class Loader {
     int done = 0;  // steps
     for (int item = static_cast<int>(blockIdx.x) / kCluster; item < task_.deal.items(); item += task_.clusters()) {
       const TilePart part = task_.deal.part(item);
+      if (part.steps == 0) continue;
       const Place place(task_, part.tile);
       if constexpr (kAdapter) {
         for (int step = 0; step < task_.adapter_steps; ++step, at.advance()) {

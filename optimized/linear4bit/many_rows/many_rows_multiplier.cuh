@@ -39,6 +39,7 @@ class Multiplier {
   __device__ __forceinline__ void run() {
     for (int item = static_cast<int>(blockIdx.x) / kCluster; item < task_.deal.items(); item += task_.clusters()) {
       const TilePart part = task_.deal.part(item);
+      if (part.steps == 0) continue;
       const Place place(task_, part.tile);
       if constexpr (kAdapter) multiply_adapter(place, part.first_step == 0);
       int steps = part.steps;
@@ -68,7 +69,7 @@ class Multiplier {
   /// Whether the sums are those of a whole tile: of one that clusters share, of all of them, in one of them.
   __device__ __forceinline__ bool completes(const TilePart& part) {
     if (part.steps == task_.steps) return true;
-    const int sharers = task_.deal.sharers();
+    const int sharers = task_.deal.parts;
     const int tile = part.tile - task_.deal.whole;
     const int rank = cluster_rank();
     const auto partials = [&](int sharer) {
@@ -78,7 +79,7 @@ class Multiplier {
     const auto arrivals = [&](int sharer) {
       return task_.arrivals + ((tile * sharers + sharer) * kCluster + rank) * kWarpgroups + warpgroup_;
     };
-    return cluster::add_up_shared<kMultipliers>(cluster::WarpgroupTeam{warpgroup_ + 1}, sharers, part.sharer, partials,
+    return cluster::add_up_shared<kMultipliers>(cluster::WarpgroupTeam{warpgroup_ + 1}, sharers, part.number, partials,
                                                 arrivals, sums_);
   }
 

@@ -21,8 +21,8 @@ struct Task {
   void* weight;     // where it is dequantized to
   unsigned* taken;  // pieces of the weight that a warp has taken; zero before
   unsigned* done;   // of each box of the weight the pieces that are dequantized; zeros before
-  float* partials;  // [deal.shared, deal.sharers(), kCluster, sums of a thread, kMultipliers]
-  int* arrivals;    // [deal.shared, deal.sharers(), kCluster, kWarpgroups]: as add_up_shared() needs them; zeros before
+  float* partials;  // [deal.shared, deal.parts, kCluster, sums of a thread, kMultipliers]
+  int* arrivals;    // [deal.shared, deal.parts, kCluster, kWarpgroups]: as add_up_shared() needs them; zeros before
   TileDeal deal;
   int steps;
   int row_tiles;
