@@ -485,6 +485,15 @@ TEST_F(ManyRowsLinear4bitGpu, TilesOfEveryCut) {
   }
 }
 
+// 34 tiles, more than half of an H200's clusters: those that are left over take the last parts of one or two each.
+TEST_F(ManyRowsLinear4bitGpu, LastPartsOfSharedTiles) {
+  optimized::MatmulPlans plans;
+  for (const bool forward : {true, false}) {
+    const Layer shape{.out_features = forward ? 4300 : 5568, .in_features = forward ? 5568 : 4352};
+    check(TestLayer(shape, 140), shape, {.rows = 257, .forward = forward, .kernel = "many_rows"}, plans);
+  }
+}
+
 // What the product was made from lies in the workspace: all of the weight, of every block size, in boxes that end early
 // or are whole, to the bit.
 TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
@@ -528,10 +537,13 @@ TEST_F(ManyRowsLinear4bitGpu, DequantizesToTheBitsOfDequantize) {
 
 // Beside work that holds multiprocessors the sums of shared tiles have the same order.
 TEST_F(ManyRowsLinear4bitGpu, TheSameBitsBesideOtherWork) {
-  const Layer shape{.out_features = 5120, .in_features = 5120};
-  const TestLayer layer(shape, 150);
   optimized::MatmulPlans plans;
-  for (const auto& [rows, kernel] : {std::pair{2040, "many_rows"}, {300, "middle_rows"}, {100, "wide"}}) {
+  for (const auto& [out, in, rows, kernel] : {std::tuple{5120, 5120, 2040, "many_rows"},
+                                              {6400, 5568, 1700, "many_rows"},
+                                              {5120, 5120, 300, "middle_rows"},
+                                              {5120, 5120, 100, "wide"}}) {
+    const Layer shape{.out_features = out, .in_features = in};
+    const TestLayer layer(shape, 150);
     const DeviceBuffer x(rows * shape.in_features * size_of(shape.dtype));
     fill_normal(shape.dtype, rows * shape.in_features, 151, 1.0F, x.as<void>());
     const auto product = [&](int busy) {

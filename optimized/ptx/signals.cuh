@@ -39,6 +39,13 @@ __device__ __forceinline__ int load_relaxed(const int* from) {
   return value;
 }
 
+/// What was written before the count was added to, as add_release_acquire() does it, is seen afterwards.
+__device__ __forceinline__ int load_acquire(const int* from) {
+  int value;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
 /// Adds and returns what was there; what the warp wrote before is seen by who finds it added, and the other way round.
 __device__ __forceinline__ int add_release_acquire(int* to, int value) {
   int before;

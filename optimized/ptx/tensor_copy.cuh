@@ -75,6 +75,12 @@ __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
+/// Brings the box at (x, y) of a tensor of two dimensions to the L2 cache; for when, see prefetch_to_l2().
+__device__ __forceinline__ void tma_prefetch(const CUtensorMap& map, int x, int y) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(&map), "r"(x), "r"(y)
+               : "memory");
+}
+
 /// Copies the box at (x, y) of a tensor of two dimensions to shared memory; `barrier` counts its bytes.
 __device__ __forceinline__ void tma_load(std::uint32_t to, const CUtensorMap& map, int x, int y,
                                          std::uint32_t barrier) {

@@ -12,8 +12,12 @@ struct WarpTeam {
   [[nodiscard]] __device__ __forceinline__ bool is_first() const { return threadIdx.x % 32 == 0; }
   __device__ __forceinline__ void sync() const { __syncwarp(); }
 
-  /// What the first thread says.
-  [[nodiscard]] __device__ __forceinline__ bool hears(bool says) const { return __shfl_sync(0xFFFFFFFFU, says, 0); }
+  /// What the first thread says; what it has seen, all have seen then.
+  [[nodiscard]] __device__ __forceinline__ bool hears(bool says) const {
+    const bool said = __shfl_sync(0xFFFFFFFFU, says, 0);
+    __syncwarp();
+    return said;
+  }
 };
 
 /// The same: a warpgroup, by a named barrier of its own.
@@ -60,9 +64,7 @@ __device__ __forceinline__ bool add_up_shared(const Team& team, int sharers, int
     const int other = first ^ width;
     if (other >= sharers) continue;
     int* const arrived = arrivals(first | width);
-    if (team.hears(load_relaxed(arrived) == 1)) {
-      __threadfence();
-    } else {
+    if (!team.hears(team.is_first() && load_acquire(arrived) == 1)) {
       float* const own = partials(first);
 #pragma unroll
       for (int i = 0; i < kSums; ++i) __stcg(own + i * kStride, sums[i]);

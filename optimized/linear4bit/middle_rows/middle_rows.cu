@@ -5,7 +5,6 @@
 #include "optimized/linear4bit/middle_rows/middle_rows.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_dequantizer.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_multiplier.cuh"
-#include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
 
 namespace qshard::optimized::middle_rows {
@@ -25,11 +24,10 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
     prefetch_tensor_map(input);
     init_barriers(shared);
   }
-  grid_dependency_synchronize();
-  warpgroup::fill_map(task.scales, shared.map());
   cluster_sync();
   // A shuffle tells the compiler that all of a warp takes one way.
   if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0) < kMultiplierWarps) {
+    grid_dependency_synchronize();
     Multiplier<T, kForward, kColumns>(task, shared).run();
   } else if (task.scales.nested()) {
     Dequantizer<T, kForward, kColumns, true>(task, codes, input, shared).run();

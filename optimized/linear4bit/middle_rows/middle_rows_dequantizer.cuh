@@ -8,6 +8,9 @@
 #include "optimized/linear4bit/cluster/line_values.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
+#include "optimized/linear4bit/warpgroup/nested_map.cuh"
+#include "optimized/ptx/named_barrier.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
@@ -57,16 +60,21 @@ class Dequantizer {
     asm("" : "+r"(lane_));  // kept, not computed again
   }
 
-  /// When shared memory is ready.
+  /// When the barriers are set up. What needs no memory is done before the wait for earlier kernels.
   __device__ __forceinline__ void run() {
-    if (lane_ == 0) {
-      for (int stage = 0; stage < Shared::kCodeStages; ++stage) load_codes(stage);
-    }
-    ask_for_scale();
+    int block = next_block();
+    scale_.prefetch(block);
     const int code_row = kForward ? cluster::feature_of_line(line_) : line_;
     std::uint32_t own_codes = shared_.codes(warp_, 0) + code_row * 32 + code_row / 4 % 2 * 16;
     std::uint32_t own_line = shared_.weight(0) + (first_line_ + line_) * kLineBytes + line_ % 8 * 16;
-    asm("" : "+r"(own_codes), "+r"(own_line));
+    asm volatile("" : "+r"(own_codes), "+r"(own_line), "+r"(block));  // made before the wait
+    grid_dependency_synchronize();
+    if (lane_ == 0) {
+      for (int stage = 0; stage < Shared::kCodeStages; ++stage) load_codes(stage);
+    }
+    scale_.begin();
+    scale_.ask_first(block);
+    fill_map();
     StageCounter<Shared::kCodeStages> codes_stage;
     StageCounter<Shared::kStages> stage;
     for (int i = 0; i < warp_ / kTeamWarps; ++i) stage.advance();
@@ -85,7 +93,7 @@ class Dequantizer {
       cluster::write_two_units<kForward>(to ^ 32, to ^ 48, values, first.z, first.w);
       cluster::write_two_units<kForward>(to ^ 64, to ^ 80, values, second.x, second.y);
       cluster::write_two_units<kForward>(to ^ 96, to ^ 112, values, second.z, second.w);
-      ask_for_scale();
+      scale_.ask(next_block());
       if (advance(at_)) input_row_ = input_row();
       fence_proxy_async_shared();
       __syncwarp();
@@ -167,8 +175,8 @@ class Dequantizer {
     }
   }
 
-  /// Asks for the scale of the line in the warp's next turn. There may be none: the places are clamped.
-  __device__ __forceinline__ void ask_for_scale() {
+  /// The line's block in the warp's next turn. There may be none: the places are clamped.
+  [[nodiscard]] __device__ __forceinline__ int next_block() {
     const int inner = scale_at_.step() * kStep;
     int block = first_block_;
     if constexpr (kForward) {
@@ -176,8 +184,17 @@ class Dequantizer {
     } else {
       block += min(inner + first_line_ % kLines + line_, task_.out_features - 1) * blocks_a_row_;
     }
-    scale_.ask(block);
     if (advance(scale_at_)) first_block_ = first_block();
+    return block;
+  }
+
+  /// By all threads that dequantize.
+  __device__ __forceinline__ void fill_map() const {
+    constexpr int kThreads = Shared::kThreads - kMultipliers;
+    if constexpr (kNested) {
+      warpgroup::fill_map<kThreads>(task_.scales, shared_.map(), static_cast<int>(threadIdx.x) - kMultipliers);
+      named_barrier_sync<1, kThreads>();
+    }
   }
 
   const Task<T>& task_;

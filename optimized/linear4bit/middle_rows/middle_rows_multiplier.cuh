@@ -24,7 +24,7 @@ class Multiplier {
                                                (kTileFeatures / 2 * kLineBytes))),
         input_(swizzled_matrix_descriptor(shared.input(0))) {}
 
-  /// When shared memory is ready.
+  /// When the barriers are set up and earlier kernels are done.
   __device__ __forceinline__ void run() {
     const int own_cluster = static_cast<int>(blockIdx.x) / kCluster;
     const int all = task_.order.steps_of(own_cluster, task_.tiles);
@@ -46,8 +46,9 @@ class Multiplier {
       release(stage_.stage);
       stage_.advance();
       const int rank = cluster_rank();
-      cluster::finish_segment(task_, sums_, segment, (segment.tile % task_.column_tiles * kCluster + rank) * kColumns,
-                              task_.first_feature(segment.tile, kTileFeatures), rank);
+      const cluster::SegmentEnd end(task_, segment, (segment.tile % task_.column_tiles * kCluster + rank) * kColumns,
+                                    task_.first_feature(segment.tile, kTileFeatures), rank);
+      end.finish(sums_);
     }
   }
 

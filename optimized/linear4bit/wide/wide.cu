@@ -2,7 +2,6 @@
 
 #include "optimized/device/dtype_dispatch.h"
 #include "optimized/linear4bit/cluster/cluster_launch.cuh"
-#include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/linear4bit/wide/wide.h"
 #include "optimized/linear4bit/wide/wide_dequantizer.cuh"
 #include "optimized/linear4bit/wide/wide_loader.cuh"
@@ -41,13 +40,12 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   const Loader<T, kForward, kColumns> loader(task, codes, input, shared);
   constexpr int kFirstLoader = kThreads<kColumns> - 128;
   if (threadIdx.x == kFirstLoader) loader.start();
-  grid_dependency_synchronize();
-  warpgroup::fill_map(task.scales, shared.map());
   cluster_sync();
   // A shuffle tells the compiler that all of a warp takes one way.
   const int warpgroup = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
   if (warpgroup < cluster::kWarpgroups) {
     setmaxnreg_inc<Registers<kColumns>::kMultiplier>();
+    grid_dependency_synchronize();
     Multiplier<T, kForward, kColumns>(task, shared).run();
   } else if (warpgroup < cluster::kWarpgroups + SharedMemory<kColumns>::kTeams) {
     setmaxnreg_dec<Registers<kColumns>::kDequantizer>();

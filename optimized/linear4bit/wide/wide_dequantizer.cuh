@@ -5,7 +5,10 @@
 #include "optimized/linear4bit/cluster/line_scale.cuh"
 #include "optimized/linear4bit/cluster/line_values.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
+#include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
+#include "optimized/ptx/named_barrier.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
@@ -30,15 +33,21 @@ class Dequantizer {
     asm("" : "+r"(lane_));  // kept, not computed again
   }
 
-  /// When shared memory is ready. Each turn reads the codes of the next one and makes its values, so that nobody waits
-  /// for them. Every instruction of a turn counts: up to 128 columns its time is what the product takes. The last turn
-  /// reads and releases codes that are not there, for which nobody waits.
+  /// When the barriers are set up. What needs no memory is done before the wait for earlier kernels. Each turn reads
+  /// the codes of the next one and makes its values, so that nobody waits for them. Every instruction of a turn counts:
+  /// up to 128 columns its time is what the product takes. The last turn reads and releases codes that are not there,
+  /// for which nobody waits.
   __device__ __forceinline__ void run() {
     const int chunks = steps_ * kChunks;
     if (team_ >= chunks) return;
     Turn next(*this, team_);
     int first_block = block_of(next);
-    ask_for_scale(first_block, next.inner);
+    int own_block = block_in(first_block, next.inner);
+    if (next.advance(*this, chunks)) first_block = block_of(next);
+    int next_block = block_in(first_block, next.inner);
+    asm volatile("" : "+r"(own_block), "+r"(next_block), "+r"(next.inner), "+r"(next.left), "+r"(next.after));
+    scale_.prefetch(own_block);
+    scale_.prefetch(next_block);
     CodesPlace place(shared_, team_, line_);
     std::uint32_t units[8];  // of 16 bytes, of the line in the first stage
 #pragma unroll
@@ -46,15 +55,19 @@ class Dequantizer {
       units[i] = shared_.weight(0) + line_ * kLineBytes + (line_ % 8 ^ i) * 16;
       asm("" : "+r"(units[i]));  // kept, not computed again
     }
+    grid_dependency_synchronize();
+    scale_.begin();
+    scale_.ask_first(own_block);
+    const cluster::LineScale<kNested> own_scale = scale_;
+    scale_.ask_first(next_block);
+    fill_map();
     place.wait();
     uint4 first = load_shared_u32x4(place.address());
     uint4 second = load_shared_u32x4(place.address() ^ 16);
-    SixteenValues values = cluster::scaled_codebook<T>(task_.codebook, scale_.asked());
+    SixteenValues values = cluster::scaled_codebook<T>(task_.codebook, own_scale.asked());
     fence_proxy_async_shared();
     __syncwarp();
     mbarrier_arrive_if(place.empty(), lane_ == 0);
-    if (next.advance(*this, chunks)) first_block = block_of(next);
-    ask_for_scale(first_block, next.inner);
     int stage = team_;
     std::uint32_t offset = team_ * Shared::kStageBytes;  // of the stage from the first one
     int parity = 1;
@@ -75,7 +88,7 @@ class Dequantizer {
       mbarrier_arrive_if(shared_.full(stage), lane_ == 0);
       mbarrier_arrive_if(place.empty(), lane_ == 0);
       if (next.advance(*this, chunks)) first_block = block_of(next);
-      ask_for_scale(first_block, next.inner);
+      scale_.ask(block_in(first_block, next.inner));
       values = cluster::scaled_codebook<T>(task_.codebook, scale);
       stage += kTeams;
       offset += kTeams * Shared::kStageBytes;
@@ -168,15 +181,22 @@ class Dequantizer {
     }
   }
 
-  /// Asks for the scale of the line in the chunk that begins with `inner`. There may be none: the places are clamped.
-  __device__ __forceinline__ void ask_for_scale(int first_block, int inner) {
-    int block = first_block;
+  /// The line's block in the chunk that begins with `inner`. There may be none: the places are clamped.
+  [[nodiscard]] __device__ __forceinline__ int block_in(int first_block, int inner) const {
     if constexpr (kForward) {
-      block += min(inner, task_.in_features - 1) >> task_.block_shift;
+      return first_block + (min(inner, task_.in_features - 1) >> task_.block_shift);
     } else {
-      block += min(inner + line_ % kChunk, task_.out_features - 1) * blocks_a_row_;
+      return first_block + min(inner + line_ % kChunk, task_.out_features - 1) * blocks_a_row_;
     }
-    scale_.ask(block);
+  }
+
+  /// By all threads of all teams.
+  __device__ __forceinline__ void fill_map() const {
+    constexpr int kThreads = kTeams * 128;
+    if constexpr (kNested) {
+      warpgroup::fill_map<kThreads>(task_.scales, shared_.map(), static_cast<int>(threadIdx.x) - cluster::kMultipliers);
+      named_barrier_sync<1, kThreads>();
+    }
   }
 
   const Task<T>& task_;

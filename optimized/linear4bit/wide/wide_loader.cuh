@@ -5,6 +5,7 @@
 #include <cuda.h>
 
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -42,18 +43,27 @@ class Loader {
     mbarrier_init_fence();
   }
 
+  /// A thread's part; waits for earlier kernels when it knows what to load first, as load_input() does.
   __device__ __forceinline__ void load_codes() const {
     StageCounter<Shared::kCodeStages> at;
     for (int number = 0; number < steps_;) {
       const Segment segment = task_.order.segment(cluster_, number);
-      const int feature = first_feature(task_, segment.tile);
+      int feature = first_feature(task_, segment.tile);
+      if (number == 0) {
+        for (int i = 0; i < min(Shared::kCodeStages, segment.end); ++i) {
+          const Place place = codes_at(feature, segment.first_step + i);
+          tma_prefetch(codes_, place.x, place.y);
+        }
+        asm volatile("" : "+r"(feature));
+        grid_dependency_synchronize();
+      }
 #pragma unroll 1
       for (int step = segment.first_step; number < segment.end; ++number, ++step, at.advance()) {
         mbarrier_wait(shared_.codes_empty(at.stage), at.parity ^ 1);
         const std::uint32_t full = shared_.codes_full(at.stage);
         mbarrier_arrive_expect_tx(full, Shared::kCodeBytes);
-        tma_load(shared_.codes(at.stage), codes_, (kForward ? step * kStep : feature) / 2,
-                 kForward ? feature : step * kStep, full);
+        const Place place = codes_at(feature, step);
+        tma_load(shared_.codes(at.stage), codes_, place.x, place.y, full);
       }
     }
   }
@@ -63,7 +73,11 @@ class Loader {
     StageCounter<Shared::kStages> at;
     for (int number = 0; number < steps_;) {
       const Segment segment = task_.order.segment(cluster_, number);
-      const int row = segment.tile % task_.column_tiles * kColumns + rank_ * (kColumns / kCluster);
+      int row = segment.tile % task_.column_tiles * kColumns + rank_ * (kColumns / kCluster);
+      if (number == 0) {
+        asm volatile("" : "+r"(row));
+        grid_dependency_synchronize();
+      }
 #pragma unroll 1
       for (int chunk = segment.first_step * kChunks; number < segment.end; ++number) {
 #pragma unroll 1
@@ -79,6 +93,16 @@ class Loader {
 
  private:
   using Shared = SharedMemory<kColumns>;
+
+  /// Of a box of codes.
+  struct Place {
+    int x;
+    int y;
+  };
+
+  [[nodiscard]] __device__ __forceinline__ static Place codes_at(int feature, int step) {
+    return {(kForward ? step * kStep : feature) / 2, kForward ? feature : step * kStep};
+  }
 
   const Task<T>& task_;
   const CUtensorMap& codes_;

@@ -23,7 +23,7 @@ class Multiplier {
                                                   (kLines / 2 * kLineBytes))),
         input_(lower_word(shared.input(0))) {}
 
-  /// When shared memory is ready.
+  /// When the barriers are set up and earlier kernels are done.
   __device__ __forceinline__ void run() {
     const int own_cluster = static_cast<int>(blockIdx.x) / kCluster;
     const int all = task_.order.steps_of(own_cluster, task_.tiles);
@@ -41,11 +41,12 @@ class Multiplier {
         wgmma_wait<1>();
         release(last_stage);
       }
+      const cluster::SegmentEnd end(task_, segment, segment.tile % task_.column_tiles * kColumns,
+                                    first_feature(task_, segment.tile), cluster_rank());
       wgmma_wait<0>(sums_);
       release(stage_.stage);
       stage_.advance();
-      cluster::finish_segment(task_, sums_, segment, segment.tile % task_.column_tiles * kColumns,
-                              first_feature(task_, segment.tile), cluster_rank());
+      end.finish(sums_);
     }
   }
 
