@@ -7,21 +7,28 @@
 
 namespace qshard::optimized::warpgroup {
 
-/// Fills the nested map in shared memory, at the address `map`, each value kMapCopies times; by threads 0 to kThreads -
-/// 1 of those that call it, of whom `thread` is one.
+/// Stores a value of the nested map kMapCopies times.
+__device__ __forceinline__ void store_map_value(std::uint32_t map, std::uint32_t at, float value) {
+#pragma unroll
+  for (int i = 0; i < kMapCopies; i += 4) {
+    asm volatile("st.shared.v4.f32 [%0], {%1, %1, %1, %1};" ::"r"(map + 4 * (at * kMapCopies + i)), "f"(value)
+                 : "memory");
+  }
+}
+
+/// Fills the nested map in shared memory, at the address `map`; by all threads that call it, of which 0 to 255 must be
+/// some.
+__device__ __forceinline__ void fill_map(const BlockScales& scales, std::uint32_t map) {
+  if (scales.nested() && threadIdx.x < 256) store_map_value(map, threadIdx.x, scales.nested_map[threadIdx.x]);
+}
+
+/// The same by threads 0 to kThreads - 1 of a role, of whom `thread` is one.
 template <int kThreads>
 __device__ __forceinline__ void fill_map(const BlockScales& scales, std::uint32_t map, int thread) {
   static_assert(256 % kThreads == 0);
   if (!scales.nested() || thread >= kThreads) return;
 #pragma unroll
-  for (int at = thread; at < 256; at += kThreads) {
-    const float value = scales.nested_map[at];
-#pragma unroll
-    for (int i = 0; i < kMapCopies; i += 4) {
-      asm volatile("st.shared.v4.f32 [%0], {%1, %1, %1, %1};" ::"r"(map + 4 * (at * kMapCopies + i)), "f"(value)
-                   : "memory");
-    }
-  }
+  for (int at = thread; at < 256; at += kThreads) store_map_value(map, at, scales.nested_map[at]);
 }
 
 }  // namespace qshard::optimized::warpgroup

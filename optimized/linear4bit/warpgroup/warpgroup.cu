@@ -41,7 +41,7 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) < kWarpgroups) {
     Multiplier<T, kColumnTiles> multiplier(task, shared, begin, end);  // asks for its first scales before all else
     PairTable(shared.table).fill<T>(task.codebook);
-    fill_map<256>(task.scales, shared.map(), static_cast<int>(threadIdx.x));
+    fill_map(task.scales, shared.map());
     named_barrier_sync<kReady, kThreads>();
     setmaxnreg_inc<kMultiplierRegisters>();
     multiplier.run();
