@@ -158,7 +158,7 @@ TEST(ManyRowsCut, EveryPieceComesOnceAndWhenItIsFirstNeeded) {
       const auto need = needs.find({piece.box.column_tile, piece.box.inner});
       ASSERT_NE(need, needs.end()) << "a box that no product needs";
       const bool is_last = piece.box.inner >= (task.deal.parts - 1) * task.deal.part_boxes;
-      if (task.deal.shared == 0 || (task.complete && (task.deal.parts == 1 || !is_last))) {
+      if (task.deal.shared == 0 || (task.complete && !is_last)) {
         ASSERT_EQ(piece.due, need->second);
       } else {  // a cluster may have several last parts, and a wave whole tiles and shared ones
         ASSERT_LE(piece.due, need->second);

@@ -4,6 +4,16 @@
 // done.
 namespace qshard::optimized {
 
+/// What was written before a count was added to with release, as signal() and add_release_acquire() do it, is seen
+/// afterwards.
+template <typename Count>
+__device__ __forceinline__ Count load_acquire(const Count* from) {
+  static_assert(sizeof(Count) == 4);
+  Count value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 /// The count, which becomes greater by one, for up to 2^31 - 1 callers. Waited for when it is used: of an addition the
@@ -24,10 +34,8 @@ __device__ __forceinline__ void signal(unsigned* count) {
 
 /// Waits, in one thread, until there have been so many signals.
 __device__ __forceinline__ void wait_for_signals(const unsigned* count, unsigned signals) {
-  unsigned seen = 0;
-  do {
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(seen) : "l"(count) : "memory");
-  } while (seen < signals);
+  while (load_acquire(count) < signals) {
+  }
   asm volatile("fence.proxy.async.global;" ::: "memory");
 }
 
@@ -36,13 +44,6 @@ __device__ __forceinline__ void wait_for_signals(const unsigned* count, unsigned
 __device__ __forceinline__ int load_relaxed(const int* from) {
   int value;
   asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
-  return value;
-}
-
-/// What was written before the count was added to, as add_release_acquire() does it, is seen afterwards.
-__device__ __forceinline__ int load_acquire(const int* from) {
-  int value;
-  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
   return value;
 }
 

@@ -3,7 +3,9 @@
 #include <cstdint>
 
 #include "optimized/device_math.cuh"
-#include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
+#include "optimized/linear4bit/cluster/cluster_cut.h"
+#include "optimized/linear4bit/warpgroup/nested_map.cuh"
+#include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/prefetch.cuh"
 #include "optimized/ptx/shared_access.cuh"
 
@@ -14,7 +16,7 @@ namespace qshard::optimized::cluster {
 template <bool kNested>
 class LineScale {
  public:
-  /// map: the address of the nested map that warpgroup::fill_map() fills.
+  /// map: the address of the nested map, warpgroup::kMapBytes.
   __device__ __forceinline__ LineScale(const BlockScales& scales, std::uint32_t map)
       : scales_(scales), map_(map + 4 * (static_cast<int>(threadIdx.x) % 32 % warpgroup::kMapCopies)), offset_(0.0F) {
     asm("" : "+r"(map_));  // kept, not computed again
@@ -33,6 +35,20 @@ class LineScale {
   /// When earlier kernels are done, before the rest.
   __device__ __forceinline__ void begin() {
     if constexpr (kNested) offset_ = *scales_.offset;
+  }
+
+  /// Fills the nested map; by all kThreads threads that dequantize, which are those behind the multipliers.
+  template <int kThreads>
+  __device__ __forceinline__ static void fill_map(const BlockScales& scales, std::uint32_t map) {
+    if constexpr (kNested) {
+      static_assert(256 % kThreads == 0);
+      const int thread = static_cast<int>(threadIdx.x) - kMultipliers;
+      if (scales.nested() && thread < kThreads) {  // always; without it the compiler makes other code than was measured
+#pragma unroll
+        for (int at = thread; at < 256; at += kThreads) warpgroup::store_map_value(map, at, scales.nested_map[at]);
+      }
+      named_barrier_sync<1, kThreads>();
+    }
   }
 
   /// Asks for the scale of a block of the weight, by loads that have an order with the wait for earlier kernels.

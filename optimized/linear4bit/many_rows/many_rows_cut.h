@@ -53,6 +53,11 @@ constexpr int kBoxSteps = kBox / kStep;
 constexpr int kPieceRows = 32;
 constexpr int kPieces = kBox / kPieceRows;  // of a box
 
+/// Boxes along so many steps.
+QSHARD_HOST_DEVICE constexpr int boxes_of(int steps) {
+  return (steps + kBoxSteps - 1) / kBoxSteps;
+}
+
 /// A box by its place in the product: the columns of the output that need it, and when, along the inner dimension.
 struct WeightBox {
   int column_tile;
@@ -60,7 +65,7 @@ struct WeightBox {
 
   template <typename Task>
   QSHARD_HOST_DEVICE static int inner_boxes(const Task& task) {
-    return (task.steps + kBoxSteps - 1) / kBoxSteps;
+    return boxes_of(task.steps);
   }
 
   /// The count of its pieces that are dequantized.
@@ -86,9 +91,9 @@ struct TilePart {
 /// clusters that it is made for are as many as the GPU holds, however many of them run: so sums have the same order
 /// beside other work, too.
 struct TileDeal {
-  static constexpr int kSharingSteps = 20;     // what adding up takes, in steps
-  static constexpr int kLeastSteps = 16;       // of a part: of more parts the last one adds up more
-  static constexpr int kLeastShareSaved = 16;  // of a tile's steps: clusters are slower where none is idle
+  static constexpr int kSharingSteps = 20;  // what adding up takes, in steps
+  static constexpr int kLeastSteps = 16;    // of a part: of more parts the last one adds up more
+  static constexpr int kLeastSaved = 16;    // a tile's steps by this: clusters are slower where none is idle
 
   int steps;          // of a tile
   int clusters;       // that it is made for
@@ -107,7 +112,7 @@ struct TileDeal {
         part_boxes(boxes()),
         last_clusters(shared) {
     if (shared > 0) cut();
-    if (part_steps() + kSharingSteps + steps / kLeastShareSaved >= steps) {
+    if (part_steps() + kSharingSteps + steps / kLeastSaved >= steps) {
       whole = tiles;
       shared = 0;
     }
@@ -132,7 +137,7 @@ struct TileDeal {
     return {whole + tile, begin, place - first_last() < last_clusters && tile < shared ? steps - begin : 0, parts - 1};
   }
 
-  [[nodiscard]] QSHARD_HOST_DEVICE int boxes() const { return (steps + kBoxSteps - 1) / kBoxSteps; }
+  [[nodiscard]] QSHARD_HOST_DEVICE int boxes() const { return boxes_of(steps); }
 
   /// What so many clusters take, in times of a tile.
   [[nodiscard]] double waves() const {

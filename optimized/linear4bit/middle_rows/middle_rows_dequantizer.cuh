@@ -8,8 +8,6 @@
 #include "optimized/linear4bit/cluster/line_values.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
-#include "optimized/linear4bit/warpgroup/nested_map.cuh"
-#include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
@@ -74,7 +72,7 @@ class Dequantizer {
     }
     scale_.begin();
     scale_.ask_first(block);
-    fill_map();
+    scale_.template fill_map<Shared::kThreads - kMultipliers>(task_.scales, shared_.map());
     StageCounter<Shared::kCodeStages> codes_stage;
     StageCounter<Shared::kStages> stage;
     for (int i = 0; i < warp_ / kTeamWarps; ++i) stage.advance();
@@ -186,15 +184,6 @@ class Dequantizer {
     }
     if (advance(scale_at_)) first_block_ = first_block();
     return block;
-  }
-
-  /// By all threads that dequantize.
-  __device__ __forceinline__ void fill_map() const {
-    constexpr int kThreads = Shared::kThreads - kMultipliers;
-    if constexpr (kNested) {
-      warpgroup::fill_map<kThreads>(task_.scales, shared_.map(), static_cast<int>(threadIdx.x) - kMultipliers);
-      named_barrier_sync<1, kThreads>();
-    }
   }
 
   const Task<T>& task_;

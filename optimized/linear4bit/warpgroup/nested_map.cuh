@@ -22,13 +22,4 @@ __device__ __forceinline__ void fill_map(const BlockScales& scales, std::uint32_
   if (scales.nested() && threadIdx.x < 256) store_map_value(map, threadIdx.x, scales.nested_map[threadIdx.x]);
 }
 
-/// The same by threads 0 to kThreads - 1 of a role, of whom `thread` is one.
-template <int kThreads>
-__device__ __forceinline__ void fill_map(const BlockScales& scales, std::uint32_t map, int thread) {
-  static_assert(256 % kThreads == 0);
-  if (!scales.nested() || thread >= kThreads) return;
-#pragma unroll
-  for (int at = thread; at < 256; at += kThreads) store_map_value(map, at, scales.nested_map[at]);
-}
-
 }  // namespace qshard::optimized::warpgroup

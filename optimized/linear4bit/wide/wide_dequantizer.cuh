@@ -5,9 +5,7 @@
 #include "optimized/linear4bit/cluster/line_scale.cuh"
 #include "optimized/linear4bit/cluster/line_values.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
-#include "optimized/linear4bit/warpgroup/nested_map.cuh"
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
-#include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
@@ -45,6 +43,7 @@ class Dequantizer {
     int own_block = block_in(first_block, next.inner);
     if (next.advance(*this, chunks)) first_block = block_of(next);
     int next_block = block_in(first_block, next.inner);
+    // Made before the wait.
     asm volatile("" : "+r"(own_block), "+r"(next_block), "+r"(next.inner), "+r"(next.left), "+r"(next.after));
     scale_.prefetch(own_block);
     scale_.prefetch(next_block);
@@ -60,7 +59,7 @@ class Dequantizer {
     scale_.ask_first(own_block);
     const cluster::LineScale<kNested> own_scale = scale_;
     scale_.ask_first(next_block);
-    fill_map();
+    scale_.template fill_map<kTeams * 128>(task_.scales, shared_.map());
     place.wait();
     uint4 first = load_shared_u32x4(place.address());
     uint4 second = load_shared_u32x4(place.address() ^ 16);
@@ -187,15 +186,6 @@ class Dequantizer {
       return first_block + (min(inner, task_.in_features - 1) >> task_.block_shift);
     } else {
       return first_block + min(inner + line_ % kChunk, task_.out_features - 1) * blocks_a_row_;
-    }
-  }
-
-  /// By all threads of all teams.
-  __device__ __forceinline__ void fill_map() const {
-    constexpr int kThreads = kTeams * 128;
-    if constexpr (kNested) {
-      warpgroup::fill_map<kThreads>(task_.scales, shared_.map(), static_cast<int>(threadIdx.x) - cluster::kMultipliers);
-      named_barrier_sync<1, kThreads>();
     }
   }
 
