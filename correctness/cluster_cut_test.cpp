@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "optimized/linear4bit/cluster/matrix_lines.h"
+#include "optimized/linear4bit/cluster/tile_sharers.h"
 #include "optimized/linear4bit/middle_rows/middle_rows_cut.h"
 #include "optimized/linear4bit/wide/wide_cut.h"
 
@@ -27,6 +28,46 @@ TEST(ClusterCut, LanesHavePairsOfFeatures) {
   EXPECT_EQ(features.size(), static_cast<std::size_t>(kTileFeatures));
   EXPECT_EQ(*features.begin(), 0);
   EXPECT_EQ(*features.rbegin(), kTileFeatures - 1);
+}
+
+// Sharers hold all steps of the tile. Owners have nothing to do after it, so that they may wait; and a count that
+// belongs to the second sharer is of no other tile.
+void expect_sharers(int tiles, int steps, int workers) {
+  const optimized::WorkSplit split(tiles, steps, workers);
+  std::set<int> seconds;
+  for (int tile = 0; tile < tiles; ++tile) {
+    const TileSharers sharers(split, tile);
+    const int end = (tile + 1) * steps;
+    ASSERT_LE(split.begin(sharers.first), end - steps);
+    ASSERT_GT(split.begin(sharers.first + 1), end - steps);
+    ASSERT_LT(split.begin(sharers.first + sharers.count - 1), end);
+    ASSERT_GE(split.begin(sharers.first + sharers.count), end);
+    ASSERT_GE(sharers.owners, 1);
+    if (sharers.count == 1) continue;
+    EXPECT_TRUE(seconds.insert(sharers.second()).second);
+    EXPECT_LT(sharers.second(), split.workers);
+    EXPECT_LE(split.begin(sharers.first + sharers.owners), end);
+    const bool all_that_end = sharers.owners == sharers.count || split.begin(sharers.first + sharers.owners + 1) > end;
+    EXPECT_TRUE(all_that_end || sharers.owners == TileSharers::kMostOwners);
+  }
+}
+
+TEST(ClusterCut, OwnersEndWithTheirTile) {
+  for (const int steps : {1, 7, 64, 448}) {
+    for (int tiles = 1; tiles <= 300; ++tiles) {
+      for (const int workers : {1, 2, 65, 66}) {
+        SCOPED_TRACE(testing::Message() << tiles << " tiles of " << steps << " steps for " << workers);
+        expect_sharers(tiles, steps, workers);
+      }
+    }
+  }
+  const TileSharers many(optimized::WorkSplit(1, 640, 66), 0);
+  EXPECT_EQ(many.count, 66);
+  EXPECT_EQ(many.owners, TileSharers::kMostOwners);
+  const TileSharers two(optimized::WorkSplit(3, 10, 2), 1);
+  EXPECT_EQ(two.first, 0);
+  EXPECT_EQ(two.count, 2);
+  EXPECT_EQ(two.owners, 1) << "the second one goes on with the last tile";
 }
 
 // The tiles hold all rows, and none of them is empty.

@@ -30,7 +30,8 @@ bool multiply_4bit(const StepResources& resources, const FrozenWeight& weight, s
                    Linear4bitDirection direction, ConstRows from, MutableRows to, const Linear4bitAddends& addends,
                    void* workspace) {
   const std::size_t bytes = product_workspace_bytes(weight);
-  const Linear4bitPlan& plan = resources.linear4bit->find(*resources.matmul, shape_of(weight), rows, direction);
+  const Linear4bitPlan& plan =
+      resources.linear4bit->find(*resources.matmul, shape_of(weight), rows, direction, !addends.empty());
   if (plan.workspace_bytes() > bytes) {
     fail(ExitCode::rank_failed, "the kernel {} needs {} bytes of workspace, more than the {} that were planned",
          plan.kernel_name(), plan.workspace_bytes(), bytes);
@@ -94,12 +95,16 @@ bool multiply_together(const StepResources& resources, std::span<const FrozenWei
 }  // namespace
 
 const Linear4bitPlan& Linear4bitPlans::find(MatmulPlans& matmul, const Linear4bitShape& shape, std::int64_t rows,
-                                            Linear4bitDirection direction) {
+                                            Linear4bitDirection direction, bool with_addends) {
   for (const Entry& entry : entries_) {
-    if (entry.rows == rows && entry.direction == direction && entry.shape == shape) return entry.plan;
+    if (entry.rows == rows && entry.direction == direction && entry.with_addends == with_addends &&
+        entry.shape == shape) {
+      return entry.plan;
+    }
   }
   if (entries_.size() >= kMostPlans) entries_.pop_back();
-  entries_.push_front({shape, rows, direction, Linear4bitPlan(matmul, shape, rows, direction, other_)});
+  entries_.push_front(
+      {shape, rows, direction, with_addends, Linear4bitPlan(matmul, shape, rows, direction, other_, with_addends)});
   return entries_.front().plan;
 }
 

@@ -163,6 +163,12 @@ MatmulPlans::MatmulPlans(std::size_t workspace_bytes)
   cublasLtHandle_t library = nullptr;
   QSHARD_CUBLAS_CHECK(cublasLtCreate(&library));
   state_->library.reset(library);
+  int device = 0;
+  int multiprocessors = 0;
+  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
+  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  counts_ = DeviceBuffer(sizeof(int) * kCountsOfMultiprocessor * multiprocessors);
+  counts_.fill(0);
 }
 
 MatmulPlans::~MatmulPlans() = default;

@@ -7,6 +7,7 @@
 #include <cuda_runtime_api.h>
 
 #include "core/tensor/dtype.h"
+#include "optimized/device/device_buffer.h"
 
 namespace qshard::optimized {
 
@@ -41,7 +42,8 @@ struct MatmulScaling {
 inline constexpr std::size_t kMatmulWorkspaceBytes = std::size_t{32} << 20;
 
 /// cuBLASLt and the plans (descriptors and chosen algorithm) of the shapes seen so far, so that a second call with the
-/// same shape asks no heuristic. Belongs to the device that is current when it is made; one thread at a time.
+/// same shape asks no heuristic; and counts by which thread blocks of one product wait for each other. Belongs to the
+/// device that is current when it is made; one thread at a time, and on the device one product at a time.
 class MatmulPlans {
  public:
   /// workspace_bytes: what every matmul() with these plans may use. Less means other algorithms, so other bits, and
@@ -53,12 +55,17 @@ class MatmulPlans {
 
   [[nodiscard]] std::size_t workspace_bytes() const { return workspace_bytes_; }
 
+  /// Zeros on the device, so many for each multiprocessor; a product leaves zeros.
+  [[nodiscard]] int* counts() const { return counts_.as<int>(); }
+  static constexpr int kCountsOfMultiprocessor = 8;
+
  private:
   friend void matmul(MatmulPlans&, const MatmulShape&, const MatmulScaling&, const void*, const void*, void*, void*,
                      std::size_t, cudaStream_t);
   struct State;
   std::size_t workspace_bytes_;
   std::unique_ptr<State> state_;
+  DeviceBuffer counts_;
 };
 
 /// One matrix product on `stream`. workspace: plans.workspace_bytes() at least, aligned to 256 bytes; pointers aligned

@@ -18,8 +18,9 @@ class Linear4bitPlans {
  public:
   explicit Linear4bitPlans(const OtherWork& other = {}) : other_(other) {}
 
+  /// with_addends: as of Linear4bitPlan.
   const Linear4bitPlan& find(MatmulPlans& matmul, const Linear4bitShape& shape, std::int64_t rows,
-                             Linear4bitDirection direction);
+                             Linear4bitDirection direction, bool with_addends = false);
 
  private:
   // Rows of changing lengths bring a new number of tokens with every batch: the oldest plans go.
@@ -28,6 +29,7 @@ class Linear4bitPlans {
     Linear4bitShape shape;
     std::int64_t rows;
     Linear4bitDirection direction;
+    bool with_addends;
     Linear4bitPlan plan;
   };
   std::deque<Entry> entries_;

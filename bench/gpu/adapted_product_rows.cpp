@@ -28,7 +28,7 @@ struct Setting {
         forward(forward_),
         dtype(dtype_),
         plan(plans, {out, in, dtype, QuantType::nf4, kBlocksize, false}, kTokens,
-             forward ? Linear4bitDirection::forward : Linear4bitDirection::input_gradient),
+             forward ? Linear4bitDirection::forward : Linear4bitDirection::input_gradient, {}, true),
         workspace(plan.workspace_bytes()) {}
 
   std::int64_t out, in;

@@ -135,6 +135,14 @@ optimized::Linear4bitPlan plan_of(optimized::MatmulPlans& plans, const Layer& la
   return {plans, shape_of(layer), call.rows, direction_of(call.forward), call.kernel};
 }
 
+/// The next product relies on it.
+void expect_counts_are_zero(const optimized::MatmulPlans& plans) {
+  std::vector<int> counts(std::size_t{optimized::MatmulPlans::kCountsOfMultiprocessor} *
+                          optimized::current_linear4bit_device().multiprocessors);
+  QSHARD_CUDA_CHECK(cudaMemcpy(counts.data(), plans.counts(), counts.size() * sizeof(int), cudaMemcpyDeviceToHost));
+  EXPECT_TRUE(std::ranges::all_of(counts, [](int count) { return count == 0; })) << "counts are left";
+}
+
 /// Runs one call on poisoned memory, twice, and checks it in full.
 void check(const TestLayer& layer, const Layer& shape, const Call& call, optimized::MatmulPlans& plans) {
   SCOPED_TRACE(fmt::format("[{}, {}] blocksize {} nested {} {} {}, rows {} padding {} {} shift {} forward {} kernel {}",
@@ -173,6 +181,7 @@ void check(const TestLayer& layer, const Layer& shape, const Call& call, optimiz
       EXPECT_EQ(differing(first, bytes), 0U) << "a second run gave other bits";
     }
   }
+  expect_counts_are_zero(plans);
   EXPECT_TRUE(std::ranges::equal(in.download<std::byte>(), input.bytes())) << "the input changed";
   std::vector<std::byte> behind(kBehind);
   QSHARD_CUDA_CHECK(

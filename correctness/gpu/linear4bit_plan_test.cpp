@@ -39,8 +39,8 @@ TEST(Linear4bitChoice, GoesByRowsOnHopper) {
   EXPECT_EQ(chosen(kHopper, shape, 65), "wide");
   EXPECT_EQ(chosen(kHopper, shape, 288), "wide");
   EXPECT_EQ(chosen(kHopper, shape, 289), "middle_rows");
-  EXPECT_EQ(chosen(kHopper, shape, 896), "middle_rows");
-  EXPECT_EQ(chosen(kHopper, shape, 1024), "many_rows");
+  EXPECT_EQ(chosen(kHopper, shape, 1024), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, shape, 1025), "many_rows");
   EXPECT_EQ(chosen(kHopper, shape, 2048), "many_rows");
   EXPECT_EQ(chosen(kHopper, shape, 100'000), "many_rows");
 }
@@ -76,11 +76,23 @@ TEST(Linear4bitChoice, MiddleRowsRunsWhereItPays) {
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 5120}, 385), "many_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 896), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 8192, .in_features = 8192}, 1024), "many_rows");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 896), "middle_rows");
-  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1024), "many_rows") << "shared tiles";
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1536), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 1537), "many_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 896, kGradient), "middle_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 27648}, 897, kGradient), "many_rows");
+  EXPECT_EQ(chosen(kHopper, {.out_features = 27648, .in_features = 5120}, 1024, kGradient), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 5120, .in_features = 5120}, 200, kGradient), "middle_rows");
   EXPECT_EQ(chosen(kHopper, {.out_features = 28672, .in_features = 8192}, 289, kGradient), "middle_rows");
   EXPECT_EQ(chosen(kAmpere, {.out_features = 28672, .in_features = 8192}, 300), "dequantize_first");
+}
+
+// A kernel that takes addends is preferred where some are wanted.
+TEST(Linear4bitChoice, GoesByAddends) {
+  Linear4bitProblem problem{{.out_features = 28672, .in_features = 8192}, 1024, kForward, kHopper, 32 << 20};
+  problem.with_addends = true;
+  EXPECT_STREQ(optimized::choose_linear4bit_kernel(problem, true).name, "many_rows");
+  problem.rows = 896;
+  EXPECT_STREQ(optimized::choose_linear4bit_kernel(problem, true).name, "middle_rows") << "much faster there";
 }
 
 // A small weight has too few steps for a second launch and shared tiles.

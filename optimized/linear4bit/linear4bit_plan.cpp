@@ -32,8 +32,8 @@ const Linear4bitKernel& find_kernel(std::string_view name, const Linear4bitProbl
 }
 
 Linear4bitProblem make_problem(const MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
-                               Linear4bitDirection direction, const OtherWork& other = {}) {
-  Linear4bitProblem problem{shape, rows, direction, {}, plans.workspace_bytes()};
+                               Linear4bitDirection direction, const OtherWork& other = {}, bool with_addends = false) {
+  Linear4bitProblem problem{shape, rows, direction, {}, plans.workspace_bytes(), with_addends};
   check_problem(problem);
   problem.device = current_linear4bit_device();
   problem.device.other = other;
@@ -93,9 +93,9 @@ void check_adapter(const Linear4bitProblem& problem, const Linear4bitAdapter& ad
 }  // namespace
 
 Linear4bitPlan::Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows,
-                               Linear4bitDirection direction, const OtherWork& other)
+                               Linear4bitDirection direction, const OtherWork& other, bool with_addends)
     : plans_(&plans),
-      problem_(make_problem(plans, shape, rows, direction, other)),
+      problem_(make_problem(plans, shape, rows, direction, other, with_addends)),
       kernel_(&choose_linear4bit_kernel(problem_, true)),
       unaligned_(&choose_linear4bit_kernel(problem_, false)) {}
 

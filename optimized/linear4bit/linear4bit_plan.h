@@ -39,14 +39,16 @@ struct Linear4bitProduct {
 /// weight is dequantized first.
 ///
 /// Making a plan asks the current device for its attributes and launches nothing. A plan belongs to that device, and
-/// `plans` must outlive it; run() may be called from one thread at a time for the plans of one MatmulPlans.
+/// `plans` must outlive it; run() may be called from one thread at a time for the plans of one MatmulPlans,
+/// and on the device their products are done one after the other.
 class Linear4bitPlan {
  public:
   /// Throws Error(bad_input) for sizes below 1 or beyond 64-bit arithmetic, an unsupported block size, or a dtype that
   /// is not f32, f16 or bf16.
-  /// other: the results have the same bits for every other.busy up to other.at_most.
+  /// other: the results have the same bits for every other.busy up to other.at_most. with_addends: run() is to be given
+  /// some, so that a kernel that takes them is preferred to one that is a little faster without; adds() tells.
   Linear4bitPlan(MatmulPlans& plans, const Linear4bitShape& shape, std::int64_t rows, Linear4bitDirection direction,
-                 const OtherWork& other = {});
+                 const OtherWork& other = {}, bool with_addends = false);
 
   /// The same by the kernel of this name, whether it pays or not. Throws Error(bad_input) where there is no such kernel
   /// or it does not support the problem.

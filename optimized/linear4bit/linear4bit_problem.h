@@ -49,6 +49,7 @@ struct Linear4bitProblem {
   Linear4bitDirection direction = Linear4bitDirection::forward;
   Linear4bitDevice device;
   std::size_t matmul_workspace_bytes = 0;  // of the MatmulPlans that a kernel may multiply with
+  bool with_addends = false;               // whether Linear4bitAddends are wanted with it
 
   [[nodiscard]] bool forward() const { return direction == Linear4bitDirection::forward; }
   [[nodiscard]] std::int64_t in_width() const { return forward() ? shape.in_features : shape.out_features; }

@@ -47,6 +47,16 @@ __device__ __forceinline__ int load_relaxed(const int* from) {
   return value;
 }
 
+/// Adds one to the count, or sets it to zero where it is `last`. What the thread has written, or has seen written, is
+/// seen by who finds it counted.
+__device__ __forceinline__ void count_release(int* count, int last) {
+  asm volatile("red.release.gpu.global.inc.u32 [%0], %1;" ::"l"(count), "r"(last) : "memory");
+}
+
+__device__ __forceinline__ void count_relaxed(int* count, int last) {
+  asm volatile("red.relaxed.gpu.global.inc.u32 [%0], %1;" ::"l"(count), "r"(last) : "memory");
+}
+
 /// Adds and returns what was there; what the warp wrote before is seen by who finds it added, and the other way round.
 __device__ __forceinline__ int add_release_acquire(int* to, int value) {
   int before;

@@ -27,8 +27,7 @@ ClusterCut::ClusterCut(const Linear4bitProblem& problem, const TileShape& shape)
       order(order_of(problem, shape, tiles)) {
   const int shared = tiles - order.whole;
   const std::size_t sums = static_cast<std::size_t>(kCluster) * columns.columns * kTileFeatures;
-  partial_bytes = shared > 0 ? static_cast<std::size_t>(order.rest.slots()) * sums * sizeof(float) : 0;
-  arrivals = shared > 0 ? static_cast<std::size_t>(order.rest.workers) * kCluster * kMultiplierWarps : 0;
+  workspace_bytes = shared > 0 ? static_cast<std::size_t>(order.rest.slots()) * sums * sizeof(float) : 0;
 }
 
 bool supports(const Linear4bitProblem& problem, const TileShape& shape) {

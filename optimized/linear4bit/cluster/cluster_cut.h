@@ -24,12 +24,9 @@ struct ClusterCut {
   ColumnCut columns;
   int tiles;
   TileOrder order;
-  std::size_t partial_bytes;  // of sums of shared tiles
-  std::size_t arrivals;       // counts of them, ints
+  std::size_t workspace_bytes;  // of sums of shared tiles
 
   ClusterCut(const Linear4bitProblem& problem, const TileShape& shape);
-
-  [[nodiscard]] std::size_t workspace_bytes() const { return partial_bytes + arrivals * sizeof(int); }
 };
 
 /// A Hopper GPU, f16 or bf16, whole blocks of 64 or more, sizes and numbers of steps below 2^30.

@@ -10,7 +10,6 @@
 #include "optimized/device/cuda_check.h"
 #include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
-#include "optimized/linear4bit/clear_counts.h"
 #include "optimized/linear4bit/cluster/cluster_task.cuh"
 #include "optimized/linear4bit/code_map.h"
 
@@ -31,13 +30,12 @@ void launch_clusters(void (*kernel)(Task<T>, CUtensorMap, CUtensorMap), const Ta
                codes, input);
 }
 
-/// Cuts the product, clears the arrivals, and calls launch(task, std::integral_constant<int, kColumns>{}) for the
+/// Cuts the product and calls launch(task, std::integral_constant<int, kColumns>{}) for the
 /// number of columns that the cut has, which is one of the shape's.
 template <typename T, const TileShape& kShape, typename Launch>
 void cut_and_launch(const Linear4bitProblem& problem, const Linear4bitCall& call, const Launch& launch) {
   const ClusterCut cut(problem, kShape);
   const Task<T> task(problem, call, cut);
-  clear_counts(task.arrivals, cut.arrivals, call.stream);
   const auto launch_if = [&]<int kColumns>(std::integral_constant<int, kColumns> columns) {
     if (cut.columns.columns == kColumns) launch(task, columns);
   };

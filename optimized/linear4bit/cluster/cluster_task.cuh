@@ -22,7 +22,7 @@ struct Task {
   T* out;
   std::int64_t out_stride;
   float* partials;  // [order.rest.slots(), kCluster, sums of a thread, kMultipliers]
-  int* arrivals;    // [order.rest.workers, kCluster, kMultiplierWarps]: as add_up_shared() needs them; zeros at first
+  int* left;        // [order.rest.workers, kCluster, kMultiplierWarps]: who has left sums; zeros before and after
   TileOrder order;  // of clusters; tile t: features tile t / column_tiles, columns tile t % column_tiles
   int tiles;
   int column_tiles;
@@ -39,7 +39,7 @@ struct Task {
         out(static_cast<T*>(call.out)),
         out_stride(call.out_stride),
         partials(static_cast<float*>(call.workspace)),
-        arrivals(reinterpret_cast<int*>(static_cast<std::byte*>(call.workspace) + cut.partial_bytes)),
+        left(call.plans.counts()),
         order(cut.order),
         tiles(cut.tiles),
         column_tiles(cut.columns.tiles),

@@ -7,7 +7,7 @@
 #include "optimized/device/early_launch.h"
 #include "optimized/device/tensor_map.h"
 #include "optimized/dropout_masks.h"
-#include "optimized/linear4bit/clear_counts.h"
+#include "optimized/linear4bit/many_rows/clear_counts.h"
 #include "optimized/linear4bit/many_rows/many_rows.h"
 #include "optimized/linear4bit/many_rows/many_rows_dequantizer.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_loader.cuh"

@@ -4,7 +4,7 @@
 
 #include <cuda.h>
 
-#include "optimized/linear4bit/cluster/add_up_shared.cuh"
+#include "optimized/linear4bit/many_rows/add_up_shared.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_tiles.cuh"
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/shared_access.cuh"
@@ -79,8 +79,7 @@ class Multiplier {
     const auto arrivals = [&](int sharer) {
       return task_.arrivals + ((tile * sharers + sharer) * kCluster + rank) * kWarpgroups + warpgroup_;
     };
-    return cluster::add_up_shared<kMultipliers>(cluster::WarpgroupTeam{warpgroup_ + 1}, sharers, part.number, partials,
-                                                arrivals, sums_);
+    return add_up_shared<kMultipliers>(WarpgroupTeam{warpgroup_ + 1}, sharers, part.number, partials, arrivals, sums_);
   }
 
   /// Of each 32 rows: a lane has the bits of one row, for the warp's 16 columns.

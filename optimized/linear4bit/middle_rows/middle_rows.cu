@@ -69,7 +69,7 @@ bool supports(const Linear4bitProblem& problem) {
 }
 
 std::size_t workspace_bytes(const Linear4bitProblem& problem) {
-  return cluster::ClusterCut(problem, kTileShape).workspace_bytes();
+  return cluster::ClusterCut(problem, kTileShape).workspace_bytes;
 }
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call) {

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "optimized/linear4bit/cluster/cluster_sums.cuh"
+#include "optimized/linear4bit/cluster/segment_end.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 #include "optimized/ptx/warpgroup_instruction.cuh"
@@ -34,6 +34,7 @@ class Multiplier {
       int steps = segment.end - segment.begin;
       asm("" : "+r"(steps));  // kept, not computed again
       multiply_step(false);
+      tell_left();
 #pragma unroll 1
       for (int step = 1; step < steps; ++step) {
         const int last_stage = stage_.stage;
@@ -42,14 +43,16 @@ class Multiplier {
         wgmma_wait<1>();
         release(last_stage);
       }
-      wgmma_wait<0>(sums_);
-      release(stage_.stage);
-      stage_.advance();
       const int rank = cluster_rank();
       const cluster::SegmentEnd end(task_, segment, (segment.tile % task_.column_tiles * kCluster + rank) * kColumns,
                                     task_.first_feature(segment.tile, kTileFeatures), rank);
-      end.finish(sums_);
+      end.wait_ahead();
+      wgmma_wait<0>(sums_);
+      release(stage_.stage);
+      stage_.advance();
+      left_ = end.finish(sums_);
     }
+    tell_left();
   }
 
  private:
@@ -70,6 +73,12 @@ class Multiplier {
     wgmma_commit();
   }
 
+  /// Of the segment before, while matrix instructions run.
+  __device__ __forceinline__ void tell_left() {
+    if (left_ != 0) cluster::tell_left(task_, left_, cluster_rank());
+    left_ = 0;
+  }
+
   /// Tells both thread blocks that this warp has read the stage.
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
@@ -82,6 +91,7 @@ class Multiplier {
   std::uint64_t weight_;  // descriptors of the first stage
   std::uint64_t input_;
   StageCounter<Shared::kStages> stage_;
+  int left_ = 0;  // what tell_left() is yet to be called for
   float sums_[kColumns / 2];
 };
 

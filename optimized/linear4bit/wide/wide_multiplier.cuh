@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "optimized/linear4bit/cluster/cluster_sums.cuh"
+#include "optimized/linear4bit/cluster/segment_end.cuh"
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 #include "optimized/ptx/warpgroup_instruction.cuh"
@@ -33,6 +33,7 @@ class Multiplier {
       int chunks = (segment.end - segment.begin) * kChunks;
       asm("" : "+r"(chunks));  // kept, not computed again
       multiply_chunk(false);
+      tell_left();
 #pragma unroll 1
       for (int chunk = 1; chunk < chunks; ++chunk) {
         const int last_stage = stage_.stage;
@@ -43,11 +44,13 @@ class Multiplier {
       }
       const cluster::SegmentEnd end(task_, segment, segment.tile % task_.column_tiles * kColumns,
                                     first_feature(task_, segment.tile), cluster_rank());
+      end.wait_ahead();
       wgmma_wait<0>(sums_);
       release(stage_.stage);
       stage_.advance();
-      end.finish(sums_);
+      left_ = end.finish(sums_);
     }
+    tell_left();
   }
 
  private:
@@ -85,6 +88,12 @@ class Multiplier {
     wgmma_commit();
   }
 
+  /// Of the segment before, while matrix instructions run.
+  __device__ __forceinline__ void tell_left() {
+    if (left_ != 0) cluster::tell_left(task_, left_, cluster_rank());
+    left_ = 0;
+  }
+
   /// Tells both thread blocks that this warp has read the stage.
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
@@ -97,6 +106,7 @@ class Multiplier {
   std::uint32_t weight_;  // the lower words of the first stage's descriptors
   std::uint32_t input_;
   StageCounter<Shared::kStages> stage_;
+  int left_ = 0;  // what tell_left() is yet to be called for
   float sums_[kColumns / 2];
 };
 

@@ -1,9 +1,9 @@
 #include "core/tensor/weight4bit.h"
 #include "optimized/device/early_launch.h"
-#include "optimized/linear4bit/clear_counts.h"
+#include "optimized/linear4bit/many_rows/clear_counts.h"
 #include "optimized/ptx/programmatic_launch.cuh"
 
-namespace qshard::optimized {
+namespace qshard::optimized::many_rows {
 
 namespace {
 
@@ -24,4 +24,4 @@ void clear_counts(void* counts, std::size_t count, cudaStream_t stream) {
                static_cast<int*>(counts), all);
 }
 
-}  // namespace qshard::optimized
+}  // namespace qshard::optimized::many_rows

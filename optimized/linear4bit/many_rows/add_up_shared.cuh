@@ -1,53 +1,23 @@
 #pragma once
 
-#include <cstdint>
-
+#include "optimized/linear4bit/cluster/add_left.cuh"
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/signals.cuh"
 
-namespace qshard::optimized::cluster {
+namespace qshard::optimized::many_rows {
 
-/// Threads that leave sums, and add up all of them, together: a warp.
-struct WarpTeam {
-  [[nodiscard]] __device__ __forceinline__ bool is_first() const { return threadIdx.x % 32 == 0; }
-  __device__ __forceinline__ void sync() const { __syncwarp(); }
-
-  /// What the first thread says; what it has seen, all have seen then.
-  [[nodiscard]] __device__ __forceinline__ bool hears(bool says) const {
-    const bool said = __shfl_sync(0xFFFFFFFFU, says, 0);
-    __syncwarp();
-    return said;
-  }
-};
-
-/// The same: a warpgroup, by a named barrier of its own.
+/// Threads that leave sums, and add up all of them, together: a warpgroup, by a named barrier of its own.
 struct WarpgroupTeam {
   int barrier;
 
   [[nodiscard]] __device__ __forceinline__ bool is_first() const { return threadIdx.x % 128 == 0; }
   __device__ __forceinline__ void sync() const { named_barrier_sync<128>(barrier); }
+
+  /// What the first thread says; what it has seen, all have seen then.
   [[nodiscard]] __device__ __forceinline__ bool hears(bool says) const {
     return named_barrier_any<128>(barrier, is_first() && says);
   }
 };
-
-/// sums += what another sharer left, kStride apart. The loads of a group are on their way at the same time.
-template <int kStride, int kSums>
-__device__ __forceinline__ void add_left(const float* from, float (&sums)[kSums]) {
-  constexpr int kGroup = [] {
-    int most = 4;
-    for (int size = 4; size <= 32; size += 4) most = kSums % size == 0 ? size : most;
-    return most;
-  }();
-#pragma unroll
-  for (int i = 0; i < kSums; i += kGroup) {
-    float values[kGroup];
-#pragma unroll
-    for (int j = 0; j < kGroup; ++j) values[j] = __ldcg(from + (i + j) * kStride);
-#pragma unroll
-    for (int j = 0; j < kGroup; ++j) sums[i + j] += values[j];
-  }
-}
 
 /// A team's part of a tile that some share. The sums are added up in pairs of sharers, then in pairs of these pairs,
 /// and so on: whichever of two comes first leaves its sums and is done, the other one adds them to its own and goes on.
@@ -55,9 +25,10 @@ __device__ __forceinline__ void add_left(const float* from, float (&sums)[kSums]
 /// `sums` are the tile's, which is so in one sharer.
 /// self: of the sharers; partials(sharer): where a thread's sums of it lie, kStride apart; arrivals(sharer), from 1 on:
 /// a count of the tile and the team's part, zero before.
-template <int kStride, typename Team, typename Partials, typename Arrivals, int kSums>
-__device__ __forceinline__ bool add_up_shared(const Team& team, int sharers, int self, const Partials& partials,
-                                              const Arrivals& arrivals, float (&sums)[kSums]) {
+template <int kStride, typename Partials, typename Arrivals, int kSums>
+__device__ __forceinline__ bool add_up_shared(const WarpgroupTeam& team, int sharers, int self,
+                                              const Partials& partials, const Arrivals& arrivals,
+                                              float (&sums)[kSums]) {
 #pragma unroll 1
   for (int width = 1; width < sharers; width *= 2) {
     const int first = self & -width;  // of those whose sums these are
@@ -71,9 +42,9 @@ __device__ __forceinline__ bool add_up_shared(const Team& team, int sharers, int
       team.sync();
       if (!team.hears(team.is_first() && add_release_acquire(arrived, 1) == 1)) return false;
     }
-    add_left<kStride>(partials(other), sums);
+    cluster::add_left<kStride>(partials(other), sums);
   }
   return true;
 }
 
-}  // namespace qshard::optimized::cluster
+}  // namespace qshard::optimized::many_rows
