@@ -43,6 +43,7 @@ RESULTS = {
     "blocksizes": DEQUANTIZE + QUANTIZE,
     "dtypes": DEQUANTIZE + QUANTIZE,
     "linear4bit_models": LINEAR,
+    "linear4bit_one_row": LINEAR,
     "linear4bit_middle": LINEAR,
     "linear4bit_portable": LINEAR,
     "linear4bit_half_chunks": LINEAR,
