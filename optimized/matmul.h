@@ -48,6 +48,7 @@ class MatmulPlans {
  public:
   /// workspace_bytes: what every matmul() with these plans may use. Less means other algorithms, so other bits, and
   /// perhaps less speed; 4 MiB is enough for products to run at all.
+  /// Throws Error(out_of_resources) where there is no memory for the counts.
   explicit MatmulPlans(std::size_t workspace_bytes = kMatmulWorkspaceBytes);
   ~MatmulPlans();
   MatmulPlans(const MatmulPlans&) = delete;
@@ -55,7 +56,8 @@ class MatmulPlans {
 
   [[nodiscard]] std::size_t workspace_bytes() const { return workspace_bytes_; }
 
-  /// Zeros on the device, so many for each multiprocessor; a product leaves zeros.
+  /// Zeros on the device, so many for each multiprocessor, one for each warp that multiplies there; a product leaves
+  /// zeros.
   [[nodiscard]] int* counts() const { return counts_.as<int>(); }
   static constexpr int kCountsOfMultiprocessor = 8;
 

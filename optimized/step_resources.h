@@ -24,7 +24,7 @@ class Linear4bitPlans {
 
  private:
   // Rows of changing lengths bring a new number of tokens with every batch: the oldest plans go.
-  static constexpr std::size_t kMostPlans = 128;
+  static constexpr std::size_t kMostPlans = 256;
   struct Entry {
     Linear4bitShape shape;
     std::int64_t rows;

@@ -10,8 +10,9 @@
 
 namespace qshard::bench {
 
-/// The products of a step with the frozen 4-bit weights of one decoder layer, by the kernels that a step chooses,
-/// without adapters, on random weights (NF4, nested blocks of 64) and random activations of the current device.
+/// The products of a step with the frozen 4-bit weights of one decoder layer, by the kernels that a step
+/// with adapters chooses, without the adapters, on random weights (NF4, nested blocks of 64) and random activations of
+/// the current device.
 class FrozenProducts {
  public:
   /// tokens: of a micro-batch.

@@ -11,6 +11,7 @@
 #include "optimized/dequantize.h"
 #include "optimized/linear4bit/linear4bit_kernels.h"
 #include "optimized/linear4bit/linear4bit_plan.h"
+#include "optimized/step_resources.h"
 #include "reference/double_quant.h"
 #include "reference/quantize.h"
 
@@ -394,6 +395,7 @@ TEST_P(ClusterLinear4bitGpu, TilesOfEveryCut) {
                                                           {257, 1088, 64, true, DType::f16},
                                                           {130, 4096, 4096, true, DType::bf16},
                                                           {1000, 768, 128, false, DType::bf16},
+                                                          {64, 28672, 64, true, DType::bf16},
                                                           {5001, 256, 64, true, DType::bf16}}) {
     const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
     const TestLayer layer(shape, ++seed);
@@ -429,6 +431,7 @@ TEST_P(ClusterLinear4bitGpu, GradientTilesOfEveryCut) {
                                                           {1091, 320, 64, true, DType::f16},
                                                           {130, 4096, 4096, true, DType::bf16},
                                                           {777, 1024, 128, false, DType::bf16},
+                                                          {28672, 64, 64, true, DType::bf16},
                                                           {200, 9024, 64, true, DType::bf16}}) {
     const Layer shape{out, in, blocksize, nested, nested ? QuantType::nf4 : QuantType::fp4, dtype};
     const TestLayer layer(shape, ++seed);
@@ -447,15 +450,64 @@ TEST_P(ClusterLinear4bitGpu, GradientTilesOfEveryCut) {
   }
 }
 
+// Each kernel wants all multiprocessors, and waits for thread blocks that may have no place yet.
 TEST_P(ClusterLinear4bitGpu, SeveralStreamsAtOnce) {
   on_streams(4, [kernel = GetParam()](int s, cudaStream_t stream) {
     optimized::MatmulPlans plans;
-    const Layer shape{.out_features = 4096, .in_features = 1024};
+    const Layer shape{.out_features = 2816, .in_features = 6400};
     const TestLayer layer(shape, 195 + s);
-    for (const std::int64_t rows : {100, 200, 600}) {
-      check(layer, shape, {.rows = rows, .stream = stream, .kernel = kernel}, plans);
+    for (const std::int64_t rows : {100, 200, 300}) {
+      const Call call{.rows = rows, .stream = stream, .kernel = kernel};
+      EXPECT_GT(plan_of(plans, shape, call).workspace_bytes(), 0U) << "no tile is shared";
+      check(layer, shape, call, plans);
     }
   });
+}
+
+// A product begins while the one before it ends, with the same workspace, and finds its counts at zero.
+TEST_P(ClusterLinear4bitGpu, ProductsBehindEachOther) {
+  struct Product {
+    optimized::Linear4bitPlan plan;
+    DeviceBuffer in, out;
+    std::vector<std::byte> alone;
+  };
+  optimized::MatmulPlans plans;
+  const Layer shape{.out_features = 2816, .in_features = 6400};
+  const TestLayer layer(shape, 199);
+  std::vector<Product> products;
+  std::size_t workspace_bytes = 0;
+  for (const std::int64_t rows : {100, 257, 520}) {
+    for (const bool forward : {true, false}) {
+      const auto plan = plan_of(plans, shape, {.rows = rows, .forward = forward, .kernel = GetParam()});
+      const std::int64_t in_elements = rows * plan.problem().in_width();
+      products.push_back(
+          {plan, DeviceBuffer(in_elements * 2), DeviceBuffer(rows * plan.problem().out_width() * 2), {}});
+      fill_normal(DType::bf16, in_elements, 200 + rows, 1.0F, products.back().in.as<void>());
+      workspace_bytes = std::max(workspace_bytes, plan.workspace_bytes());
+    }
+  }
+  ASSERT_GT(workspace_bytes, 0U) << "no tile is shared";
+  const DeviceBuffer workspace(workspace_bytes);
+  const optimized::Stream stream;
+  const auto run = [&](const Product& product) {
+    const optimized::Linear4bitProblem& problem = product.plan.problem();
+    product.plan.run(layer.weight(), product.in.as<void>(), problem.in_width(), product.out.as<void>(),
+                     problem.out_width(), workspace.as<void>(), stream.get());
+  };
+  QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+  for (Product& product : products) {
+    run(product);
+    stream.synchronize();
+    product.alone = product.out.download<std::byte>();
+    product.out.poison();
+  }
+  QSHARD_CUDA_CHECK(cudaDeviceSynchronize());
+  for (int round = 0; round < 4; ++round) std::ranges::for_each(products, run);
+  stream.synchronize();
+  for (const Product& product : products) {
+    EXPECT_EQ(differing(product.alone, product.out.download<std::byte>()), 0U) << product.plan.problem().rows;
+  }
+  expect_counts_are_zero(plans);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, ClusterLinear4bitGpu, testing::Values("wide", "middle_rows"),
@@ -681,18 +733,35 @@ TEST_F(Linear4bitGpu, SmallFusedInSlices) {
   }
 }
 
-// `middle_rows` shares a tile of few features and a long inner dimension among clusters, which add up their sums.
-TEST_F(Linear4bitGpu, SmallMiddleRowsInParts) {
-  constexpr std::string_view kMiddleRows = "middle_rows";
-  const auto middle =
-      std::ranges::find(optimized::linear4bit_kernels(), kMiddleRows, &optimized::Linear4bitKernel::name);
+// Clusters share a tile of few features and a long inner dimension, which they end with at once; or of three tiles the
+// middle one, where one of two goes on.
+TEST_F(Linear4bitGpu, SmallClustersInParts) {
   optimized::MatmulPlans plans;
-  const Layer shape{.out_features = 72, .in_features = 2048};
-  const Call call{.rows = 72, .kernel = kMiddleRows};
-  const auto problem = optimized::Linear4bitPlan(plans, shape_of(shape), call.rows, direction_of(true)).problem();
-  if (!middle->supports(problem)) GTEST_SKIP() << "not run: this kernel is for other GPUs";
-  EXPECT_GT(middle->workspace_bytes(problem), 0U) << "no tile is shared";
-  check(TestLayer(shape, 232), shape, call, plans);
+  for (const auto& [kernel, out, in] :
+       {std::tuple{"middle_rows", 72, 2048}, {"middle_rows", 300, 768}, {"wide", 72, 2048}, {"wide", 600, 768}}) {
+    const Layer shape{.out_features = out, .in_features = in};
+    const auto problem = optimized::Linear4bitPlan(plans, shape_of(shape), 72, direction_of(true)).problem();
+    const auto found = std::ranges::find(optimized::linear4bit_kernels(), std::string_view(kernel),
+                                         &optimized::Linear4bitKernel::name);
+    if (!found->supports(problem)) GTEST_SKIP() << "not run: this kernel is for other GPUs";
+    EXPECT_GT(found->workspace_bytes(problem), 0U) << "no tile is shared";
+    check(TestLayer(shape, 232), shape, {.rows = 72, .kernel = kernel}, plans);
+  }
+}
+
+// Of the plans of one shape those for addends are others.
+TEST_F(HopperLinear4bitGpu, PlansAreFoundByAddends) {
+  optimized::MatmulPlans matmul;
+  optimized::Linear4bitPlans plans;
+  const auto kernel = [&](bool with_addends) {
+    return std::string(plans
+                           .find(matmul, shape_of({.out_features = 28672, .in_features = 8192}), 1024,
+                                 direction_of(true), with_addends)
+                           .kernel_name());
+  };
+  EXPECT_EQ(kernel(false), "middle_rows");
+  EXPECT_EQ(kernel(true), "many_rows");
+  EXPECT_EQ(kernel(false), "middle_rows");
 }
 
 // Blocks that run on from one row of the weight to the next: 688 and 352 features are of the adverbs example.

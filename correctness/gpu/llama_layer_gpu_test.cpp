@@ -169,7 +169,8 @@ TEST_F(LlamaLayerGpu, FoldedAdaptersGiveWhatSeparateOnesDo) {
   optimized::MatmulPlans plans;
   const optimized::Linear4bitShape smallest{2048, 2048, kDType, QuantType::nf4, kBlocksize, false};
   ASSERT_STREQ(
-      optimized::Linear4bitPlan(plans, smallest, layer.tokens(), optimized::Linear4bitDirection::forward).kernel_name(),
+      optimized::Linear4bitPlan(plans, smallest, layer.tokens(), optimized::Linear4bitDirection::forward, {}, true)
+          .kernel_name(),
       "many_rows");
   const Result separate = layer.run(false);
   const Result folded = layer.run(true);

@@ -4,8 +4,8 @@
 // done.
 namespace qshard::optimized {
 
-/// What was written before a count was added to with release, as signal() and add_release_acquire() do it, is seen
-/// afterwards.
+/// What was written before a count was added to with release, as signal(), count_release() and add_release_acquire() do
+/// it, is seen afterwards.
 template <typename Count>
 __device__ __forceinline__ Count load_acquire(const Count* from) {
   static_assert(sizeof(Count) == 4);
@@ -47,8 +47,8 @@ __device__ __forceinline__ int load_relaxed(const int* from) {
   return value;
 }
 
-/// Adds one to the count, or sets it to zero where it is `last`. What the thread has written, or has seen written, is
-/// seen by who finds it counted.
+/// Adds one to the count, or sets it to zero where it is `last` or more. What the thread has written, or has seen
+/// written, is seen by who finds it counted.
 __device__ __forceinline__ void count_release(int* count, int last) {
   asm volatile("red.release.gpu.global.inc.u32 [%0], %1;" ::"l"(count), "r"(last) : "memory");
 }

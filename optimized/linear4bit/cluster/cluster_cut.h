@@ -19,7 +19,7 @@ constexpr int kMultiplierWarps = kMultipliers / 32;
 constexpr int kTileFeatures = 64 * kWarpgroups;  // that a thread block multiplies
 constexpr int kChunk = 64;                       // of the inner dimension, which lies in one block of the weight
 
-/// How the work is cut, and where things are in the workspace.
+/// How the work is cut, and what its partial sums need.
 struct ClusterCut {
   ColumnCut columns;
   int tiles;

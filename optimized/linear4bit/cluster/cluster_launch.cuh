@@ -30,8 +30,8 @@ void launch_clusters(void (*kernel)(Task<T>, CUtensorMap, CUtensorMap), const Ta
                codes, input);
 }
 
-/// Cuts the product and calls launch(task, std::integral_constant<int, kColumns>{}) for the
-/// number of columns that the cut has, which is one of the shape's.
+/// Cuts the product and calls launch(task, std::integral_constant<int, kColumns>{}) for the number of columns that the
+/// cut has, which is one of the shape's.
 template <typename T, const TileShape& kShape, typename Launch>
 void cut_and_launch(const Linear4bitProblem& problem, const Linear4bitCall& call, const Launch& launch) {
   const ClusterCut cut(problem, kShape);

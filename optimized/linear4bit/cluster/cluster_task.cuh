@@ -12,6 +12,8 @@ namespace qshard::optimized::cluster {
 /// Arguments of a kernel, but for its tensor maps; out [rows, features].
 template <typename T>
 struct Task {
+  static_assert(kMultiplierWarps <= MatmulPlans::kCountsOfMultiprocessor, "a thread block a multiprocessor");
+
   BlockScales scales;
   CodebookValues codebook;
   int block_shift;
@@ -22,7 +24,7 @@ struct Task {
   T* out;
   std::int64_t out_stride;
   float* partials;  // [order.rest.slots(), kCluster, sums of a thread, kMultipliers]
-  int* left;        // [order.rest.workers, kCluster, kMultiplierWarps]: who has left sums; zeros before and after
+  int* ready;       // [order.rest.workers, kCluster, kMultiplierWarps]: see ready_count(); zeros before and after
   TileOrder order;  // of clusters; tile t: features tile t / column_tiles, columns tile t % column_tiles
   int tiles;
   int column_tiles;
@@ -39,7 +41,7 @@ struct Task {
         out(static_cast<T*>(call.out)),
         out_stride(call.out_stride),
         partials(static_cast<float*>(call.workspace)),
-        left(call.plans.counts()),
+        ready(call.plans.counts()),
         order(cut.order),
         tiles(cut.tiles),
         column_tiles(cut.columns.tiles),

@@ -2,43 +2,24 @@
 
 #include <cstdint>
 
-#include "optimized/linear4bit/cluster/add_left.cuh"
+#include "optimized/linear4bit/cluster/add_partials.cuh"
 #include "optimized/linear4bit/cluster/cluster_sums.cuh"
 #include "optimized/linear4bit/cluster/cluster_task.cuh"
 #include "optimized/linear4bit/cluster/matrix_lines.h"
+#include "optimized/linear4bit/cluster/ready_sums.cuh"
 #include "optimized/linear4bit/cluster/tile_sharers.h"
-#include "optimized/ptx/signals.cuh"
 
 namespace qshard::optimized::cluster {
-
-/// The same value in all lanes of a warp, which a shuffle tells the compiler: no loop that depends on it parts the
-/// warp, after which the operands of matrix instructions would have to be moved to uniform registers one by one.
-__device__ __forceinline__ int uniform(int value) {
-  return __shfl_sync(0xFFFFFFFFU, value, 0);
-}
-
-/// How many sharers of a tile have left this warp's sums, and then how many owners have seen it. second: the cluster
-/// that is the tile's second sharer, which it is of no other tile.
-template <typename T>
-__device__ __forceinline__ int* left_count(const Task<T>& task, int second, int rank) {
-  return task.left + (second * kCluster + rank) * kMultiplierWarps + threadIdx.x / 32;
-}
-
-/// Says that this warp has left the sums of a segment, for which SegmentEnd::finish() returned `second`.
-template <typename T>
-__device__ __forceinline__ void tell_left(const Task<T>& task, int second, int rank) {
-  constexpr int kNotTheLast = 0x7FFFFFFF;  // for the owners count, too
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) count_release(left_count(task, second, rank), kNotTheLast);
-}
 
 /// What is to be done with the sums of a segment that a thread block, `rank` of its cluster, multiplies. It takes
 /// divisions, which cost nothing where it is made while the last matrix instructions run.
 ///
 /// Of a tile that clusters share each owner (TileSharers) adds up the sums of all sharers, in the order of the sharers,
 /// for a part of the columns, and writes them. Whoever does not own it leaves its sums and goes on. An owner waits for
-/// the other sharers, which wait for nothing before they have left theirs, so that it is enough if the sharers of a
-/// tile have a place at the same time. Each warp does all this by itself for its features.
+/// the other sharers, which wait for nothing before their sums are ready. So all clusters of a product must have a
+/// place at the same time, which TileOrder sees to, or begin in their order, as they do where others take a part of the
+/// GPU: then no more than one tile's owners wait for a cluster that has no place yet. Each warp does all this by itself
+/// for its features.
 template <typename T>
 class SegmentEnd {
  public:
@@ -58,26 +39,26 @@ class SegmentEnd {
     sharers_.owners = uniform(sharers_.owners);
   }
 
-  /// Where this one alone adds up what one other left: waits for it, which may be done before the own sums are there.
+  /// Where this one alone adds up the sums of one other: waits for it, which may be done before the own sums are there.
   __device__ __forceinline__ void wait_ahead() const {
     if (adds_alone()) wait_for(1);
   }
 
-  /// Writes the sums, or this owner's part of those of all sharers, or leaves them. Returns 0, or the second sharer,
-  /// for which tell_left() is to be called: soon, but after what is more urgent.
+  /// Writes the sums, or this owner's part of those of all sharers, or leaves them. Says whether they are
+  /// ready, but not yet told of: soon, but after what is more urgent.
   template <int kSums>
-  [[nodiscard]] __device__ __forceinline__ int finish(float (&sums)[kSums]) const {
+  [[nodiscard]] __device__ __forceinline__ ReadySums finish(float (&sums)[kSums]) const {
     if (sharers_.count > 1 && !adds_alone()) {
       leave(sums);
-      if (self() >= sharers_.owners) return sharers_.second();
-      tell_left(task_, sharers_.second(), rank_);
+      if (self() >= sharers_.owners) return {sharers_.second()};
+      tell_ready(task_, sharers_.second(), rank_);
       wait_for(sharers_.count);
       store_share<kSums>();
-      return 0;
+      return {};
     }
-    if (sharers_.count > 1) add_left<kMultipliers>(partials<kSums>(1), sums);
+    if (sharers_.count > 1) add_partials<kMultipliers>(partials<kSums>(1), sums);
     store_sums(task_, sums, first_column_, feature_);
-    return 0;
+    return {};
   }
 
  private:
@@ -109,7 +90,7 @@ class SegmentEnd {
 
   /// Waits for so many sharers; the last owner that has done so makes the count zero again.
   __device__ __forceinline__ void wait_for(int sharers) const {
-    int* const count = left_count(task_, sharers_.second(), rank_);
+    int* const count = ready_count(task_, sharers_.second(), rank_);
     while (uniform(load_acquire(count)) < sharers) {
     }
     __syncwarp();

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "optimized/linear4bit/cluster/add_left.cuh"
+#include "optimized/linear4bit/cluster/add_partials.cuh"
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/signals.cuh"
 
@@ -42,7 +42,7 @@ __device__ __forceinline__ bool add_up_shared(const WarpgroupTeam& team, int sha
       team.sync();
       if (!team.hears(team.is_first() && add_release_acquire(arrived, 1) == 1)) return false;
     }
-    cluster::add_left<kStride>(partials(other), sums);
+    cluster::add_partials<kStride>(partials(other), sums);
   }
   return true;
 }

@@ -34,7 +34,7 @@ class Multiplier {
       int steps = segment.end - segment.begin;
       asm("" : "+r"(steps));  // kept, not computed again
       multiply_step(false);
-      tell_left();
+      ready_.tell(task_, cluster_rank());
 #pragma unroll 1
       for (int step = 1; step < steps; ++step) {
         const int last_stage = stage_.stage;
@@ -50,9 +50,9 @@ class Multiplier {
       wgmma_wait<0>(sums_);
       release(stage_.stage);
       stage_.advance();
-      left_ = end.finish(sums_);
+      ready_ = end.finish(sums_);
     }
-    tell_left();
+    ready_.tell(task_, cluster_rank());
   }
 
  private:
@@ -73,12 +73,6 @@ class Multiplier {
     wgmma_commit();
   }
 
-  /// Of the segment before, while matrix instructions run.
-  __device__ __forceinline__ void tell_left() {
-    if (left_ != 0) cluster::tell_left(task_, left_, cluster_rank());
-    left_ = 0;
-  }
-
   /// Tells both thread blocks that this warp has read the stage.
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
@@ -91,7 +85,7 @@ class Multiplier {
   std::uint64_t weight_;  // descriptors of the first stage
   std::uint64_t input_;
   StageCounter<Shared::kStages> stage_;
-  int left_ = 0;  // what tell_left() is yet to be called for
+  cluster::ReadySums ready_;  // of the segment before
   float sums_[kColumns / 2];
 };
 

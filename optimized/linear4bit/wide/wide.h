@@ -15,7 +15,7 @@ bool supports(const Linear4bitProblem& problem);
 /// Whether it is expected to be faster than the rows of the table after it.
 bool pays(const Linear4bitProblem& problem);
 
-/// Partial sums and their counts.
+/// Partial sums of shared tiles.
 std::size_t workspace_bytes(const Linear4bitProblem& problem);
 
 void run(const Linear4bitProblem& problem, const Linear4bitCall& call);

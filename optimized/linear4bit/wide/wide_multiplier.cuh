@@ -33,7 +33,7 @@ class Multiplier {
       int chunks = (segment.end - segment.begin) * kChunks;
       asm("" : "+r"(chunks));  // kept, not computed again
       multiply_chunk(false);
-      tell_left();
+      ready_.tell(task_, cluster_rank());
 #pragma unroll 1
       for (int chunk = 1; chunk < chunks; ++chunk) {
         const int last_stage = stage_.stage;
@@ -48,9 +48,9 @@ class Multiplier {
       wgmma_wait<0>(sums_);
       release(stage_.stage);
       stage_.advance();
-      left_ = end.finish(sums_);
+      ready_ = end.finish(sums_);
     }
-    tell_left();
+    ready_.tell(task_, cluster_rank());
   }
 
  private:
@@ -88,12 +88,6 @@ class Multiplier {
     wgmma_commit();
   }
 
-  /// Of the segment before, while matrix instructions run.
-  __device__ __forceinline__ void tell_left() {
-    if (left_ != 0) cluster::tell_left(task_, left_, cluster_rank());
-    left_ = 0;
-  }
-
   /// Tells both thread blocks that this warp has read the stage.
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
@@ -106,7 +100,7 @@ class Multiplier {
   std::uint32_t weight_;  // the lower words of the first stage's descriptors
   std::uint32_t input_;
   StageCounter<Shared::kStages> stage_;
-  int left_ = 0;  // what tell_left() is yet to be called for
+  cluster::ReadySums ready_;  // of the segment before
   float sums_[kColumns / 2];
 };
 

@@ -4,7 +4,7 @@ namespace qshard::optimized::cluster {
 
 /// sums += what another sharer left, kStride apart. The loads of a group are on their way at the same time.
 template <int kStride, int kSums>
-__device__ __forceinline__ void add_left(const float* from, float (&sums)[kSums]) {
+__device__ __forceinline__ void add_partials(const float* from, float (&sums)[kSums]) {
   constexpr int kGroup = [] {
     int most = 4;
     for (int size = 4; size <= 32; size += 4) most = kSums % size == 0 ? size : most;
