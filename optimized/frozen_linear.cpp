@@ -96,16 +96,15 @@ bool multiply_together(const StepResources& resources, std::span<const FrozenWei
 
 const Linear4bitPlan& Linear4bitPlans::find(MatmulPlans& matmul, const Linear4bitShape& shape, std::int64_t rows,
                                             Linear4bitDirection direction, bool with_addends) {
-  for (const Entry& entry : entries_) {
-    if (entry.rows == rows && entry.direction == direction && entry.with_addends == with_addends &&
-        entry.shape == shape) {
-      return entry.plan;
+  for (const Linear4bitPlan& plan : plans_) {
+    const Linear4bitProblem& problem = plan.problem();
+    if (problem.rows == rows && problem.direction == direction && problem.with_addends == with_addends &&
+        problem.shape == shape) {
+      return plan;
     }
   }
-  if (entries_.size() >= kMostPlans) entries_.pop_back();
-  entries_.push_front(
-      {shape, rows, direction, with_addends, Linear4bitPlan(matmul, shape, rows, direction, other_, with_addends)});
-  return entries_.front().plan;
+  if (plans_.size() >= kMostPlans) plans_.pop_back();
+  return plans_.emplace_front(matmul, shape, rows, direction, other_, with_addends);
 }
 
 void frozen_linear(const StepResources& resources, const FrozenWeight& weight, std::int64_t rows, ConstRows x,

@@ -163,11 +163,7 @@ MatmulPlans::MatmulPlans(std::size_t workspace_bytes)
   cublasLtHandle_t library = nullptr;
   QSHARD_CUBLAS_CHECK(cublasLtCreate(&library));
   state_->library.reset(library);
-  int device = 0;
-  int multiprocessors = 0;
-  QSHARD_CUDA_CHECK(cudaGetDevice(&device));
-  QSHARD_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  counts_ = DeviceBuffer(sizeof(int) * kCountsOfMultiprocessor * multiprocessors);
+  counts_ = DeviceBuffer(sizeof(int) * kCountsOfMultiprocessor * device_attribute(cudaDevAttrMultiProcessorCount));
   counts_.fill(0);
 }
 

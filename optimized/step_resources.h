@@ -25,14 +25,7 @@ class Linear4bitPlans {
  private:
   // Rows of changing lengths bring a new number of tokens with every batch: the oldest plans go.
   static constexpr std::size_t kMostPlans = 256;
-  struct Entry {
-    Linear4bitShape shape;
-    std::int64_t rows;
-    Linear4bitDirection direction;
-    bool with_addends;
-    Linear4bitPlan plan;
-  };
-  std::deque<Entry> entries_;
+  std::deque<Linear4bitPlan> plans_;
   OtherWork other_;
 };
 

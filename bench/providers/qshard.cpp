@@ -24,6 +24,7 @@ optimized::DeviceWeight4bit device_weight(const qshard_problem& problem, const q
   weight.nested_absmax = buffers.nested_absmax;
   weight.nested_map = buffers.nested_map;
   weight.offset = buffers.offset;
+  weight.resident = true;  // as generation says of weights that lie on the GPU: no kernel writes them
   return weight;
 }
 
@@ -67,9 +68,8 @@ class QshardProvider : public Provider {
     } else if (problem.operation == QSHARD_QUANTIZE) {
       quantize(problem, buffers, stream);
     } else if (problem.operation == QSHARD_LINEAR4BIT) {
-      optimized::DeviceWeight4bit weight = device_weight(problem, buffers);
-      weight.resident = true;  // as generation says of weights that lie on the GPU: no kernel writes them
-      plan_of(problem).run(weight, buffers.x, problem.k, buffers.y, problem.n, buffers.workspace, stream);
+      plan_of(problem).run(device_weight(problem, buffers), buffers.x, problem.k, buffers.y, problem.n,
+                           buffers.workspace, stream);
     } else {
       plan_of(problem).run(device_weight(problem, buffers), buffers.y, problem.n, buffers.x, problem.k,
                            buffers.workspace, stream);

@@ -64,10 +64,12 @@ Layer make_layer(const LinearModule& module, std::int64_t tokens, MatmulPlans& p
                   layer.constants.as<float>(), nullptr, nested, workspace.as(), workspace.bytes(), stream);
   QSHARD_CUDA_CHECK(cudaStreamSynchronize(stream));  // the dense weight's memory goes
   const Linear4bitShape shape{module.out, module.in, DType::bf16, QuantType::nf4, kBlocksize, true};
-  layer.forward =
-      std::make_unique<Linear4bitPlan>(plans, shape, tokens, Linear4bitDirection::forward, OtherWork{}, true);
-  layer.backward =
-      std::make_unique<Linear4bitPlan>(plans, shape, tokens, Linear4bitDirection::input_gradient, OtherWork{}, true);
+  const auto plan_of = [&](Linear4bitDirection direction) {
+    constexpr bool kWithAddends = true;
+    return std::make_unique<Linear4bitPlan>(plans, shape, tokens, direction, OtherWork{}, kWithAddends);
+  };
+  layer.forward = plan_of(Linear4bitDirection::forward);
+  layer.backward = plan_of(Linear4bitDirection::input_gradient);
   return layer;
 }
 

@@ -39,8 +39,8 @@ struct Linear4bitProduct {
 /// weight is dequantized first.
 ///
 /// Making a plan asks the current device for its attributes and launches nothing. A plan belongs to that device, and
-/// `plans` must outlive it; run() may be called from one thread at a time for the plans of one MatmulPlans,
-/// and on the device their products must follow one another, those of replayed graphs, too.
+/// `plans` must outlive it; run() may be called from one thread at a time for the plans of one MatmulPlans, and on
+/// the device their products must follow one another, those of replayed graphs, too.
 class Linear4bitPlan {
  public:
   /// Throws Error(bad_input) for sizes below 1 or beyond 64-bit arithmetic, an unsupported block size, or a dtype that

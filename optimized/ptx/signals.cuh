@@ -53,6 +53,7 @@ __device__ __forceinline__ void count_release(int* count, int last) {
   asm volatile("red.release.gpu.global.inc.u32 [%0], %1;" ::"l"(count), "r"(last) : "memory");
 }
 
+/// The same, but says nothing of what was written.
 __device__ __forceinline__ void count_relaxed(int* count, int last) {
   asm volatile("red.relaxed.gpu.global.inc.u32 [%0], %1;" ::"l"(count), "r"(last) : "memory");
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "optimized/attention/warpgroup/query_work.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 // The forward pass: a thread block keeps 192 queries of one head, 64 a warpgroup, and walks along the keys that they
 // see, with a softmax that is corrected on the way (arXiv 2307.08691). While one warpgroup makes exponentials, the
@@ -168,7 +169,7 @@ __global__ void __launch_bounds__(ForwardMemory<kDim>::kThreads, 1)
   const QueryWork work(task, kForwardQueries);
   if (!work.tile.exists()) return;
   __syncthreads();
-  const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
+  const int group = warpgroup_index();
   if (group == kForwardGroups) {
     setmaxnreg_dec<32>();
     if (threadIdx.x % 128 < 32) load_forward<T, kDim>(task, maps, memory, work);

@@ -2,6 +2,7 @@
 
 #include "optimized/attention/row_tiles.h"
 #include "optimized/attention/warpgroup/warpgroup_stages.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 // dk and dv: a thread block keeps 128 keys, 64 a warpgroup, and walks along the queries that see them, of all its
 // heads. Everything is transposed, [keys, queries], so that p and ds are made in the registers where the next product
@@ -258,7 +259,7 @@ __global__ void __launch_bounds__(KeyGradientMemory<kDim>::kThreads, 1)
   const KeyGradientWork work(task);
   if (!work.tile.exists()) return;
   __syncthreads();
-  const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
+  const int group = warpgroup_index();
   if (group == kKeyGroups) {
     setmaxnreg_dec<40>();
     if (threadIdx.x % 128 < 32) load_key_gradient<T, kDim>(task, maps, memory, work);

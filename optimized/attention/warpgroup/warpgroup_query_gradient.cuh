@@ -1,6 +1,7 @@
 #pragma once
 
 #include "optimized/attention/warpgroup/query_work.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 // dq: a thread block keeps 128 queries of one head, 64 a warpgroup, and walks along the keys that they see.
 namespace qshard::optimized::warpgroup_attention {
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(QueryGradientMemory<kDim>::kThreads, 1)
   const QueryWork work(task, kGradientQueries);
   if (!work.tile.exists()) return;
   __syncthreads();
-  const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
+  const int group = warpgroup_index();
   if (group == kQueryGroups) {
     setmaxnreg_dec<40>();
     if (threadIdx.x % 128 < 32) load_query_gradient<T, kDim>(task, maps, memory, work);

@@ -6,12 +6,6 @@
 // How a warp tells the clusters that share a tile that its partial sums are there to be read.
 namespace qshard::optimized::cluster {
 
-/// The same value in all lanes of a warp, which a shuffle tells the compiler: no loop that depends on it parts the
-/// warp, after which the operands of matrix instructions would have to be moved to uniform registers one by one.
-__device__ __forceinline__ int uniform(int value) {
-  return __shfl_sync(0xFFFFFFFFU, value, 0);
-}
-
 /// How many sharers of a tile have this warp's sums ready, and then how many owners besides have seen that all have.
 /// second: the cluster that is the tile's second sharer, which it is of no other tile.
 template <typename T>

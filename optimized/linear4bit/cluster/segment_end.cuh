@@ -8,6 +8,7 @@
 #include "optimized/linear4bit/cluster/matrix_lines.h"
 #include "optimized/linear4bit/cluster/ready_sums.cuh"
 #include "optimized/linear4bit/cluster/tile_sharers.h"
+#include "optimized/ptx/uniform.cuh"
 
 namespace qshard::optimized::cluster {
 
@@ -44,8 +45,8 @@ class SegmentEnd {
     if (adds_alone()) wait_for(1);
   }
 
-  /// Writes the sums, or this owner's part of those of all sharers, or leaves them. Says whether they are
-  /// ready, but not yet told of: soon, but after what is more urgent.
+  /// Writes the sums, or this owner's part of those of all sharers, or leaves them. Returns those that it left and that
+  /// are to be told of, soon, but after what is more urgent.
   template <int kSums>
   [[nodiscard]] __device__ __forceinline__ ReadySums finish(float (&sums)[kSums]) const {
     if (sharers_.count > 1 && !adds_alone()) {

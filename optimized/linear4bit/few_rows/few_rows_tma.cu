@@ -18,6 +18,7 @@
 #include "optimized/linear4bit/own_product.cuh"
 #include "optimized/linear4bit/work_split.h"
 #include "optimized/ptx/programmatic_launch.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 namespace qshard::optimized::few_rows {
 
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(kMostThreads, 1)
   trigger_programmatic_launch_completion();
   const int product = own_product(products.tasks);
   const Task<T>& task = products.tasks[product];
-  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x / 32), 0);  // known to be uniform
+  const int warp = uniform(static_cast<int>(threadIdx.x / 32));
   if (warp == static_cast<int>(blockDim.x / 32) - 1) {
     if (threadIdx.x % 32 == 0) {
       prefetch_tensor_map(products.codes[product]);

@@ -13,6 +13,7 @@
 #include "optimized/linear4bit/many_rows/many_rows_loader.cuh"
 #include "optimized/linear4bit/many_rows/many_rows_multiplier.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 namespace qshard::optimized::many_rows {
 
@@ -31,7 +32,7 @@ __device__ __forceinline__ void multiply(const Task& task, const CUtensorMap& we
   if (threadIdx.x == kMultipliers) loader.start();
   grid_dependency_synchronize();
   cluster_sync();
-  const int warp = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0);  // known to be uniform
+  const int warp = warp_index();
   if (warp < kMultiplierWarps) {
     Multiplier<T, kForward, kAdapter>(task, output, shared).run();
   } else if (warp > kMultiplierWarps) {

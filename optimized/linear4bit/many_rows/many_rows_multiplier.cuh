@@ -9,6 +9,7 @@
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
+#include "optimized/ptx/uniform.cuh"
 #include "optimized/ptx/warpgroup_instruction.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -31,7 +32,7 @@ class Multiplier {
       : task_(task),
         output_(output),
         shared_(shared),
-        warpgroup_(__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0)),
+        warpgroup_(warpgroup_index()),
         lane_(static_cast<int>(threadIdx.x) % 32) {
     asm("" : "+r"(lane_));  // kept, not computed again
   }

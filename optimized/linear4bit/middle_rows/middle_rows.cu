@@ -6,6 +6,7 @@
 #include "optimized/linear4bit/middle_rows/middle_rows_dequantizer.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_multiplier.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 namespace qshard::optimized::middle_rows {
 
@@ -25,8 +26,7 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
     init_barriers(shared);
   }
   cluster_sync();
-  // A shuffle tells the compiler that all of a warp takes one way.
-  if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32, 0) < kMultiplierWarps) {
+  if (warp_index() < kMultiplierWarps) {
     grid_dependency_synchronize();
     Multiplier<T, kForward, kColumns>(task, shared).run();
   } else if (task.scales.nested()) {

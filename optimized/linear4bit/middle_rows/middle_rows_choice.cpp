@@ -10,6 +10,8 @@ namespace {
 // where the output is narrower than the input 0.98 to 0.99 at 1,500 (1.00 to 1.07 at 2,048); the gradient 0.96 to 0.99
 // at 1,024 rows with a narrower output (1.00 at 1,500), else 0.99 and 1.04.
 std::int64_t most_rows_of_large_weights(const Linear4bitProblem& problem) {
+  if (!many_rows::pays(problem)) return 1024;
+  if (problem.with_addends) return 896;
   const bool narrower = problem.out_width() < problem.in_width();
   if (problem.forward()) return narrower ? 1536 : 1024;
   return narrower ? 1024 : 896;
@@ -25,9 +27,7 @@ bool pays(const Linear4bitProblem& problem) {
   constexpr std::int64_t kMi = std::int64_t{1} << 20;
   const std::int64_t elements = problem.shape.out_features * problem.shape.in_features;
   std::int64_t most_rows = 0;
-  if (elements >= 128 * kMi && !many_rows::pays(problem)) {
-    most_rows = 1024;
-  } else if (elements >= 128 * kMi && !problem.with_addends) {
+  if (elements >= 128 * kMi) {
     most_rows = most_rows_of_large_weights(problem);
   } else if (elements >= 48 * kMi) {
     most_rows = 896;

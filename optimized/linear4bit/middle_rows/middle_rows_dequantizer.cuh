@@ -11,6 +11,7 @@
 #include "optimized/ptx/programmatic_launch.cuh"
 #include "optimized/ptx/shared_access.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -41,7 +42,7 @@ class Dequantizer {
         codes_map_(codes),
         input_map_(input),
         shared_(shared),
-        warp_(__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 32 - kMultiplierWarps, 0)),
+        warp_(uniform(static_cast<int>(threadIdx.x) / 32 - kMultiplierWarps)),
         steps_(task.order.steps_of(static_cast<int>(blockIdx.x) / kCluster, task.tiles)),
         rank_(cluster_rank()),
         lane_(static_cast<int>(threadIdx.x) % 32),

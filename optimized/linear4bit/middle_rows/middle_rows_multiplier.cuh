@@ -5,6 +5,7 @@
 #include "optimized/linear4bit/cluster/segment_end.cuh"
 #include "optimized/linear4bit/middle_rows/middle_rows_tiles.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
+#include "optimized/ptx/uniform.cuh"
 #include "optimized/ptx/warpgroup_instruction.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -19,9 +20,7 @@ class Multiplier {
       : task_(task),
         shared_(shared),
         lane_(static_cast<int>(threadIdx.x) % 32),
-        weight_(swizzled_matrix_descriptor(shared.weight(0) +
-                                           __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) *
-                                               (kTileFeatures / 2 * kLineBytes))),
+        weight_(swizzled_matrix_descriptor(shared.weight(0) + warpgroup_index() * (kTileFeatures / 2 * kLineBytes))),
         input_(swizzled_matrix_descriptor(shared.input(0))) {}
 
   /// When the barriers are set up and earlier kernels are done.

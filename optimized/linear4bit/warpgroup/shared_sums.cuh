@@ -4,6 +4,7 @@
 
 #include "optimized/linear4bit/warpgroup/warpgroup_tiles.cuh"
 #include "optimized/ptx/signals.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 namespace qshard::optimized::warpgroup {
 
@@ -35,14 +36,14 @@ __device__ __forceinline__ void share_sums(const Task<T>& task, const float (&su
            threadIdx.x;
   };
   int* arrivals = task.arrivals + tile * (kMultiplierWarps) + threadIdx.x / 32;
-  if (__shfl_sync(0xFFFFFFFFU, load_relaxed(arrivals), 0) != last - first) {
+  if (uniform(load_relaxed(arrivals)) != last - first) {
     float* own = partials(self);
 #pragma unroll
     for (int i = 0; i < 4 * kColumnTiles; ++i) __stcg(own + i * kMultipliers, sums[i]);
     __syncwarp();
     int arrived = 0;
     if (threadIdx.x % 32 == 0) arrived = add_release_acquire(arrivals, 1);
-    if (__shfl_sync(0xFFFFFFFFU, arrived, 0) != last - first) return;
+    if (uniform(arrived) != last - first) return;
   } else {
     __threadfence();
   }

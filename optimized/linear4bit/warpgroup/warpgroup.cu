@@ -17,6 +17,7 @@
 #include "optimized/linear4bit/warpgroup/warpgroup_multiplier.cuh"
 #include "optimized/ptx/named_barrier.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 namespace qshard::optimized::warpgroup {
 
@@ -37,8 +38,7 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   const SharedMemory<kColumnTiles> shared{smem};
   const int begin = task.split.begin(task.worker());
   const int end = task.split.begin(task.worker() + 1);
-  // A shuffle tells the compiler that all of a warp takes one way.
-  if (__shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) < kWarpgroups) {
+  if (warpgroup_index() < kWarpgroups) {
     Multiplier<T, kColumnTiles> multiplier(task, shared, begin, end);  // asks for its first scales before all else
     PairTable(shared.table).fill<T>(task.codebook);
     fill_map(task.scales, shared.map());

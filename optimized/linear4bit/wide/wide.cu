@@ -7,6 +7,7 @@
 #include "optimized/linear4bit/wide/wide_loader.cuh"
 #include "optimized/linear4bit/wide/wide_multiplier.cuh"
 #include "optimized/ptx/programmatic_launch.cuh"
+#include "optimized/ptx/uniform.cuh"
 
 namespace qshard::optimized::wide {
 
@@ -41,8 +42,7 @@ __device__ __forceinline__ void multiply(const Task<T>& task, const CUtensorMap&
   constexpr int kFirstLoader = kThreads<kColumns> - 128;
   if (threadIdx.x == kFirstLoader) loader.start();
   cluster_sync();
-  // A shuffle tells the compiler that all of a warp takes one way.
-  const int warpgroup = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
+  const int warpgroup = warpgroup_index();
   if (warpgroup < cluster::kWarpgroups) {
     setmaxnreg_inc<Registers<kColumns>::kMultiplier>();
     grid_dependency_synchronize();

@@ -5,6 +5,7 @@
 #include "optimized/linear4bit/cluster/segment_end.cuh"
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
+#include "optimized/ptx/uniform.cuh"
 #include "optimized/ptx/warpgroup_instruction.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -19,8 +20,7 @@ class Multiplier {
       : task_(task),
         shared_(shared),
         lane_(static_cast<int>(threadIdx.x) % 32),
-        weight_(lower_word(shared.weight(0) + __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0) *
-                                                  (kLines / 2 * kLineBytes))),
+        weight_(lower_word(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes))),
         input_(lower_word(shared.input(0))) {}
 
   /// When the barriers are set up and earlier kernels are done.

@@ -2,6 +2,7 @@
 
 #include "optimized/lora/warpgroup/warpgroup_operands.cuh"
 #include "optimized/lora/warpgroup/warpgroup_stages.cuh"
+#include "optimized/ptx/uniform.cuh"
 #include "optimized/ptx/warpgroup_transposed.cuh"
 
 namespace qshard::optimized::warpgroup_lora {
@@ -135,7 +136,7 @@ __global__ void __launch_bounds__(kThreads, 1) warpgroup_sums_kernel(const __gri
   const int end = min(task.steps, begin + task.cut.steps_a_slice);
   begin_kernel(task, memory);
   __syncthreads();
-  const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x) / 128, 0);
+  const int group = warpgroup_index();
   if (group == kGroups) {
     setmaxnreg_dec<40>();
     if (threadIdx.x % 128 == 0) load<kSum>(task, memory, begin, end);
