@@ -3,6 +3,7 @@
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
 #include "optimized/linear4bit/pair_table.cuh"
 #include "optimized/ptx/matrix_instruction.cuh"
+#include "optimized/ptx/prefetch.cuh"
 #include "optimized/ptx/shared_access.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -31,6 +32,15 @@ class InputChunk {
     held_ = row < task.rows;
     first_ = half * task.tiles.warps_a_row * kChunk + column / kColumns<kRows> * kGroupElements;
     x_ = task.x + (held_ ? row * task.x_stride : 0) + threadIdx.x % 4 * 16;
+  }
+
+  /// Brings x to the L2 cache: each line is asked for by some of the thread blocks, so that the first of them counts.
+  __device__ __forceinline__ void prefetch(const Task<T>& task) const {
+    constexpr int kAskers = 8;  // one in so many thread blocks asks for a line
+    constexpr int kLineElements = 64;
+    const int k = static_cast<int>(threadIdx.x * kAskers + blockIdx.x % kAskers) * kLineElements;
+    if (k >= task.in_features) return;
+    for (int row = 0; row < task.rows; ++row) prefetch_to_l2(task.x + row * task.x_stride + k);
   }
 
   /// Requests what use() takes later; zeros where x has no such row or column.

@@ -3,6 +3,7 @@
 #include <cuda.h>
 
 #include "optimized/linear4bit/few_rows/few_rows_tiles.cuh"
+#include "optimized/ptx/programmatic_launch.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -40,13 +41,17 @@ class Producer {
     }
   }
 
+  /// Waits for earlier kernels when the first tile is under way, unless it has waited before.
   __device__ __forceinline__ void copy_tiles() {
     Stage stage;
+    bool first = true;
     for (int begin = 0; begin < tiles_.row_tiles; begin += tiles_.batch) {
       for (int chunk = 0; chunk < tiles_.chunks; chunk += tiles_.segment_chunks()) {
         for (int row_tile = begin; row_tile < min(begin + tiles_.batch, tiles_.row_tiles); ++row_tile) {
           copy_tile(stage, row_tile, chunk);
           stage.advance();
+          if (first) grid_dependency_synchronize();
+          first = false;
         }
       }
     }
