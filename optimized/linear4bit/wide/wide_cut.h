@@ -38,6 +38,12 @@ constexpr int part_count(int columns) {
   return columns <= 128 ? 1 : 2;
 }
 
+/// Whether warps load the first operands of two such instructions, which would read them twice from shared memory. The
+/// sums of 256 columns leave too few registers for it.
+constexpr bool loads_operands(int columns) {
+  return part_count(columns) == 2 && columns != 256;
+}
+
 /// The line that a thread of a team, `thread` of 128, dequantizes: of eight neighbouring threads neither codes nor
 /// lines are in the same banks of shared memory. In the gradient a warp has both lines of 16 of the inner dimension,
 /// whose scales are beside each other.

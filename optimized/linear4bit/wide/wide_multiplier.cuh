@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "optimized/linear4bit/cluster/segment_end.cuh"
+#include "optimized/linear4bit/wide/wide_operands.cuh"
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
 #include "optimized/ptx/tensor_copy.cuh"
 #include "optimized/ptx/uniform.cuh"
@@ -21,7 +22,8 @@ class Multiplier {
         shared_(shared),
         lane_(static_cast<int>(threadIdx.x) % 32),
         weight_(lower_word(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes))),
-        input_(lower_word(shared.input(0))) {}
+        input_(lower_word(shared.input(0))),
+        operands_(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes)) {}
 
   /// When the barriers are set up and earlier kernels are done.
   __device__ __forceinline__ void run() {
@@ -32,15 +34,13 @@ class Multiplier {
       number = segment.end;
       int chunks = (segment.end - segment.begin) * kChunks;
       asm("" : "+r"(chunks));  // kept, not computed again
-      multiply_chunk(false);
+      multiply_chunk(false, [] {});
       ready_.tell(task_, cluster_rank());
 #pragma unroll 1
       for (int chunk = 1; chunk < chunks; ++chunk) {
         const int last_stage = stage_.stage;
         stage_.advance();
-        multiply_chunk(true);
-        wgmma_wait<1>();
-        release(last_stage);
+        multiply_chunk(true, [&] { release(last_stage); });
       }
       const cluster::SegmentEnd end(task_, segment, segment.tile % task_.column_tiles * kColumns,
                                     first_feature(task_, segment.tile), cluster_rank());
@@ -55,6 +55,8 @@ class Multiplier {
 
  private:
   using Shared = SharedMemory<kColumns>;
+  static constexpr bool kLoads = loads_operands(kColumns);
+  static constexpr int kHalf = kInstructions / 2;
   static constexpr int kParts = part_count(kColumns);
   static constexpr int kPartSums = kColumns / 2 / kParts;
   static constexpr std::uint32_t kPartAdvance = kColumns / kParts * kLineBytes;
@@ -70,9 +72,26 @@ class Multiplier {
     return swizzled_matrix_descriptor(0) >> 32 << 32 | lower;
   }
 
-  /// Puts a chunk's instructions behind those of the chunk before.
-  __device__ __forceinline__ void multiply_chunk(bool add) {
+  [[nodiscard]] __device__ __forceinline__ auto& sums_of(int part) {
+    return reinterpret_cast<float(&)[kPartSums]>(sums_[part * kPartSums]);
+  }
+
+  /// Puts a chunk's instructions behind those of the chunk before, and calls done() when those are done.
+  template <typename Done>
+  __device__ __forceinline__ void multiply_chunk(bool add, const Done& done) {
     mbarrier_wait(shared_.full(stage_.stage), stage_.parity);
+    if constexpr (kLoads) {
+      multiply_loaded(0, add);
+      multiply_loaded(1, true);
+    } else {
+      multiply_shared(add);
+      wgmma_wait<1>();
+    }
+    done();
+  }
+
+  /// A chunk's instructions with both operands from shared memory.
+  __device__ __forceinline__ void multiply_shared(bool add) {
     const std::uint32_t weight = weight_ + stage_.stage * (Shared::kStageBytes / 16);
     const std::uint32_t input = input_ + stage_.stage * (Shared::kStageBytes / 16);
     wgmma_fence();
@@ -80,9 +99,30 @@ class Multiplier {
     for (int i = 0; i < kInstructions; ++i) {
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
-        auto& sums = reinterpret_cast<float(&)[kPartSums]>(sums_[part * kPartSums]);
-        wgmma_shared<T, !kForward>(sums, descriptor(weight + kWeightAdvance / 16 * i),
+        wgmma_shared<T, !kForward>(sums_of(part), descriptor(weight + kWeightAdvance / 16 * i),
                                    descriptor(input + kPartAdvance / 16 * part + 2 * i), add || i > 0);
+      }
+    }
+    wgmma_commit();
+  }
+
+  /// Half of a chunk's instructions. Their first operands are loaded while the other half's run, to where those of this
+  /// half of the chunk before were: when it returns all instructions before the other half's are done.
+  __device__ __forceinline__ void multiply_loaded(int half, bool add) {
+    const std::uint32_t input = input_ + stage_.stage * (Shared::kStageBytes / 16);
+    auto& operands = loaded_[half];
+    wgmma_wait<1>();
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      operands_.load(operands[i], stage_.stage * Shared::kStageBytes, half * kHalf + i);
+    }
+    wgmma_fence(operands);
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        wgmma<T>(sums_of(part), operands[i], descriptor(input + kPartAdvance / 16 * part + 2 * (half * kHalf + i)),
+                 add || i > 0);
       }
     }
     wgmma_commit();
@@ -99,6 +139,8 @@ class Multiplier {
   int lane_;
   std::uint32_t weight_;  // the lower words of the first stage's descriptors
   std::uint32_t input_;
+  Operands<kForward> operands_;
+  std::uint32_t loaded_[2][kHalf][4];  // where they are loaded
   StageCounter<Shared::kStages> stage_;
   cluster::ReadySums ready_;  // of the segment before
   float sums_[kColumns / 2];
