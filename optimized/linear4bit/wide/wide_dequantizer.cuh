@@ -33,8 +33,8 @@ class Dequantizer {
 
   /// When the barriers are set up. What needs no memory is done before the wait for earlier kernels. Each turn reads
   /// the codes of the next one and makes its values, so that nobody waits for them. Every instruction of a turn counts:
-  /// up to 128 columns its time is what the product takes. The last turn reads and releases codes that are not there,
-  /// for which nobody waits.
+  /// up to 128 columns its time is what the product takes. The last turn reads codes that are not there, for which
+  /// nobody waits.
   __device__ __forceinline__ void run() {
     const int chunks = steps_ * kChunks;
     if (team_ >= chunks) return;
@@ -67,6 +67,8 @@ class Dequantizer {
     fence_proxy_async_shared();
     __syncwarp();
     mbarrier_arrive_if(place.empty(), lane_ == 0);
+    int unreleased = lane_ == 0 ? 1 : chunks;  // the team's last turns whose codes this thread does not release
+    asm("" : "+r"(unreleased));                // kept, not computed again
     int stage = team_;
     std::uint32_t offset = team_ * Shared::kStageBytes;  // of the stage from the first one
     int parity = 1;
@@ -85,7 +87,7 @@ class Dequantizer {
       fence_proxy_async_shared();  // an arrival alone would not wait for the loads of codes
       __syncwarp();
       mbarrier_arrive_if(shared_.full(stage), lane_ == 0);
-      mbarrier_arrive_if(place.empty(), lane_ == 0);
+      mbarrier_arrive_if(place.empty(), turns > unreleased);
       if (next.advance(*this, chunks)) first_block = block_of(next);
       scale_.ask(block_in(first_block, next.inner));
       values = cluster::scaled_codebook<T>(task_.codebook, scale);
