@@ -148,12 +148,6 @@ __device__ __forceinline__ void wgmma(float (&d)[48], const std::uint32_t (&a)[4
 }
 
 template <typename T, bool kTransposed = false>
-__device__ __forceinline__ void wgmma(float (&d)[56], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("112", QSHARD_NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55", "%56, %57, %58, %59", "%60",
-                         "%61", "%62", QSHARD_SUMS_32(0), QSHARD_SUMS_16(32), QSHARD_SUMS_8(48))
-}
-
-template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[64], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
   QSHARD_MULTIPLY_EITHER("128", QSHARD_NAMES_64, "%64, %65, %66, %67", "%68", "%69", "%70", QSHARD_SUMS_32(0),
                          QSHARD_SUMS_32(32))
@@ -163,12 +157,6 @@ template <typename T, bool kTransposed = false>
 __device__ __forceinline__ void wgmma(float (&d)[68], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
   QSHARD_MULTIPLY_EITHER("136", QSHARD_NAMES_64 ", %64, %65, %66, %67", "%68, %69, %70, %71", "%72", "%73", "%74",
                          QSHARD_SUMS_64(0), QSHARD_SUMS_4(64))
-}
-
-template <typename T, bool kTransposed = false>
-__device__ __forceinline__ void wgmma(float (&d)[72], const std::uint32_t (&a)[4], std::uint64_t b, bool add) {
-  QSHARD_MULTIPLY_EITHER("144", QSHARD_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71", "%72, %73, %74, %75", "%76",
-                         "%77", "%78", QSHARD_SUMS_64(0), QSHARD_SUMS_8(64))
 }
 
 template <typename T, bool kTransposed = false>
@@ -215,6 +203,8 @@ __device__ __forceinline__ void wgmma(float (&d)[128], const std::uint32_t (&a)[
 // The same with both from shared memory; kTransposed: a is stored as [16, 64].
 QSHARD_WGMMA_SHARED(32, "64", QSHARD_NAMES_32, "%32", "%33", "%34", "%35", QSHARD_SUMS_32(0))
 QSHARD_WGMMA_SHARED(48, "96", QSHARD_NAMES_48, "%48", "%49", "%50", "%51", QSHARD_SUMS_32(0), QSHARD_SUMS_16(32))
+QSHARD_WGMMA_SHARED(56, "112", QSHARD_NAMES_48 ", %48, %49, %50, %51, %52, %53, %54, %55", "%56", "%57", "%58", "%59",
+                    QSHARD_SUMS_32(0), QSHARD_SUMS_16(32), QSHARD_SUMS_8(48))
 QSHARD_WGMMA_SHARED(64, "128", QSHARD_NAMES_64, "%64", "%65", "%66", "%67", QSHARD_SUMS_64(0))
 QSHARD_WGMMA_SHARED(72, "144", QSHARD_NAMES_64 ", %64, %65, %66, %67, %68, %69, %70, %71", "%72", "%73", "%74", "%75",
                     QSHARD_SUMS_64(0), QSHARD_SUMS_8(64))

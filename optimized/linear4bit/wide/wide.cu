@@ -27,7 +27,7 @@ struct Registers {
   static constexpr int kTeams = team_count(kColumns);
   static constexpr int kAtFirst = 512 / kWarpgroups<kColumns> / 8 * 8;
   static constexpr int kLoader = 24;
-  static constexpr int kDequantizer = kColumns >= 192 ? 64 : 80;  // what the multipliers leave
+  static constexpr int kDequantizer = kTeams == 2 && kColumns >= 192 ? 64 : 80;  // what the multipliers leave
   static constexpr int kMultiplier =
       (kAtFirst * kWarpgroups<kColumns> - kLoader - kTeams * kDequantizer) / cluster::kWarpgroups / 8 * 8;
 };
