@@ -15,7 +15,8 @@ void run(const Linear4bitProblem& problem, const Linear4bitCall& call);
 /// The same with the weight copied by the tensor memory accelerator: besides, a Hopper GPU and out_features below 2^30.
 bool tma_supports(const Linear4bitProblem& problem);
 
-/// The launch may begin while the stream's earlier kernel ends: before that it reads nothing but a resident weight.
+/// The launch may begin while the stream's earlier kernel ends: before that it reads nothing but a resident weight, and
+/// asks the L2 cache for x, which it reads afterwards.
 void tma_run(const Linear4bitProblem& problem, const Linear4bitCall& call);
 
 /// Two or three products of one input in one launch: see Linear4bitKernel::run_together.

@@ -34,9 +34,11 @@ class InputChunk {
     x_ = task.x + (held_ ? row * task.x_stride : 0) + threadIdx.x % 4 * 16;
   }
 
-  /// Brings x to the L2 cache: each line is asked for by some of the thread blocks, so that the first of them counts.
-  __device__ __forceinline__ void prefetch(const Task<T>& task) const {
-    constexpr int kAskers = 8;  // one in so many thread blocks asks for a line
+  /// Brings x to the L2 cache, before earlier kernels are done: see prefetch_to_l2(). Each thread block asks for one in
+  /// kAskers lines, so that of several the one that begins first gets a line there, and the L2 cache is not asked for
+  /// all of them by all. Of fewer than kAskers thread blocks some lines are left out.
+  __device__ __forceinline__ static void prefetch(const Task<T>& task) {
+    constexpr int kAskers = 8;
     constexpr int kLineElements = 64;
     const int k = static_cast<int>(threadIdx.x * kAskers + blockIdx.x % kAskers) * kLineElements;
     if (k >= task.in_features) return;

@@ -97,7 +97,7 @@ __device__ __forceinline__ void multiply_tiles(const Task<T>& task, SharedMemory
   constexpr bool kSkips = kSource == ScaleSource::segment;
   const int own_row_tiles = tiles.row_tiles_of(tiles.units_of(task.own_block(), team));
   if (task.resident) scales.request(member);
-  input.prefetch(task);
+  Input::prefetch(task);
   table.fill<T>(task.codebook);
   grid_dependency_synchronize();
   if (Input::kAhead) input.load(member);

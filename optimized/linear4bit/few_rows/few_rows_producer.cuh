@@ -9,9 +9,8 @@
 
 namespace qshard::optimized::few_rows {
 
-/// The producer: copies tile after tile, as far ahead as there are stages. Each copy of a tile is a lane's. What it can
-/// know before earlier kernels are done it works out when it is made, so that the first copies follow that wait at
-/// once.
+/// The producer: copies tile after tile, as far ahead as there are stages. Each copy of a tile is a lane's. What needs
+/// no memory it works out when it is made, so that no copy waits for it.
 template <typename T, ScaleSource kSource>
 class Producer {
  public:
@@ -41,7 +40,9 @@ class Producer {
     }
   }
 
-  /// Waits for earlier kernels when the first tile is under way, unless it has waited before.
+  /// Waits for earlier kernels when the first tile is under way, unless it has waited before: more tiles in memory's
+  /// queue would only hold up x, which is asked for behind that wait and which the first product needs (3 to 5 % of the
+  /// time of weights of 35 and 70 MB on an H200).
   __device__ __forceinline__ void copy_tiles() {
     Stage stage;
     bool first = true;

@@ -33,8 +33,9 @@ struct Products {
 };
 
 /// y = x W^T for very few rows, at the speed of reading W: one warp copies tiles of W to shared memory, the others
-/// multiply them. All but the table and a resident weight is read after earlier kernels are done. A thread block fills
-/// a multiprocessor, so that it begins when the one before there ends, while others still work: what needs no memory is
+/// multiply them. Before earlier kernels are done only the table and of a resident weight the first tile and the nested
+/// statistics are read, and x is brought to the L2 cache, whatever is written there then. A thread block fills a
+/// multiprocessor, so that it begins when the one before there ends, while others still work: what needs no memory is
 /// done before that wait.
 template <typename T, int kRows, ScaleSource kSource, int kProducts>
 __global__ void __launch_bounds__(kMostThreads, 1)

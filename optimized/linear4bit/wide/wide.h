@@ -4,9 +4,10 @@
 
 #include "optimized/linear4bit/linear4bit_kernels.h"
 
-// Both products by Hopper's warpgroup matrix instructions, both of whose operands are in shared memory: a thread block
-// dequantizes its part of the weight, to the bits of dequantize(), for all columns of a tile, and the two of a cluster
-// share the input. Deterministic: sums of clusters that share a tile are added in a fixed order.
+// Both products by Hopper's warpgroup matrix instructions: a thread block dequantizes its part of the weight, to the
+// bits of dequantize(), for all columns of a tile, to shared memory, from where the instructions read it, or for some
+// tiles warps load it to registers; the two thread blocks of a cluster share the input. Deterministic: sums of clusters
+// that share a tile are added in a fixed order.
 namespace qshard::optimized::wide {
 
 /// As cluster::supports().

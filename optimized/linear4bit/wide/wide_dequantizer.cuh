@@ -67,8 +67,9 @@ class Dequantizer {
     fence_proxy_async_shared();
     __syncwarp();
     mbarrier_arrive_if(place.empty(), lane_ == 0);
-    int unreleased = lane_ == 0 ? 1 : chunks;  // the team's last turns whose codes this thread does not release
-    asm("" : "+r"(unreleased));                // kept, not computed again
+    // Lane 0 releases the next turn's codes in every turn but the last, which has none, the others never.
+    int unreleased = lane_ == 0 ? 1 : chunks;
+    asm("" : "+r"(unreleased));  // kept, not computed again
     int stage = team_;
     std::uint32_t offset = team_ * Shared::kStageBytes;  // of the stage from the first one
     int parity = 1;

@@ -21,8 +21,8 @@ class Multiplier {
       : task_(task),
         shared_(shared),
         lane_(static_cast<int>(threadIdx.x) % 32),
-        weight_(lower_word(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes))),
         input_(lower_word(shared.input(0))),
+        weight_(lower_word(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes))),
         operands_(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes)) {}
 
   /// When the barriers are set up and earlier kernels are done.
@@ -56,7 +56,7 @@ class Multiplier {
  private:
   using Shared = SharedMemory<kColumns>;
   static constexpr bool kLoads = loads_operands(kColumns);
-  static constexpr int kHalf = kInstructions / 2;
+  static constexpr int kHalf = kInstructions / 2;  // of a chunk
   static constexpr int kParts = part_count(kColumns);
   static constexpr int kPartSums = kColumns / 2 / kParts;
   static constexpr std::uint32_t kPartAdvance = kColumns / kParts * kLineBytes;
@@ -76,9 +76,10 @@ class Multiplier {
     return reinterpret_cast<float(&)[kPartSums]>(sums_[part * kPartSums]);
   }
 
-  /// Puts a chunk's instructions behind those of the chunk before, and calls done() when those are done.
-  template <typename Done>
-  __device__ __forceinline__ void multiply_chunk(bool add, const Done& done) {
+  /// Puts a chunk's instructions behind those of the chunk before, and calls release_before() when those of the chunk
+  /// before are done.
+  template <typename Release>
+  __device__ __forceinline__ void multiply_chunk(bool add, const Release& release_before) {
     mbarrier_wait(shared_.full(stage_.stage), stage_.parity);
     if constexpr (kLoads) {
       multiply_loaded(0, add);
@@ -87,7 +88,7 @@ class Multiplier {
       multiply_shared(add);
       wgmma_wait<1>();
     }
-    done();
+    release_before();
   }
 
   /// A chunk's instructions with both operands from shared memory.
@@ -137,10 +138,10 @@ class Multiplier {
   const Task<T>& task_;
   const SharedMemory<kColumns>& shared_;
   int lane_;
-  std::uint32_t weight_;  // the lower words of the first stage's descriptors
-  std::uint32_t input_;
-  Operands<kForward> operands_;
-  std::uint32_t loaded_[2][kHalf][4];  // where they are loaded
+  std::uint32_t input_;                // the lower words of the first stage's descriptors
+  std::uint32_t weight_;               // used unless kLoads
+  Operands<kForward> operands_;        // used where kLoads,
+  std::uint32_t loaded_[2][kHalf][4];  // as are the operands of either half of a chunk
   StageCounter<Shared::kStages> stage_;
   cluster::ReadySums ready_;  // of the segment before
   float sums_[kColumns / 2];

@@ -3,15 +3,16 @@
 #include <cstdint>
 
 #include "optimized/linear4bit/wide/wide_tiles.cuh"
-#include "optimized/ptx/matrix_load.cuh"
+#include "optimized/ptx/shared_access.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 namespace qshard::optimized::wide {
 
-/// The first operands of a warpgroup's matrix instructions, its 64 features of the dequantized weight, in registers. An
-/// instruction reads its operands from shared memory each time it runs: where a tile's columns take two instructions,
-/// half of that is saved by what each warp loads here once.
+/// The first operands of a warpgroup's matrix instructions, its 64 features of the dequantized weight, in registers.
+/// From shared memory each instruction reads them again: where a chunk's columns take two instructions beside each
+/// other, a warp that loads them once halves these reads. They lie in registers as wgmma's first operand of 64 by 16
+/// does.
 template <bool kForward>
 class Operands {
  public:
@@ -30,18 +31,17 @@ class Operands {
     }
   }
 
-  /// Those of instruction `i` of the chunk in the stage that is so many bytes behind the first.
-  __device__ __forceinline__ void load(std::uint32_t (&operands)[4], std::uint32_t stage, int i) const {
-    const uint4 words =
-        kForward ? load_matrices((first_ + stage) ^ i * 32) : load_transposed(first_ + stage + i * 16 * kLineBytes);
-    operands[0] = words.x;
-    operands[1] = words.y;
-    operands[2] = words.z;
-    operands[3] = words.w;
+  /// Those of a chunk's instructions number `i`. offset: bytes from the first stage to the chunk's.
+  __device__ __forceinline__ void load(std::uint32_t (&operands)[4], std::uint32_t offset, int i) const {
+    if constexpr (kForward) {
+      ldmatrix(operands, (first_ + offset) ^ i * 32);
+    } else {
+      ldmatrix_transposed(operands, first_ + offset + i * 16 * kLineBytes);
+    }
   }
 
  private:
-  std::uint32_t first_;
+  std::uint32_t first_;  // the lane's row of the first stage's matrices for instruction 0
 };
 
 }  // namespace qshard::optimized::wide
