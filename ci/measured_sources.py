@@ -73,10 +73,14 @@ def counts(path):
     return path.startswith(ROOMS) and (ROOT / path).is_file()
 
 
+def includes(path):
+    return {name for name in INCLUDE.findall((ROOT / path).read_text()) if counts(name)}
+
+
 @lru_cache(maxsize=None)
 def neighbours(path):
     """What a file includes, and the sources that define what a header declares."""
-    found = {name for name in INCLUDE.findall((ROOT / path).read_text()) if counts(name)}
+    found = includes(path)
     if path.endswith(".h"):
         header = Path(path)
         beside = (str(header.parent / p.name) for suffix in SUFFIXES for p in (ROOT / header.parent).glob(f"{header.stem}*{suffix}"))
@@ -84,8 +88,8 @@ def neighbours(path):
     return frozenset(found)
 
 
-def closure(starts, leaves=()):
-    """All files reached from `starts`; from `leaves` nothing is followed."""
+def closure(starts, leaves=(), following=neighbours):
+    """All files reached from `starts` by `following`; from `leaves` nothing is followed."""
     seen = set(leaves)
     open_files = list(starts)
     while open_files:
@@ -93,7 +97,7 @@ def closure(starts, leaves=()):
         if path in seen:
             continue
         seen.add(path)
-        open_files.extend(neighbours(path))
+        open_files.extend(following(path))
     return sorted(seen)
 
 

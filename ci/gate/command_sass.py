@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import shutil
-import subprocess
 from dataclasses import dataclass
 
+from .demangle import demangle
 from .errors import ExitCode, InputError, one_line
 from .files import write_file
 from .sass_record import Kernels, load, write_record
@@ -111,20 +110,9 @@ def _kernels_of(paths: list[str], cuobjdump: str | None) -> Kernels:
 def compare(base: Kernels, candidate: Kernels) -> list[Change]:
     """All kernels of both sides, changed ones first."""
     keys = sorted(set(base) | set(candidate))
-    names = _demangle([name for _, name in keys])
+    names = demangle([name for _, name in keys])
     changes = [Change(key[0], name, base.get(key), candidate.get(key)) for key, name in zip(keys, names)]
     return sorted(changes, key=lambda change: change.kind == "unchanged")
-
-
-def _demangle(names: list[str]) -> list[str]:
-    tool = shutil.which("cu++filt") or shutil.which("c++filt")
-    if tool is None or not names:
-        return names
-    done = subprocess.run(
-        [tool], input="\n".join(names), capture_output=True, text=True, errors="backslashreplace", check=False
-    )
-    lines = done.stdout.splitlines()
-    return lines if len(lines) == len(names) else names
 
 
 def _show(changes: list[Change], diff_lines: int) -> None:

@@ -22,8 +22,8 @@ class Multiplier {
         shared_(shared),
         lane_(static_cast<int>(threadIdx.x) % 32),
         input_(lower_word(shared.input(0))),
-        weight_(lower_word(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes))),
-        operands_(shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes)) {}
+        weight_(lower_word(own_weight(shared))),
+        operands_(own_weight(shared)) {}
 
   /// When the barriers are set up and earlier kernels are done.
   __device__ __forceinline__ void run() {
@@ -34,13 +34,14 @@ class Multiplier {
       number = segment.end;
       int chunks = (segment.end - segment.begin) * kChunks;
       asm("" : "+r"(chunks));  // kept, not computed again
-      multiply_chunk(false, [] {});
+      multiply_chunk(false);
       ready_.tell(task_, cluster_rank());
 #pragma unroll 1
       for (int chunk = 1; chunk < chunks; ++chunk) {
         const int last_stage = stage_.stage;
         stage_.advance();
-        multiply_chunk(true, [&] { release(last_stage); });
+        multiply_chunk(true);
+        release(last_stage);
       }
       const cluster::SegmentEnd end(task_, segment, segment.tile % task_.column_tiles * kColumns,
                                     first_feature(task_, segment.tile), cluster_rank());
@@ -63,6 +64,11 @@ class Multiplier {
   /// From one matrix instruction of a chunk to the next: 16 elements of each line, or 16 lines.
   static constexpr std::uint32_t kWeightAdvance = kForward ? 32 : 16 * kLineBytes;
 
+  /// The warpgroup's part of the first stage.
+  __device__ __forceinline__ static std::uint32_t own_weight(const Shared& shared) {
+    return shared.weight(0) + warpgroup_index() * (kLines / 2 * kLineBytes);
+  }
+
   /// The lower word of the descriptor of a matrix, which has its address; the upper one is the same for all.
   __device__ __forceinline__ static std::uint32_t lower_word(std::uint32_t address) {
     return static_cast<std::uint32_t>(swizzled_matrix_descriptor(address));
@@ -76,10 +82,8 @@ class Multiplier {
     return reinterpret_cast<float(&)[kPartSums]>(sums_[part * kPartSums]);
   }
 
-  /// Puts a chunk's instructions behind those of the chunk before, and calls release_before() when those of the chunk
-  /// before are done.
-  template <typename Release>
-  __device__ __forceinline__ void multiply_chunk(bool add, const Release& release_before) {
+  /// Puts a chunk's instructions behind those of the chunk before, which are done when it returns.
+  __device__ __forceinline__ void multiply_chunk(bool add) {
     mbarrier_wait(shared_.full(stage_.stage), stage_.parity);
     if constexpr (kLoads) {
       multiply_loaded(0, add);
@@ -88,7 +92,6 @@ class Multiplier {
       multiply_shared(add);
       wgmma_wait<1>();
     }
-    release_before();
   }
 
   /// A chunk's instructions with both operands from shared memory.
