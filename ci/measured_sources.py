@@ -2,16 +2,17 @@
 """Which sources the numbers of a recorded GPU result depend on; standard library only.
 
 measured_sources.py --list NAME      prints "SHA-256  path" of each of them, sorted; NAME: a result file without .json,
-                                     or a GPU test program
+                                     or a GPU test program; the hash is of the code without its comments
 measured_sources.py --names          prints the names of all results
 measured_sources.py --stamp FILE     writes into a result file what it was measured on: the sources at hand
 measured_sources.py --check FOLDER   says for each result of FOLDER whether it was measured on the sources at hand;
                                      exits 1 unless all were
 
-A result depends on the files it starts from, on what they include, and on the sources beside each included header whose
-names begin with the header's. Only
-optimized/, bench/ and correctness/gpu/ count: from core/ and reference/ come types, error messages and the values that a
-result is checked against, which the tests on a CPU hold in place. So a commit on the CPU side outdates no result.
+A result depends on the files it starts from, on what they include, and on the sources that define what an included
+header declares: those beside it whose names begin with the header's, and those beside it or in folders below that define
+one of its functions and include it, also through others. Only optimized/, bench/ and correctness/gpu/ count: from core/ and reference/ come
+types, error messages and the values that a result is checked against, which the tests on a CPU hold in place. So a commit
+on the CPU side outdates no result, and neither does another comment.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ import re
 import sys
 from functools import lru_cache
 from pathlib import Path
+
+from cpp_text import code_of, functions
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("optimized/", "bench/", "correctness/gpu/")
@@ -73,24 +76,46 @@ def counts(path):
     return path.startswith(ROOMS) and (ROOT / path).is_file()
 
 
+@lru_cache(maxsize=None)
+def text_of(path):
+    return (ROOT / path).read_text()
+
+
+@lru_cache(maxsize=None)
 def includes(path):
-    return {name for name in INCLUDE.findall((ROOT / path).read_text()) if counts(name)}
+    return frozenset(name for name in INCLUDE.findall(text_of(path)) if counts(name))
+
+
+@lru_cache(maxsize=None)
+def functions_of(path):
+    return functions(text_of(path))
+
+
+@lru_cache(maxsize=None)
+def sources_below(folder):
+    """Of this folder of the repository and those below."""
+    return sorted(str(p.relative_to(ROOT)) for suffix in SUFFIXES for p in (ROOT / folder).rglob(f"*{suffix}"))
+
+
+def defines(source, header):
+    """Whether a source defines what a header declares."""
+    path = Path(source)
+    if path.parent == Path(header).parent and path.name.startswith(Path(header).stem):
+        return True
+    return not functions_of(source)[1].isdisjoint(functions_of(header)[0]) and header in closure([source], following=includes)
 
 
 @lru_cache(maxsize=None)
 def neighbours(path):
     """What a file includes, and the sources that define what a header declares."""
-    found = includes(path)
-    if path.endswith(".h"):
-        header = Path(path)
-        beside = (str(header.parent / p.name) for suffix in SUFFIXES for p in (ROOT / header.parent).glob(f"{header.stem}*{suffix}"))
-        found |= set(beside)
-    return frozenset(found)
+    if not path.endswith(".h"):
+        return includes(path)
+    return includes(path).union(source for source in sources_below(Path(path).parent) if defines(source, path))
 
 
 def closure(starts, leaves=(), following=neighbours):
-    """All files reached from `starts` by `following`; from `leaves` nothing is followed."""
-    seen = set(leaves)
+    """All files reached from `starts` by `following`; from `leaves` that are no starts nothing is followed."""
+    seen = set(leaves) - set(starts)
     open_files = list(starts)
     while open_files:
         path = open_files.pop()
@@ -108,6 +133,10 @@ def expand(patterns):
     return found
 
 
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_source(name):
     for folder in ("correctness/gpu", "correctness"):
         if (ROOT / folder / f"{name}.cpp").is_file():
@@ -116,19 +145,18 @@ def test_source(name):
 
 
 def sources_of(name):
-    """{path: SHA-256} of what the result or test program `name` depends on; None where there is no such name."""
+    """{path: digest} of what the result or test program `name` depends on; None where there is no such name."""
     if name in RESULTS:
         paths = closure(expand(RESULTS[name]), expand(BENCH + PROVIDER))
     elif (source := test_source(name)) is not None:
         paths = closure([source])
     else:
         return None
-    return {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in paths}
+    return {path: digest(code_of(text_of(path))) for path in paths}
 
 
 def total_hash(sources):
-    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(sources.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return digest("".join(f"{code}  {path}\n" for path, code in sorted(sources.items())))
 
 
 def stamp_of(name):
@@ -148,14 +176,16 @@ def moved_or_same(name, folder):
     """Files that differ from those of a run from before stamps, by content alone: a moved file is the same file."""
     listed = folder / "sources.sha256"
     recorded = {line.split()[0] for line in listed.read_text().splitlines()} if listed.is_file() else set()
-    return [path for path, digest in sources_of(name).items() if digest not in recorded]
+    return [path for path in sources_of(name) if digest(text_of(path)) not in recorded]
 
 
 def differing(name, stamp, folder):
+    """Stamps from before comments were left out hold hashes of whole files."""
     if stamp is None:
         return moved_or_same(name, folder)
-    now = sources_of(name)
-    return sorted(path for path in now.keys() | stamp["files"].keys() if now.get(path) != stamp["files"].get(path))
+    now, then = sources_of(name), stamp["files"]
+    same = {path for path in now if then.get(path) in (now[path], digest(text_of(path)))}
+    return sorted((now.keys() | then.keys()) - same)
 
 
 def check(folder):

@@ -1,12 +1,15 @@
 """Which sources a recorded GPU result depends on: the repository's own files, and stamps that are spoiled."""
 
+import hashlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 PROGRAM = Path(__file__).resolve().parents[1] / "measured_sources.py"
+sys.path.insert(0, str(PROGRAM.parent))
 spec = importlib.util.spec_from_file_location("measured_sources", PROGRAM)
 measured_sources = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(measured_sources)
@@ -32,9 +35,17 @@ def test_every_result_has_sources_of_its_operation():
         assert measured_sources.sources_of(name), name
     linear = measured_sources.sources_of("linear4bit")
     assert {"optimized/linear4bit/few_rows/few_rows_tma.cu", "optimized/matmul.cpp", "bench/gpu/measure.cu"} <= linear.keys()
+    for name in measured_sources.RESULTS:
+        assert any(path.startswith("optimized/") for path in measured_sources.sources_of(name)), name
     dequantize = measured_sources.sources_of("dequantize")
     assert "optimized/device_math.cuh" in dequantize
     assert not any("linear4bit" in path or "quantize.cu" == Path(path).name for path in dequantize)
+
+
+def test_a_source_counts_that_defines_a_function_of_another_headers_name():
+    assert "optimized/quantize.cu" in measured_sources.sources_of("double_quant_gpu_test")  # quantize_tiles.h
+    assert "optimized/attention/warpgroup/warpgroup_forward.cu" in measured_sources.sources_of("attention")
+    assert "optimized/sharded/nccl_exchange.cpp" in measured_sources.sources_of("sharded_step")
 
 
 def test_the_cpu_side_does_not_count():
@@ -62,6 +73,24 @@ def test_a_changed_file_is_named(folder, capsys):
     assert "dequantize: to be recorded again; other then: optimized/dequantize.cu" in capsys.readouterr().out
 
 
+def test_another_comment_outdates_nothing_another_constant_does(folder, monkeypatch):
+    texts = {"comment": ("constexpr int kThreads", "// Measured.\nconstexpr  int kThreads"), "code": ("kThreads = 256", "kThreads = 128")}
+    text_of = measured_sources.text_of
+    for kind, change in texts.items():
+        monkeypatch.setattr(measured_sources, "text_of", lambda path: text_of(path).replace(*change))
+        assert text_of("optimized/quantize.cu") != measured_sources.text_of("optimized/quantize.cu")
+        assert ("quantize_gpu_test" in measured_sources.check(folder)) == (kind == "comment")
+
+
+def test_a_stamp_of_whole_files_holds(folder):
+    def change(content):
+        files = content["measured"]["files"]
+        files.update((path, hashlib.sha256((measured_sources.ROOT / path).read_bytes()).hexdigest()) for path in files)
+
+    spoil(folder / "dequantize.json", change)
+    assert "dequantize" in measured_sources.check(folder)
+
+
 def test_a_file_that_came_or_went_is_named(folder, capsys):
     def change(content):
         files = content["programs"]["quantize_gpu_test"]["measured"]["files"]
@@ -74,7 +103,8 @@ def test_a_file_that_came_or_went_is_named(folder, capsys):
 
 def test_an_old_record_holds_by_content_wherever_its_files_were(folder, capsys):
     spoil(folder / "dequantize.json", lambda content: content.pop("measured"))
-    hashes = measured_sources.sources_of("dequantize").values()
+    contents = [(measured_sources.ROOT / path).read_bytes() for path in measured_sources.sources_of("dequantize")]
+    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
     (folder / "sources.sha256").write_text("".join(f"{digest}  moved/{i}.cu\n" for i, digest in enumerate(hashes)))
     assert "dequantize" in measured_sources.check(folder)
     (folder / "sources.sha256").unlink()
