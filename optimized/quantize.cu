@@ -19,7 +19,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kChunkElements = 32 * kRun;  // of a warp, at once
-constexpr int kChunks = 4;                 // of a warp, one behind the other: its independent loads in flight
+constexpr int kChunks = 4;                 // of a warp, one behind the other; their loads are in flight together
 constexpr int kWarpElements = kChunks * kChunkElements;
 static_assert(kQuantizeTile == kWarps * kWarpElements);
 
@@ -85,13 +85,15 @@ struct TileSum {
   }
 };
 
-/// Stores the absmax of blocks of at most a chunk. `absmax`: of the warp's first one; `blocks`: how many exist. They
-/// follow each other, and the warp stores all at once, so that memory gets whole sectors of 32 bytes: a store for each
-/// chunk took 4 % of the time of large weights on an H200.
+/// Stores the absmax values of a warp's blocks, which have at most a chunk's elements each. `absmax`: where the first
+/// one goes; no more than `blocks` exist. The values lie one behind the other, and the warp stores all of them at once:
+/// of blocks of 64 elements these are 64 bytes, two sectors of memory. One store a chunk wrote half a sector each,
+/// which took 4 % of the time of large weights on an H200.
 __device__ __forceinline__ void store_absmax(float* absmax, const float (&largest)[kChunks], unsigned lanes,
                                              std::int64_t blocks) {
   const unsigned lane = threadIdx.x % 32;
-  const unsigned own_chunk = lane % lanes;  // lanes that share a block in each chunk store another chunk's each
+  // Of the lanes that share a block the first stores the block of chunk 0, the second that of chunk 1, and so on.
+  const unsigned own_chunk = lane % lanes;
   float value = largest[0];
 #pragma unroll
   for (int chunk = 1; chunk < kChunks; ++chunk) value = own_chunk == chunk ? largest[chunk] : value;
@@ -99,8 +101,9 @@ __device__ __forceinline__ void store_absmax(float* absmax, const float (&larges
   if (own_chunk < kChunks && block < blocks) absmax[block] = value;
 }
 
-/// Quantizes a tile; kWhole: all its elements exist. A warp reads 256 consecutive elements at once, eight a lane; lanes
-/// that share a block find its absmax by shuffles, chunks that share a longer block through shared memory.
+/// Quantizes a tile; kWhole: all its elements exist. A warp quantizes 1,024 consecutive elements: four chunks of 256,
+/// of which each lane has eight elements. Lanes that share a block find its absmax by shuffles, chunks that share a
+/// longer block through shared memory.
 template <bool kWhole, typename T, typename Lookup>
 __device__ __forceinline__ void quantize_tile(const T* weight, const Lookup& lookup, const Task& task,
                                               int block_shift) {
