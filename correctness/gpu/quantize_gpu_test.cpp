@@ -81,7 +81,8 @@ TEST_F(QuantizeGpu, GoldenCasesOfBitsandbytes) {
 TEST_F(QuantizeGpu, RandomWeightsLikeTheReference) {
   std::mt19937_64 generator(20240701);
   for (const int blocksize : kBlocksizes) {
-    for (const std::int64_t count : {blocksize - 1, blocksize + 1, 8192 + blocksize, 3 * 8192 + 17, 3 * 8192 + 2833, 65536}) {
+    for (const std::int64_t count :
+         {blocksize - 1, blocksize + 1, 8192 + blocksize, 3 * 8192 + 17, 3 * 8192 + 2833, 65536}) {
       for (const Fill fill : kFills) {
         const std::vector<float> values = random_values(fill, count, generator);
         for (const DType dtype : kDTypes) {
