@@ -57,8 +57,10 @@ TEST(SharedMemory, ProcessesSeeWhatAllHaveWritten) {
   for (int rank = 0; rank < 2; ++rank) {
     const pid_t process = ::fork();
     if (process == 0) {
-      RankLink link = RankLink::connect(local_rank_info(rank, 2, job), thread_options());
-      write_and_read(link);
+      {
+        RankLink link = RankLink::connect(local_rank_info(rank, 2, job), thread_options());
+        write_and_read(link);
+      }  // says goodbye: _exit() runs no destructor, and the other rank may still be at the last barrier
       ::_exit(testing::Test::HasFailure() ? 1 : 0);
     }
     processes.push_back(process);
