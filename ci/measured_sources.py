@@ -10,9 +10,9 @@ measured_sources.py --check FOLDER   says for each result of FOLDER whether it w
 
 A result depends on the files it starts from, on what they include, and on the sources that define what an included
 header declares: those beside it whose names begin with the header's, and those beside it or in folders below that define
-one of its functions and include it, also through others. Only optimized/, bench/ and correctness/gpu/ count: from core/ and reference/ come
-types, error messages and the values that a result is checked against, which the tests on a CPU hold in place. So a commit
-on the CPU side outdates no result, and neither does another comment.
+one of its functions and include it, also through others. Only optimized/, bench/ and correctness/gpu/ count: from core/
+and reference/ come types, error messages and the values that a result is checked against, which the tests on a CPU hold
+in place. So a commit on the CPU side outdates no result, and neither does another comment.
 """
 
 import hashlib

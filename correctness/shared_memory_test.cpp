@@ -10,10 +10,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #include "core/base/error.h"
 #include "correctness/expect_error.h"
+#include "correctness/forked_ranks.h"
 #include "correctness/ranks_as_threads.h"
 
 namespace qshard {
@@ -52,24 +52,8 @@ TEST(SharedMemory, RanksAsThreadsSeeWhatAllHaveWritten) {
 }
 
 TEST(SharedMemory, ProcessesSeeWhatAllHaveWritten) {
-  const std::string job = unique_job();
-  std::vector<pid_t> processes;
-  for (int rank = 0; rank < 2; ++rank) {
-    const pid_t process = ::fork();
-    if (process == 0) {
-      {
-        RankLink link = RankLink::connect(local_rank_info(rank, 2, job), thread_options());
-        write_and_read(link);
-      }  // says goodbye: _exit() runs no destructor, and the other rank may still be at the last barrier
-      ::_exit(testing::Test::HasFailure() ? 1 : 0);
-    }
-    processes.push_back(process);
-  }
-  for (const pid_t process : processes) {
-    int status = 0;
-    ASSERT_EQ(::waitpid(process, &status, 0), process);
-    EXPECT_EQ(status, 0);
-  }
+  ForkedRanks ranks(2, thread_options(), write_and_read);
+  for (const int rank : {0, 1}) EXPECT_EQ(ranks.wait(rank), 0) << ranks.error(rank);
 }
 
 // More than one thread's share, so that the pages come from all of them; the last page is not a whole one.

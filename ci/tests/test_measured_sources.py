@@ -1,18 +1,18 @@
 """Which sources a recorded GPU result depends on: the repository's own files, and stamps that are spoiled."""
 
 import hashlib
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[1] / "measured_sources.py"
-sys.path.insert(0, str(PROGRAM.parent))
-spec = importlib.util.spec_from_file_location("measured_sources", PROGRAM)
-measured_sources = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(measured_sources)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import measured_sources
+
+
+def hash_of_file(path):
+    return hashlib.sha256((measured_sources.ROOT / path).read_bytes()).hexdigest()
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_another_comment_outdates_nothing_another_constant_does(folder, monkeypa
 def test_a_stamp_of_whole_files_holds(folder):
     def change(content):
         files = content["measured"]["files"]
-        files.update((path, hashlib.sha256((measured_sources.ROOT / path).read_bytes()).hexdigest()) for path in files)
+        files.update((path, hash_of_file(path)) for path in files)
 
     spoil(folder / "dequantize.json", change)
     assert "dequantize" in measured_sources.check(folder)
@@ -103,8 +103,7 @@ def test_a_file_that_came_or_went_is_named(folder, capsys):
 
 def test_an_old_record_holds_by_content_wherever_its_files_were(folder, capsys):
     spoil(folder / "dequantize.json", lambda content: content.pop("measured"))
-    contents = [(measured_sources.ROOT / path).read_bytes() for path in measured_sources.sources_of("dequantize")]
-    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+    hashes = [hash_of_file(path) for path in measured_sources.sources_of("dequantize")]
     (folder / "sources.sha256").write_text("".join(f"{digest}  moved/{i}.cu\n" for i, digest in enumerate(hashes)))
     assert "dequantize" in measured_sources.check(folder)
     (folder / "sources.sha256").unlink()
